@@ -1,0 +1,37 @@
+//! The vocabulary every other crate speaks: what a series, a sample and a matcher are, and the
+//! parts (clock, randomness, disk, log) that come in from outside the process.
+//!
+//! ```text
+//! labels ─► series_id          sample, histogram, exemplar, metadata
+//! matcher                      time
+//! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
+//! ```
+//!
+//! Never here: I/O, threads, tenants, anything that knows who asks.
+
+mod clock;
+mod disk;
+mod exemplar;
+mod histogram;
+mod labels;
+mod log;
+mod matcher;
+mod metadata;
+mod random;
+mod sample;
+mod series_id;
+mod time;
+pub mod varint;
+
+pub use clock::{Clock, SystemClock};
+pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode};
+pub use exemplar::Exemplar;
+pub use histogram::{Buckets, Histogram, ResetHint, Span};
+pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME, TENANT_LABEL};
+pub use log::{Log, LogError, Position, Record, RecordKind};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use metadata::{Metadata, MetricKind};
+pub use random::{OsRandom, Random};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
+pub use series_id::SeriesId;
+pub use time::TimeRange;

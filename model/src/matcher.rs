@@ -1,0 +1,167 @@
+//! Matchers: one term of a selection, `name="value"`, `!=`, `=~` or `!~`.
+
+use std::fmt;
+
+use regex::Regex;
+
+/// Compiled size of one matcher's pattern. Bytes; a pattern that needs more is refused rather
+/// than let one query take the process's memory.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// A term that a label's value must satisfy. A label that is absent has the empty value.
+#[derive(Clone)]
+pub struct Matcher {
+    name: String,
+    op: MatchOp,
+    value: String,
+    /// Anchored at both ends; only for the two regex operators.
+    pattern: Option<Regex>,
+}
+
+/// How a matcher compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Regex,
+    /// `!~`
+    NotRegex,
+}
+
+/// A pattern that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{reason}")]
+pub struct MatcherError {
+    /// What the regex library said.
+    pub reason: String,
+}
+
+impl Matcher {
+    /// Checks and compiles. Patterns are anchored and `.` matches a newline, as since
+    /// Prometheus 3.0.
+    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, MatcherError> {
+        let value = value.into();
+        let pattern = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::Regex | MatchOp::NotRegex => Some(compile(&value)?),
+        };
+        Ok(Self { name: name.into(), op, value, pattern })
+    }
+
+    /// `name="value"`.
+    pub fn equal(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), op: MatchOp::Equal, value: value.into(), pattern: None }
+    }
+
+    /// The label it looks at.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it compares.
+    pub fn op(&self) -> MatchOp {
+        self.op
+    }
+
+    /// The value or the pattern's text.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Whether a label value satisfies it.
+    pub fn matches(&self, value: &str) -> bool {
+        match self.op {
+            MatchOp::Equal => value == self.value,
+            MatchOp::NotEqual => value != self.value,
+            MatchOp::Regex => self.pattern_matches(value),
+            MatchOp::NotRegex => !self.pattern_matches(value),
+        }
+    }
+
+    fn pattern_matches(&self, value: &str) -> bool {
+        self.pattern.as_ref().is_some_and(|p| p.is_match(value))
+    }
+
+    /// Whether series without the label satisfy it.
+    pub fn matches_empty(&self) -> bool {
+        self.matches("")
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, MatcherError> {
+    // Parsed by itself first: `a)|(b` is wrong, though it would be right between our parentheses.
+    regex_syntax::parse(pattern).map_err(|e| MatcherError { reason: e.to_string() })?;
+    let anchored = format!("^(?s:{pattern})$");
+    regex::RegexBuilder::new(&anchored)
+        .size_limit(PATTERN_BYTES_MAX)
+        .dfa_size_limit(PATTERN_BYTES_MAX)
+        .build()
+        .map_err(|e| MatcherError { reason: e.to_string() })
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.op == other.op && self.name == other.name && self.value == other.value
+    }
+}
+
+impl Eq for Matcher {}
+
+impl fmt::Display for MatchOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Regex => "=~",
+            Self::NotRegex => "!~",
+        })
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op, self.value)
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(op: MatchOp, value: &str, matching: &[&str], other: &[&str]) {
+        let matcher = Matcher::new(op, "l", value).expect("valid matcher");
+        for text in matching {
+            assert!(matcher.matches(text), "{matcher} should match {text:?}");
+        }
+        for text in other {
+            assert!(!matcher.matches(text), "{matcher} should not match {text:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_compared_whole() {
+        check(MatchOp::Equal, "a", &["a"], &["", "aa"]);
+        check(MatchOp::NotEqual, "a", &["", "aa"], &["a"]);
+        check(MatchOp::Regex, "a|b", &["a", "b"], &["ab", ""]);
+        check(MatchOp::Regex, "a.b", &["a\nb"], &["ab"]);
+        check(MatchOp::NotRegex, "a.*", &["", "ba"], &["a", "ab"]);
+        check(MatchOp::Regex, "", &[""], &["a"]);
+    }
+
+    #[test]
+    fn patterns_of_death_are_refused() {
+        for pattern in ["(", "(?:(?:(?:a{1000}){1000}){1000})", "a)|(b", "\\p{L}{10000}"] {
+            assert!(Matcher::new(MatchOp::Regex, "l", pattern).is_err(), "{pattern}");
+        }
+    }
+}

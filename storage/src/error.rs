@@ -1,0 +1,59 @@
+//! What can go wrong, by what the caller should do about it.
+
+use std::io;
+
+use model::LogError;
+
+/// Storage's errors.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing can be written now; trying again later may help. 503.
+    #[error("storage does not accept writes")]
+    Unavailable(#[source] LogError),
+    /// One partition no longer accepts writes; the others do. 503.
+    #[error("partition {partition} is read-only until restart: {reason}")]
+    PartitionReadOnly {
+        /// The partition.
+        partition: u16,
+        /// What happened.
+        reason: String,
+    },
+    /// A file or object is damaged. The rest stays readable.
+    #[error("{what} is damaged: {reason}")]
+    Corrupt {
+        /// The file or object.
+        what: String,
+        /// What was found.
+        reason: String,
+    },
+    /// A format this build does not know.
+    #[error("{what} needs {feature}, which this version does not know")]
+    Unsupported {
+        /// The file or object.
+        what: String,
+        /// The version or feature it asks for.
+        feature: String,
+    },
+    /// The disk failed.
+    #[error("{doing}")]
+    Disk {
+        /// What we were doing, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The object store failed.
+    #[error("{doing}")]
+    Objects {
+        /// What we were doing, with the object's path.
+        doing: String,
+        /// What the store said.
+        source: object_store::Error,
+    },
+    /// A question asks for more than its limits allow. 422.
+    #[error("{0}")]
+    Limit(String),
+    /// The scope does not allow this kind of answer. 403.
+    #[error("{0} is not available to a restricted scope")]
+    Restricted(&'static str),
+}

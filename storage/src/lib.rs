@@ -1,0 +1,19 @@
+//! Durable rows: what was acknowledged is on disk, and every read takes a scope.
+//!
+//! ```text
+//! append ─► log (synced) ─► head ─► flush ─► block (objects) ─► manifest
+//!                             │                                    │
+//! select ◄── merge ◄──────────┴────────────────────────────────────┘
+//! ```
+//!
+//! Invariants: a write is acknowledged once its log record is synced; a block exists for readers
+//! once a manifest names it; the answer does not depend on where the rows lie. Never here: wire
+//! protocols, query languages, HTTP.
+
+mod error;
+mod rows;
+mod samples;
+
+pub use error::Error;
+pub use rows::{AppendOutcome, MetricRows, Reason, Rejected, SeriesRows};
+pub use samples::{Select, SeriesSamples};

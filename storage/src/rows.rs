@@ -1,0 +1,137 @@
+//! Rows on their way in: one write request, taken apart but not copied.
+
+use std::fmt;
+use std::ops::Range;
+
+use model::{Exemplar, Histogram, Metadata, Sample};
+
+/// The content of one write request. Labels stay where they are in the request's body.
+#[derive(Debug, Default)]
+pub struct MetricRows<'a> {
+    /// The decompressed body.
+    pub body: &'a [u8],
+    /// Label fields that did not lie in one piece in the body, put together here.
+    pub spill: Vec<u8>,
+    /// One entry for each time series of the request, in its order.
+    pub series: Vec<SeriesRows>,
+    /// Samples of all series.
+    pub samples: Vec<Sample>,
+    /// Native histograms of all series, with their timestamps in milliseconds.
+    pub histograms: Vec<(i64, Histogram)>,
+    /// Exemplars of all series.
+    pub exemplars: Vec<Exemplar>,
+    /// Metadata of metric families, by family name.
+    pub metadata: Vec<(String, Metadata)>,
+}
+
+/// One time series of a request: where its parts lie in [`MetricRows`].
+#[derive(Debug, Clone, Default)]
+pub struct SeriesRows {
+    /// Label fields, tags included, in `body`; from `body.len()` on in `spill`.
+    pub labels: Range<u32>,
+    /// In `samples`.
+    pub samples: Range<u32>,
+    /// In `histograms`.
+    pub histograms: Range<u32>,
+    /// In `exemplars`.
+    pub exemplars: Range<u32>,
+}
+
+impl MetricRows<'_> {
+    /// The label fields of one series as the sender wrote them.
+    #[inline]
+    pub fn labels_of(&self, series: &SeriesRows) -> &[u8] {
+        let (start, end) = (series.labels.start as usize, series.labels.end as usize);
+        match start.checked_sub(self.body.len()) {
+            None => &self.body[start..end],
+            Some(start) => &self.spill[start..end - self.body.len()],
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AppendOutcome {
+    /// Samples stored or already there with the same value.
+    pub samples: u64,
+    /// Native histograms stored.
+    pub histograms: u64,
+    /// Exemplars stored.
+    pub exemplars: u64,
+    /// Series that were new.
+    pub series_created: u64,
+    /// What was refused, by reason.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Rows refused for one reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected {
+    /// Why.
+    pub reason: Reason,
+    /// How many samples, histograms or exemplars.
+    pub count: u64,
+    /// The first of them, told with label and value.
+    pub example: String,
+}
+
+impl AppendOutcome {
+    /// Counts refused rows; the text of the first is kept.
+    pub fn reject(&mut self, reason: Reason, count: u64, example: impl FnOnce() -> String) {
+        match self.rejected.iter_mut().find(|r| r.reason == reason) {
+            Some(known) => known.count += count,
+            None => self.rejected.push(Rejected { reason, count, example: example() }),
+        }
+    }
+}
+
+/// Why rows were refused; the words are those of the counter `taffrail_storage_rejected_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the words explain themselves")]
+pub enum Reason {
+    InvalidLabels,
+    MissingMetricName,
+    TooManyLabels,
+    LabelNameTooLong,
+    LabelValueTooLong,
+    ActiveSeriesLimit,
+    NewSeriesRate,
+    TooOld,
+    TooFarInFuture,
+    DuplicateTimestamp,
+    InvalidHistogram,
+    InvalidExemplar,
+    InvalidMetadata,
+}
+
+impl Reason {
+    /// The label value of the counter.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidLabels => "invalid_labels",
+            Self::MissingMetricName => "missing_metric_name",
+            Self::TooManyLabels => "too_many_labels",
+            Self::LabelNameTooLong => "label_name_too_long",
+            Self::LabelValueTooLong => "label_value_too_long",
+            Self::ActiveSeriesLimit => "active_series_limit",
+            Self::NewSeriesRate => "new_series_rate",
+            Self::TooOld => "too_old",
+            Self::TooFarInFuture => "too_far_in_future",
+            Self::DuplicateTimestamp => "duplicate_timestamp",
+            Self::InvalidHistogram => "invalid_histogram",
+            Self::InvalidExemplar => "invalid_exemplar",
+            Self::InvalidMetadata => "invalid_metadata",
+        }
+    }
+
+    /// Whether the sender should slow down and try again (429) rather than give up (400).
+    pub fn is_rate(self) -> bool {
+        matches!(self, Self::ActiveSeriesLimit | Self::NewSeriesRate)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,26 @@
+//! Samples on their way out.
+
+use std::sync::Arc;
+
+use model::{Histogram, Matcher, TimeRange};
+
+/// Which samples a question needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Select {
+    /// All must hold.
+    pub matchers: Vec<Matcher>,
+    /// Samples outside are left out.
+    pub range: TimeRange,
+}
+
+/// The samples of one series in time order, each instant once.
+#[derive(Debug, Clone, Default)]
+pub struct SeriesSamples {
+    /// Instants of the float samples, milliseconds. Series of one scrape target share the vector
+    /// where they can: compare with `Arc::ptr_eq` to do work once per group.
+    pub timestamps: Arc<[i64]>,
+    /// Values at those instants, stale markers included.
+    pub values: Vec<f64>,
+    /// Native histograms with their instants.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}

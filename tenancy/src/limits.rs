@@ -1,0 +1,188 @@
+//! What one tenant may use. Each number has a default that suits a team, and can be set for all
+//! tenants and for single ones.
+
+use model::{Labels, METRIC_NAME};
+use serde::Deserialize;
+
+/// Limits of one tenant. Zero means "none" only where said.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Samples a second over time, counted before they are stored. Protects the other tenants' share of the machine.
+    pub samples_per_second: f64,
+    /// Samples that may come at once before the rate applies; at least one request's worth.
+    pub samples_burst: f64,
+    /// Series that may be in the head at a time. Series cost memory whether or not samples come.
+    pub active_series_max: u64,
+    /// New series a second over time. Creating a series costs a hundred times as much as a sample.
+    pub new_series_per_second: f64,
+    /// New series that may come at once, for instance at a roll-out.
+    pub new_series_burst: f64,
+    /// Labels of one series, the name included.
+    pub labels_max: usize,
+    /// Length of a label's name in bytes.
+    pub label_name_bytes_max: usize,
+    /// Length of a label's value in bytes.
+    pub label_value_bytes_max: usize,
+    /// Length of one write request's body in bytes, compressed.
+    pub body_bytes_max: usize,
+    /// Length of one write request's body in bytes, decompressed. Prometheus takes 32 MiB.
+    pub body_decompressed_bytes_max: usize,
+    /// How old a sample may be, in seconds. At least the metering late window (72 h).
+    pub age_seconds_max: u64,
+    /// How far a sample may lie in the future, in seconds. Clocks drift; Prometheus takes 10 min.
+    pub future_seconds_max: u64,
+    /// Series one query may touch.
+    pub query_series_max: usize,
+    /// Samples one query may read. Prometheus' default is 50 million.
+    pub query_samples_max: usize,
+    /// Memory of one query, in bytes.
+    pub query_memory_bytes_max: usize,
+    /// Wall time of one query, in seconds.
+    pub query_seconds_max: f64,
+    /// Queries of this tenant that may run at a time.
+    pub queries_concurrent_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            samples_per_second: 500_000.0,
+            samples_burst: 5_000_000.0,
+            active_series_max: 3_000_000,
+            new_series_per_second: 100_000.0,
+            new_series_burst: 2_000_000.0,
+            labels_max: 64,
+            label_name_bytes_max: 1_024,
+            label_value_bytes_max: 4_096,
+            body_bytes_max: 16 << 20,
+            body_decompressed_bytes_max: 32 << 20,
+            age_seconds_max: 30 * 24 * 3600,
+            future_seconds_max: 600,
+            query_series_max: 500_000,
+            query_samples_max: 50_000_000,
+            query_memory_bytes_max: 2 << 30,
+            query_seconds_max: 120.0,
+            queries_concurrent_max: 20,
+        }
+    }
+}
+
+/// Why a label set was refused; the text names label and value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LabelsRefused {
+    /// No metric name.
+    #[error("series {labels} has no metric name")]
+    NoName {
+        /// The series, shortened.
+        labels: String,
+    },
+    /// Too many labels.
+    #[error("series {series} has {count} labels, the limit is {limit}")]
+    TooMany {
+        /// Metric name.
+        series: String,
+        /// How many it has.
+        count: usize,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// A label name that is too long.
+    #[error("label name {name:?} of series {series} has {bytes} bytes, the limit is {limit}")]
+    NameTooLong {
+        /// Metric name.
+        series: String,
+        /// The label's name, shortened.
+        name: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A label value that is too long.
+    #[error("value {value:?} of label {name:?} of series {series} has {bytes} bytes, the limit is {limit}")]
+    ValueTooLong {
+        /// Metric name.
+        series: String,
+        /// The label's name.
+        name: String,
+        /// Its value, shortened.
+        value: String,
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl LabelsRefused {
+    /// The word used in counters by reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoName { .. } => "missing_metric_name",
+            Self::TooMany { .. } => "too_many_labels",
+            Self::NameTooLong { .. } => "label_name_too_long",
+            Self::ValueTooLong { .. } => "label_value_too_long",
+        }
+    }
+}
+
+impl Limits {
+    /// Checks a new series' labels.
+    pub fn check_labels(&self, labels: &Labels) -> Result<(), LabelsRefused> {
+        let series = || shortened(labels.metric_name());
+        if labels.get(METRIC_NAME).is_none() {
+            return Err(LabelsRefused::NoName { labels: shortened(&labels.to_string()) });
+        }
+        if labels.len() > self.labels_max {
+            return Err(LabelsRefused::TooMany { series: series(), count: labels.len(), limit: self.labels_max });
+        }
+        for (name, value) in labels.iter() {
+            if name.len() > self.label_name_bytes_max {
+                let (bytes, limit) = (name.len(), self.label_name_bytes_max);
+                return Err(LabelsRefused::NameTooLong { series: series(), name: shortened(name), bytes, limit });
+            }
+            if value.len() > self.label_value_bytes_max {
+                let (bytes, limit) = (value.len(), self.label_value_bytes_max);
+                let (name, value) = (name.to_owned(), shortened(value));
+                return Err(LabelsRefused::ValueTooLong { series: series(), name, value, bytes, limit });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first 120 bytes or so: enough to recognise, too little to fill a log.
+fn shortened(text: &str) -> String {
+    if text.len() <= 120 {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(120)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pairs: &[(&str, &str)], refused: &str) {
+        let limits = Limits { labels_max: 2, label_name_bytes_max: 8, label_value_bytes_max: 3, ..Limits::default() };
+        let labels = Labels::from_pairs(pairs.iter().copied());
+        assert_eq!(limits.check_labels(&labels).map_or_else(|e| e.to_string(), |()| String::new()), refused);
+    }
+
+    #[test]
+    fn labels_are_checked() {
+        check(&[("__name__", "up"), ("a", "1")], "");
+        check(&[("a", "1")], r#"series {a="1"} has no metric name"#);
+        check(&[("__name__", "up"), ("a", "1"), ("b", "1")], "series up has 3 labels, the limit is 2");
+        check(
+            &[("__name__", "up"), ("abcdefghi", "1")],
+            r#"label name "abcdefghi" of series up has 9 bytes, the limit is 8"#,
+        );
+        check(
+            &[("__name__", "up"), ("a", "1234")],
+            r#"value "1234" of label "a" of series up has 4 bytes, the limit is 3"#,
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Scopes: proof that a check was passed. Every storage call takes one; only this crate makes them.
+
+use std::sync::Arc;
+
+use model::{Labels, Matcher};
+
+use crate::{Limits, TenantId, TenantName};
+
+/// What one request may read: tenants, and within each tenant alternatives of required matchers.
+#[derive(Debug, Clone)]
+pub struct ReadScope {
+    tenants: Arc<[TenantRead]>,
+    limits: Arc<Limits>,
+    /// Whether answers carry `__tenant_id__`: more than one tenant was asked for.
+    labelled: bool,
+}
+
+/// One tenant of a read scope.
+#[derive(Debug, Clone)]
+pub struct TenantRead {
+    /// The tenant.
+    pub id: TenantId,
+    /// Its name, for `__tenant_id__`.
+    pub name: TenantName,
+    /// A series may be read if all matchers of at least one alternative hold. Empty: all series.
+    pub alternatives: Arc<[Vec<Matcher>]>,
+}
+
+impl ReadScope {
+    /// Only `tenancy` decides who may read what.
+    pub(crate) fn new(tenants: Vec<TenantRead>, limits: Arc<Limits>, labelled: bool) -> Self {
+        Self { tenants: tenants.into(), limits, labelled }
+    }
+
+    /// A scope for tests of the layers below authentication: all of the given tenants.
+    pub fn for_test(tenants: &[(u32, &str)]) -> Self {
+        let read = |&(id, name): &(u32, &str)| TenantRead {
+            id: TenantId(id),
+            name: TenantName::new(name).expect("a test's tenant name is valid"),
+            alternatives: Arc::default(),
+        };
+        Self::new(tenants.iter().map(read).collect(), Arc::default(), tenants.len() > 1)
+    }
+
+    /// The same scope with alternatives of matchers required in every tenant; for tests.
+    #[must_use]
+    pub fn restricted_for_test(self, alternatives: Vec<Vec<Matcher>>) -> Self {
+        let restrict = |t: &TenantRead| TenantRead { alternatives: alternatives.clone().into(), ..t.clone() };
+        Self { tenants: self.tenants.iter().map(restrict).collect(), ..self }
+    }
+
+    /// The tenants, each once. May be empty: then nothing can be read.
+    pub fn tenants(&self) -> &[TenantRead] {
+        &self.tenants
+    }
+
+    /// Whether answers carry the tenant's name as `__tenant_id__`.
+    pub fn is_labelled(&self) -> bool {
+        self.labelled
+    }
+
+    /// The limits the question runs under.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// Whether some tenant may only be read in part. Then answers that do not come from series
+    /// (statistics, metadata) are refused.
+    pub fn is_restricted(&self) -> bool {
+        self.tenants.iter().any(|t| !t.alternatives.is_empty())
+    }
+}
+
+impl TenantRead {
+    /// Whether a series of this tenant may be read.
+    pub fn allows(&self, labels: &Labels) -> bool {
+        let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or(""));
+        self.alternatives.is_empty() || self.alternatives.iter().any(|all| all.iter().all(holds))
+    }
+}
+
+/// Proof that one request may write to one tenant.
+#[derive(Debug, Clone)]
+pub struct WriteScope {
+    id: TenantId,
+    name: TenantName,
+    limits: Arc<Limits>,
+}
+
+impl WriteScope {
+    /// Only `tenancy` decides who may write where.
+    pub(crate) fn new(id: TenantId, name: TenantName, limits: Arc<Limits>) -> Self {
+        Self { id, name, limits }
+    }
+
+    /// A scope for tests of the layers below authentication.
+    pub fn for_test(id: u32, name: &str, limits: Limits) -> Self {
+        let name = TenantName::new(name).expect("a test's tenant name is valid");
+        Self::new(TenantId(id), name, Arc::new(limits))
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> TenantId {
+        self.id
+    }
+
+    /// Its name, for messages and counters.
+    pub fn name(&self) -> &TenantName {
+        &self.name
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+}
