@@ -65,6 +65,10 @@ pub trait Log: Debug + Send + Sync {
     /// Waits until the record at `position`, and all before it, are durable.
     fn wait(&self, position: Position) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
 
+    /// Whether writes can be taken now: fails while the disk is too full or after a failed sync.
+    /// Asked before a request is applied, so that `append` itself fails only for good.
+    fn ready(&self) -> Result<(), LogError>;
+
     /// The position the next record will have or exceed: everything before it was appended.
     fn end(&self) -> Position;
 
