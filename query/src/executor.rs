@@ -1,0 +1,186 @@
+//! The port between questions and the rows that answer them: `query` parses, limits and prints;
+//! whoever implements [`Executor`] evaluates.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
+use tenancy::ReadScope;
+
+use crate::promql::Expr;
+use crate::{Answer, Error};
+
+/// Runs questions. `query/engine` implements it; `query` never sees storage.
+///
+/// A dropped future must free its core soon: work that was handed to other threads watches
+/// [`Evaluation::cancel`].
+#[async_trait]
+pub trait Executor: Debug + Send + Sync {
+    /// Evaluates an expression at one instant or over a range.
+    async fn evaluate(&self, scope: &ReadScope, evaluation: Evaluation) -> Result<Answer, Error>;
+
+    /// The label sets of the series that match, in order.
+    async fn series(
+        &self,
+        scope: &ReadScope,
+        request: SeriesRequest,
+    ) -> Result<Listing<Labels>, Error>;
+
+    /// The label names of the series that match, in order.
+    async fn label_names(
+        &self,
+        scope: &ReadScope,
+        request: SeriesRequest,
+    ) -> Result<Listing<String>, Error>;
+
+    /// The values of one label in the series that match, in order.
+    async fn label_values(
+        &self,
+        scope: &ReadScope,
+        name: &str,
+        request: SeriesRequest,
+    ) -> Result<Listing<String>, Error>;
+
+    /// What metric families are: of one, or of all.
+    async fn metadata(
+        &self,
+        scope: &ReadScope,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, Error>;
+
+    /// Exemplars of the series that match one of the selectors.
+    async fn exemplars(
+        &self,
+        scope: &ReadScope,
+        selectors: Vec<Vec<Matcher>>,
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error>;
+
+    /// How many series there are and what they are made of; lists have at most `limit` entries.
+    async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error>;
+}
+
+/// An expression and when to evaluate it.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// What to evaluate.
+    pub expr: Arc<Expr>,
+    /// First instant. Milliseconds since the Unix epoch.
+    pub start_ms: i64,
+    /// Last instant; equal to the first for an instant query.
+    pub end_ms: i64,
+    /// Distance of instants; 0 for an instant query.
+    pub step_ms: i64,
+    /// How long the last sample of a series stands in for a missing one.
+    pub lookback_ms: i64,
+    /// Wall time the evaluation may take. The caller also stops waiting by itself.
+    pub timeout: Duration,
+    /// Whether several tenants are merged into series without `__tenant_id__`. Identical label
+    /// sets of two tenants then fail, naming both.
+    pub merge_tenants: bool,
+    /// Set when nobody waits for the answer any more.
+    pub cancel: Cancel,
+}
+
+impl Evaluation {
+    /// Whether it is about one instant.
+    pub fn is_instant(&self) -> bool {
+        self.step_ms == 0
+    }
+
+    /// How many instants are evaluated.
+    pub fn steps(&self) -> usize {
+        if self.is_instant() {
+            return 1;
+        }
+        let span_ms = self.end_ms.saturating_sub(self.start_ms).max(0);
+        usize::try_from(span_ms / self.step_ms + 1).unwrap_or(usize::MAX)
+    }
+}
+
+/// A shared flag: set when the client is gone or the deadline passed. Evaluators look at it once
+/// per morsel.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Tells everyone who holds the flag to stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A guard that sets the flag when it is dropped: kept in a future, it ends the work of that
+    /// future however the future ends.
+    pub fn guard(&self) -> CancelGuard {
+        CancelGuard(self.clone())
+    }
+}
+
+/// Sets its [`Cancel`] on drop.
+#[derive(Debug)]
+pub struct CancelGuard(Cancel);
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// Which series a listing is about.
+#[derive(Debug, Clone)]
+pub struct SeriesRequest {
+    /// A series counts if all matchers of one selector hold. Empty: everything the scope allows.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// A series counts if it may have samples in here.
+    pub range: TimeRange,
+    /// Most items wanted; `None` for all.
+    pub limit: Option<usize>,
+    /// As [`Evaluation::merge_tenants`].
+    pub merge_tenants: bool,
+}
+
+/// A list in order, and whether the limit cut it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Whether there were more.
+    pub truncated: bool,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), truncated: false }
+    }
+}
+
+/// How many series there are now, and what they are made of (`status/tsdb`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Series in the head.
+    pub series: u64,
+    /// Different pairs of label name and value.
+    pub label_pairs: u64,
+    /// Runs of samples in the head.
+    pub chunks: u64,
+    /// Oldest and newest sample in the head; `None` if it is empty.
+    pub range: Option<TimeRange>,
+    /// Series by metric name, most first; so are the other lists.
+    pub series_by_metric: Vec<(String, u64)>,
+    /// Different values by label name.
+    pub values_by_label: Vec<(String, u64)>,
+    /// Bytes of values by label name.
+    pub bytes_by_label: Vec<(String, u64)>,
+    /// Series by `name=value`.
+    pub series_by_pair: Vec<(String, u64)>,
+}
