@@ -10,12 +10,7 @@ mod answer;
 mod error;
 mod executor;
 mod histogram;
-/// PromQL. Stands in until the language lands: then this is `pub mod promql;`.
-pub mod promql {
-    /// An expression.
-    #[derive(Debug)]
-    pub struct Expr;
-}
+pub mod promql;
 
 pub use answer::{Answer, MatrixSeries, PointValue, Stats, Value, VectorPoint};
 pub use error::{Error, Source};
