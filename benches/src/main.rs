@@ -1,2 +1,111 @@
-//! The one binary.
-fn main() {}
+//! `taffrail-bench`: Taffrail beside the packaged VictoriaMetrics and Prometheus, in turn, on the
+//! same bytes; prints what each used and the ratios.
+//!
+//! ```text
+//! cluster + signal ─► wire ─► load (files) ─► sender ─► system ─► scenario ─► report
+//! ```
+
+#![expect(clippy::print_stdout, reason = "a command-line tool prints")]
+
+mod cluster;
+mod http;
+mod load;
+mod random;
+mod report;
+mod scenario;
+mod sender;
+mod signal;
+mod system;
+mod wire;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use cluster::Jitter;
+use scenario::Run;
+use system::Kind;
+
+/// Measures Taffrail beside its peers on the same bytes.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Systems to run, in this order.
+    #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
+    systems: Vec<String>,
+    /// What to measure: sim, sim0 (without jitter), wide.
+    #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
+    scenarios: Vec<String>,
+    /// Hours of simulated cluster.
+    #[arg(long, default_value_t = 24)]
+    hours: u64,
+    /// Series of the wide load.
+    #[arg(long, default_value_t = 1_000_000)]
+    series: u64,
+    /// Rounds of 15 s of the wide load (120 are 30 minutes).
+    #[arg(long, default_value_t = 120)]
+    rounds: u64,
+    /// Repetitions of each query; the median counts.
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    /// Where loads and data go. Needs about 20 GB for a whole run; emptied afterwards.
+    #[arg(long, default_value = "target/bench")]
+    dir: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let kinds = arguments.systems.iter().map(|s| kind(s)).collect::<Result<Vec<_>>>()?;
+    let run = Run {
+        kinds,
+        dir: arguments.dir,
+        hours: arguments.hours,
+        wide_series: arguments.series,
+        wide_rounds: arguments.rounds,
+        repeats: arguments.repeats,
+    };
+    std::fs::create_dir_all(&run.dir)?;
+    let mut figures = Vec::new();
+    let start_ms = today_ms() - run.hours as i64 * 3_600_000;
+    for name in &arguments.scenarios {
+        match name.as_str() {
+            "sim" | "sim0" => {
+                let jitter = if name == "sim" { Jitter::Realistic } else { Jitter::None };
+                let load = load::simulated(&run.dir, name, jitter, start_ms, run.hours)?;
+                scenario::simulated(&run, name, &load, &mut figures)?;
+            }
+            "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
+            other => bail!("unknown scenario {other:?}; there are sim, sim0 and wide"),
+        }
+        eprint_table(&figures, &run);
+    }
+    for kind in &run.kinds {
+        println!("{}", kind.version());
+    }
+    println!("\n{}", report::table(&figures, &run.kinds));
+    std::fs::remove_dir_all(&run.dir)?;
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long run")]
+fn eprint_table(figures: &[scenario::Figure], run: &Run) {
+    eprintln!("\n\n{}", report::table(figures, &run.kinds));
+}
+
+fn kind(name: &str) -> Result<Kind> {
+    match name {
+        "taffrail" => Ok(Kind::Taffrail),
+        "victoria-metrics" => Ok(Kind::VictoriaMetrics),
+        "prometheus" => Ok(Kind::Prometheus),
+        other => {
+            bail!("unknown system {other:?}; there are taffrail, victoria-metrics and prometheus")
+        }
+    }
+}
+
+/// The last whole minute: peers refuse samples that are too old or in the future.
+#[expect(clippy::disallowed_methods, reason = "the benchmark places its samples before now")]
+fn today_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_secs() as i64 / 60 * 60_000)
+}
