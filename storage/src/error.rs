@@ -18,6 +18,16 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// Another process writes to the same data directory: this one must stop.
+    #[error(
+        "manifest {number} of partition {partition} was written by another process, which owns the data directory"
+    )]
+    OwnedElsewhere {
+        /// The partition.
+        partition: u16,
+        /// The number that was taken.
+        number: u64,
+    },
     /// A file or object is damaged. The rest stays readable.
     #[error("{what} is damaged: {reason}")]
     Corrupt {

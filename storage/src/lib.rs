@@ -10,10 +10,13 @@
 //! once a manifest names it; the answer does not depend on where the rows lie. Never here: wire
 //! protocols, query languages, HTTP.
 
+mod disk;
 mod error;
+pub mod manifest;
 mod rows;
 mod samples;
 
+pub use disk::OsDisk;
 pub use error::Error;
 pub use rows::{AppendOutcome, MetricRows, Reason, Rejected, SeriesRows};
 pub use samples::{Select, SeriesSamples};

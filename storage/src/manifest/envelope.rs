@@ -1,0 +1,84 @@
+//! The bytes of one manifest object: a small checked header, then JSON.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Edit, PartitionState};
+use crate::Error;
+
+const MAGIC: &[u8; 8] = b"TAFFRMAN";
+const VERSION: u32 = 1;
+/// Feature bits this build knows: none so far.
+const FEATURES_KNOWN: u64 = 0;
+const HEADER_BYTES: usize = 32;
+
+/// One manifest object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    pub(super) partition: u16,
+    pub(super) number: u64,
+    #[serde(flatten)]
+    pub(super) content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Content {
+    /// The step from the number before to this one.
+    Edit(Edit),
+    /// The whole state at this number; what it changed is not told apart.
+    Checkpoint(PartitionState),
+}
+
+impl Stored {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, Error> {
+        let corrupt =
+            |reason: String| Error::Corrupt { what: format!("manifest {}", self.number), reason };
+        let json = serde_json::to_vec(self).map_err(|error| corrupt(error.to_string()))?;
+        let length = u32::try_from(json.len())
+            .map_err(|_| corrupt(format!("{} bytes are too many", json.len())))?;
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + json.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&FEATURES_KNOWN.to_le_bytes());
+        bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
+        let header = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&header.to_le_bytes());
+        bytes.extend_from_slice(&json);
+        Ok(bytes)
+    }
+
+    pub(super) fn decode(bytes: &[u8], path: &str) -> Result<Self, Error> {
+        let what = || format!("manifest {path}");
+        let corrupt = |reason: &str| Error::Corrupt { what: what(), reason: reason.to_owned() };
+        let unsupported = |feature| Error::Unsupported { what: what(), feature };
+        let Some((header, json)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(corrupt("it is shorter than its header"));
+        };
+        if header[..8] != MAGIC[..] {
+            return Err(corrupt("it does not start with TAFFRMAN"));
+        }
+        if u32_at(header, 28) != crc32c::crc32c(&header[..28]) {
+            return Err(corrupt("the checksum of its header is wrong"));
+        }
+        if u32_at(header, 8) != VERSION {
+            return Err(unsupported(format!("format version {}", u32_at(header, 8))));
+        }
+        let unknown =
+            (u64::from(u32_at(header, 16)) | u64::from(u32_at(header, 20)) << 32) & !FEATURES_KNOWN;
+        if unknown != 0 {
+            return Err(unsupported(format!("feature bit {}", unknown.trailing_zeros())));
+        }
+        if u32_at(header, 12) as usize != json.len() {
+            return Err(corrupt("its length is not what its header says"));
+        }
+        if u32_at(header, 24) != crc32c::crc32c(json) {
+            return Err(corrupt("its checksum is wrong"));
+        }
+        serde_json::from_slice(json).map_err(|error| corrupt(&error.to_string()))
+    }
+}
+
+fn u32_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+}

@@ -1,0 +1,200 @@
+//! Manifests: what each partition consists of, as numbered edits that only ever get added.
+//!
+//! ```text
+//! load:   newest checkpoint + edits after it ─► PartitionState
+//! commit: edit ─► manifest/<partition>/<number>.json, put only if absent ─► PartitionState
+//! ```
+//!
+//! Invariants: a block exists for readers once an edit that names it was put, and not before; two
+//! writers can never both put the same number, so a second process notices before it does harm.
+//! Byte layout: `docs/formats/manifest.md`.
+
+mod envelope;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+
+use crate::Error;
+pub use state::{BlockMeta, Edit, PartitionState, SnapshotMeta};
+
+use envelope::{Content, Stored};
+
+/// Every so many edits the whole state is written, so that loading reads few objects.
+const CHECKPOINT_EVERY: u64 = 32;
+
+/// Objects read at a time while loading.
+const LOADS_AT_ONCE: usize = 16;
+
+/// Writes the manifest of one partition.
+#[derive(Debug)]
+pub struct ManifestStore {
+    objects: Arc<dyn ObjectStore>,
+    partition: u16,
+    state: PartitionState,
+    /// Lowest number that may still be stored.
+    oldest: u64,
+    /// Why nothing can be committed any more: a failed put may or may not have happened.
+    broken: Option<String>,
+}
+
+impl ManifestStore {
+    /// Reads the newest state of a partition; an empty one if it has none yet.
+    pub async fn load(
+        objects: Arc<dyn ObjectStore>,
+        partition: u16,
+    ) -> Result<(Self, PartitionState), Error> {
+        let numbers = stored_numbers(objects.as_ref(), partition).await?;
+        let newest = numbers.last().copied().unwrap_or(0);
+        let checkpoint = newest - newest % CHECKPOINT_EVERY;
+        let first = checkpoint.max(1);
+        let mut state = PartitionState::default();
+        let mut files = stream::iter(first..=newest)
+            .map(|number| read(objects.as_ref(), partition, number))
+            .buffered(LOADS_AT_ONCE);
+        while let Some(stored) = files.try_next().await? {
+            state = follow(state, stored, partition)?;
+        }
+        drop(files);
+        let oldest = numbers.first().copied().unwrap_or(1);
+        Ok((Self { objects, partition, state: state.clone(), oldest, broken: None }, state))
+    }
+
+    /// Makes one edit durable and gives the state after it.
+    ///
+    /// After an error that leaves open whether the edit was stored, nothing can be committed
+    /// until the partition is loaded again.
+    pub async fn commit(&mut self, edit: Edit) -> Result<PartitionState, Error> {
+        if let Some(reason) = &self.broken {
+            return Err(Error::PartitionReadOnly {
+                partition: self.partition,
+                reason: reason.clone(),
+            });
+        }
+        let number = self.state.number + 1;
+        let state = self.state.clone().after(&edit).map_err(|reason| Error::Corrupt {
+            what: format!("edit {number} of partition {}", self.partition),
+            reason,
+        })?;
+        let is_checkpoint = number.is_multiple_of(CHECKPOINT_EVERY);
+        let content =
+            if is_checkpoint { Content::Checkpoint(state.clone()) } else { Content::Edit(edit) };
+        self.put(Stored { partition: self.partition, number, content }).await?;
+        self.state = state;
+        if is_checkpoint {
+            self.remove_old().await;
+        }
+        Ok(self.state.clone())
+    }
+
+    async fn put(&mut self, stored: Stored) -> Result<(), Error> {
+        let (number, path) = (stored.number, path_of(self.partition, stored.number));
+        let bytes = stored.encode()?;
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let source = match self.objects.put_opts(&path, bytes.into(), options).await {
+            Ok(_) => return Ok(()),
+            Err(source) => source,
+        };
+        if matches!(source, object_store::Error::AlreadyExists { .. }) {
+            self.broken = Some("another process writes its manifest".to_owned());
+            return Err(Error::OwnedElsewhere { partition: self.partition, number });
+        }
+        // Nothing there: the put failed before it could have an effect, and may be tried again.
+        let absent =
+            matches!(self.objects.head(&path).await, Err(object_store::Error::NotFound { .. }));
+        if !absent {
+            self.broken = Some(format!("putting manifest {number} failed: {source}"));
+        }
+        Err(Error::Objects { doing: format!("put manifest {path}"), source })
+    }
+
+    /// Removes what lies before the checkpoint before this one. What could not be removed is
+    /// tried again at the next checkpoint: old numbers harm nobody.
+    async fn remove_old(&mut self) {
+        let keep_from = self.state.number.saturating_sub(CHECKPOINT_EVERY).max(1);
+        while self.oldest < keep_from {
+            let path = path_of(self.partition, self.oldest);
+            match self.objects.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => self.oldest += 1,
+                Err(error) => {
+                    tracing::warn!(%path, %error, "old manifest could not be removed");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The state after one stored manifest.
+fn follow(state: PartitionState, stored: Stored, partition: u16) -> Result<PartitionState, Error> {
+    let corrupt = |number, reason| Error::Corrupt {
+        what: format!("manifest {}", path_of(partition, number)),
+        reason,
+    };
+    match stored.content {
+        Content::Checkpoint(checkpoint) if checkpoint.number == stored.number => Ok(checkpoint),
+        Content::Checkpoint(checkpoint) => {
+            Err(corrupt(stored.number, format!("its state is that of {}", checkpoint.number)))
+        }
+        Content::Edit(edit) if stored.number == state.number + 1 => {
+            state.after(&edit).map_err(|reason| corrupt(stored.number, reason))
+        }
+        Content::Edit(_) => {
+            Err(corrupt(stored.number, format!("it follows manifest {}", state.number)))
+        }
+    }
+}
+
+async fn read(objects: &dyn ObjectStore, partition: u16, number: u64) -> Result<Stored, Error> {
+    let path = path_of(partition, number);
+    let read = async { objects.get(&path).await?.bytes().await };
+    let bytes: Bytes = read
+        .await
+        .map_err(|source| Error::Objects { doing: format!("read manifest {path}"), source })?;
+    let stored = Stored::decode(&bytes, path.as_ref())?;
+    if (stored.partition, stored.number) == (partition, number) {
+        return Ok(stored);
+    }
+    Err(Error::Corrupt {
+        what: format!("manifest {path}"),
+        reason: format!(
+            "it says it is manifest {} of partition {}",
+            stored.number, stored.partition
+        ),
+    })
+}
+
+/// Numbers of the manifests that are stored, ascending.
+async fn stored_numbers(objects: &dyn ObjectStore, partition: u16) -> Result<Vec<u64>, Error> {
+    let dir = dir_of(partition);
+    let doing = |source| Error::Objects { doing: format!("list manifests {dir}"), source };
+    let found: Vec<_> = objects.list(Some(&dir)).try_collect().await.map_err(doing)?;
+    let mut numbers = Vec::with_capacity(found.len());
+    for object in found {
+        let name = object.location.filename().unwrap_or_default();
+        let number = name
+            .strip_suffix(".json")
+            .filter(|digits| digits.len() == 20)
+            .and_then(|digits| digits.parse().ok());
+        numbers.push(number.ok_or_else(|| Error::Corrupt {
+            what: format!("manifest directory {dir}"),
+            reason: format!("{name:?} is not the name of a manifest"),
+        })?);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn dir_of(partition: u16) -> Path {
+    Path::from(format!("manifest/{partition:04}"))
+}
+
+fn path_of(partition: u16, number: u64) -> Path {
+    Path::from(format!("manifest/{partition:04}/{number:020}.json"))
+}

@@ -1,0 +1,178 @@
+//! What a manifest says: the blocks and snapshots of a partition, and edits to them.
+//!
+//! Everything here is stored as JSON. A reader ignores fields it does not know: what must not be
+//! ignored gets a required-feature bit in the envelope.
+
+use model::{Position, TimeRange};
+use serde::{Deserialize, Serialize};
+
+/// What one partition consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Number of the edit it results from; 0 before the first.
+    pub number: u64,
+    /// Everything before this log position is in the blocks and snapshots: replay starts here.
+    #[serde(with = "position")]
+    pub covered: Position,
+    /// The blocks, in the order they were added.
+    pub blocks: Vec<BlockMeta>,
+    /// The snapshots of the head's series a restart reads, oldest first.
+    pub snapshots: Vec<SnapshotMeta>,
+    /// The number the next object may take in its name: never given twice.
+    pub next_object: u64,
+}
+
+/// One step from a state to the next: all of it or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Edit {
+    /// Blocks that exist from now on.
+    pub add_blocks: Vec<BlockMeta>,
+    /// Names of blocks that no longer exist.
+    pub remove_blocks: Vec<String>,
+    /// The new covered position, if it changes. It never goes back.
+    #[serde(with = "optional_position", default, skip_serializing_if = "Option::is_none")]
+    pub covered: Option<Position>,
+    /// All snapshots from now on, if they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Vec<SnapshotMeta>>,
+    /// The next object number; a lower one than the state's changes nothing.
+    pub next_object: u64,
+}
+
+/// One block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockMeta {
+    /// The prefix its objects share.
+    pub name: String,
+    /// How often its rows were compacted; 0 is fresh from the head.
+    pub level: u8,
+    /// First and last instant of its samples.
+    #[serde(with = "range")]
+    pub range: TimeRange,
+    /// Log positions its rows came from: from the first up to, not including, the second. Of two
+    /// samples with one timestamp, that of the lower range stays.
+    #[serde(with = "positions")]
+    pub positions: (Position, Position),
+    /// Series in it.
+    pub series: u64,
+    /// Chunk rows in it.
+    pub chunks: u64,
+    /// Float samples in it.
+    pub samples: u64,
+    /// Native histograms in it.
+    pub histograms: u64,
+    /// Bytes of all its objects.
+    pub bytes: u64,
+    /// When it was written, milliseconds since the Unix epoch.
+    pub created_ms: i64,
+}
+
+/// One snapshot of a head's series.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// Its object.
+    pub name: String,
+    /// Whether it holds all series, or only those new since the one before.
+    pub full: bool,
+    /// Series in it.
+    pub series: u64,
+    /// Bytes of its object.
+    pub bytes: u64,
+}
+
+impl PartitionState {
+    /// The state after one edit, or why the edit does not fit.
+    pub(super) fn after(mut self, edit: &Edit) -> Result<Self, String> {
+        for name in &edit.remove_blocks {
+            let at = self.blocks.iter().position(|block| block.name == *name);
+            self.blocks.remove(
+                at.ok_or_else(|| format!("it removes block {name:?}, which does not exist"))?,
+            );
+        }
+        for block in &edit.add_blocks {
+            if self.blocks.iter().any(|known| known.name == block.name) {
+                return Err(format!("it adds block {:?} a second time", block.name));
+            }
+            self.blocks.push(block.clone());
+        }
+        if let Some(covered) = edit.covered {
+            if covered < self.covered {
+                return Err(format!(
+                    "its covered position {} lies before {}",
+                    covered.0, self.covered.0
+                ));
+            }
+            self.covered = covered;
+        }
+        if let Some(snapshots) = &edit.snapshots {
+            self.snapshots.clone_from(snapshots);
+        }
+        self.next_object = self.next_object.max(edit.next_object);
+        self.number += 1;
+        Ok(self)
+    }
+}
+
+/// Positions as plain numbers.
+mod position {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(position: &Position, to: S) -> Result<S::Ok, S::Error> {
+        position.0.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Position, D::Error> {
+        u64::deserialize(from).map(Position)
+    }
+}
+
+mod optional_position {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        position: &Option<Position>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        position.map(|position| position.0).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Position>, D::Error> {
+        Option::<u64>::deserialize(from).map(|position| position.map(Position))
+    }
+}
+
+mod positions {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        positions: &(Position, Position),
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        (positions.0.0, positions.1.0).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<(Position, Position), D::Error> {
+        <(u64, u64)>::deserialize(from).map(|(first, end)| (Position(first), Position(end)))
+    }
+}
+
+/// A time range as `[start_ms, end_ms]`.
+mod range {
+    use super::*;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(range: &TimeRange, to: S) -> Result<S::Ok, S::Error> {
+        (range.start_ms, range.end_ms).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<TimeRange, D::Error> {
+        <(i64, i64)>::deserialize(from).map(|(start_ms, end_ms)| TimeRange { start_ms, end_ms })
+    }
+}
