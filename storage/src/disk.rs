@@ -55,7 +55,12 @@ impl Disk for OsDisk {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Box::new(OsFile(options.open(self.resolve(path)?)?)))
+        let file = options.open(self.resolve(path)?)?;
+        // The system opens directories for reading, too.
+        if mode == OpenMode::Read && file.metadata()?.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok(Box::new(OsFile(file)))
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the disk the others go through")]

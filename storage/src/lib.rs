@@ -13,10 +13,12 @@
 mod disk;
 mod error;
 pub mod manifest;
+mod objects;
 mod rows;
 mod samples;
 
 pub use disk::OsDisk;
 pub use error::Error;
+pub use objects::LocalObjects;
 pub use rows::{AppendOutcome, MetricRows, Reason, Rejected, SeriesRows};
 pub use samples::{Select, SeriesSamples};
