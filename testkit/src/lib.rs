@@ -5,8 +5,28 @@
 
 mod clock;
 mod disk;
+pub mod golden;
+mod objects;
 mod random;
+mod reference;
+pub mod remote_write;
 
 pub use clock::ManualClock;
 pub use disk::{Fault, FaultyDisk};
+pub use objects::{FaultyObjects, ObjectFault, Request};
 pub use random::SeededRandom;
+pub use reference::{reference, workspace_root};
+
+/// A label set: `labels! { __name__ = "up", job = "node" }`.
+#[macro_export]
+macro_rules! labels {
+    ($($name:ident = $value:expr),* $(,)?) => {
+        $crate::from_pairs(&[$((stringify!($name), ::core::convert::AsRef::<str>::as_ref(&$value))),*])
+    };
+}
+
+/// What [`labels!`] stands on.
+#[doc(hidden)]
+pub fn from_pairs(pairs: &[(&str, &str)]) -> model::Labels {
+    model::Labels::from_pairs(pairs.iter().copied())
+}
