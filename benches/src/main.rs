@@ -8,7 +8,6 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 
 mod cluster;
-mod http;
 mod load;
 mod random;
 mod report;

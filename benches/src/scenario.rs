@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::http::{Connection, escaped};
 use crate::load::{self, Load};
 use crate::sender;
 use crate::system::{Kind, System, instant};
+use testkit::http::escaped;
 
 /// One figure of one system.
 #[derive(Debug, Clone)]
@@ -168,13 +168,13 @@ fn measure_query(
     path: &str,
     repeats: usize,
 ) -> Result<(Option<f64>, Option<f64>)> {
-    let mut connection = Connection::open(system.port)?;
+    let mut connection = system.connect()?;
     let (mut cpu, mut wall) = (Vec::new(), Vec::new());
     for _ in 0..repeats {
         // CPU time comes in ticks of 10 ms: short queries are repeated until ticks mean something.
         let (before, started, mut runs) = (system.cpu_seconds(), Instant::now(), 0u32);
         while runs == 0 || (started.elapsed() < Duration::from_millis(400) && runs < 2_000) {
-            let response = connection.call("GET", path)?;
+            let response = connection.call("GET", path, &[], &[])?;
             if response.status != 200 {
                 return Ok((None, None));
             }

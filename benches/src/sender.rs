@@ -8,8 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::http::Connection;
 use crate::load::{self, Load};
+use testkit::http::Connection;
+
+/// What a remote-write 1.0 sender says of its body.
+const WRITE_HEADERS: &[(&str, &str)] = &[
+    ("Content-Type", "application/x-protobuf"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+    ("User-Agent", "taffrail-bench"),
+];
 
 /// What sending took.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +55,7 @@ fn one_connection(file: &Path, port: u16, path: &str, done: &AtomicU64) -> Resul
     let file_handle =
         std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
     let mut file = BufReader::with_capacity(1 << 20, file_handle);
-    let mut connection = Connection::open(port)?;
+    let mut connection = Connection::open(([127, 0, 0, 1], port).into())?;
     let mut header = [0u8; 8];
     let mut body = Vec::new();
     while file.read_exact(&mut header).is_ok() {
@@ -57,7 +65,7 @@ fn one_connection(file: &Path, port: u16, path: &str, done: &AtomicU64) -> Resul
         body.resize(length as usize, 0);
         file.read_exact(&mut body)?;
         loop {
-            let response = connection.write(path, &body)?;
+            let response = connection.call("POST", path, WRITE_HEADERS, &body)?;
             match response.status {
                 200..=299 => break,
                 // A full queue asks us to come back: that is part of how fast a system is.

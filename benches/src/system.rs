@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::http::{Connection, escaped};
+use testkit::http::{Connection, escaped};
 
 /// Which system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,13 @@ impl System {
         // VictoriaMetrics 1.79 has no readiness path of its own name.
         let path =
             if self.kind == Kind::VictoriaMetrics && path == "/-/ready" { "/health" } else { path };
-        Ok(Connection::open(self.port)?.call("GET", path)?.status)
+        Ok(self.connect()?.call("GET", path, &[], &[])?.status)
+    }
+
+    /// A new connection to it.
+    pub(crate) fn connect(&self) -> Result<Connection> {
+        Connection::open(([127, 0, 0, 1], self.port).into())
+            .with_context(|| format!("connect to {}", self.kind.name()))
     }
 
     /// Waits until an instant query gives `expected` as its first value.
@@ -126,7 +132,7 @@ impl System {
         let path = instant(query, at_ms);
         let needle = format!("\"{expected}\"");
         let right = |s: &Self| {
-            let answer = Connection::open(s.port).and_then(|mut c| c.call("GET", &path));
+            let answer = s.connect().and_then(|mut c| Ok(c.call("GET", &path, &[], &[])?));
             answer.is_ok_and(|r| {
                 r.status == 200 && String::from_utf8_lossy(&r.body).contains(&needle)
             })
@@ -181,7 +187,7 @@ impl System {
     }
 
     fn must(&self, method: &str, path: &str) -> Result<()> {
-        let response = Connection::open(self.port)?.call(method, path)?;
+        let response = self.connect()?.call(method, path, &[], &[])?;
         if response.status >= 300 {
             bail!("{} {path} answered {}", self.kind.name(), response.status);
         }

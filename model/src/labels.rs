@@ -35,7 +35,9 @@ impl Labels {
 
     /// From pairs in any order. An empty value means that the label is absent; of a repeated name
     /// the last value counts.
-    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+    pub fn from_pairs<N: AsRef<str>, V: AsRef<str>>(
+        pairs: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
         let mut builder = LabelsBuilder::default();
         for (name, value) in pairs {
             builder.set(name.as_ref(), value.as_ref());
@@ -44,7 +46,9 @@ impl Labels {
     }
 
     /// Pairs in order of their names.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> + ExactSizeIterator + Clone {
+    pub fn iter(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = (&str, &str)> + ExactSizeIterator + Clone {
         (0..self.len()).map(|i| self.pair(i))
     }
 
@@ -90,7 +94,11 @@ impl Labels {
     /// Appends the canonical encoding.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for (name, value) in self.iter() {
-            let inner = 2 + varint_length(name.len()) + name.len() + varint_length(value.len()) + value.len();
+            let inner = 2
+                + varint_length(name.len())
+                + name.len()
+                + varint_length(value.len())
+                + value.len();
             out.push(0x0a);
             varint::put(out, inner as u64);
             out.push(0x0a);
@@ -188,7 +196,8 @@ fn skip_field(wire: &mut &[u8], tag: u64) -> Result<(), LabelsError> {
 }
 
 fn text(bytes: &[u8]) -> Result<&str, LabelsError> {
-    std::str::from_utf8(bytes).map_err(|_| LabelsError::NotUtf8(String::from_utf8_lossy(bytes).into_owned()))
+    std::str::from_utf8(bytes)
+        .map_err(|_| LabelsError::NotUtf8(String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// Why label bytes were refused.
@@ -210,7 +219,8 @@ pub enum LabelsError {
 
 impl PartialEq for Labels {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.ends == other.0.ends && self.0.text == other.0.text)
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.ends == other.0.ends && self.0.text == other.0.text)
     }
 }
 
@@ -315,7 +325,8 @@ mod tests {
 
     #[track_caller]
     fn check(pairs: &[(&str, &str)], shown: &str) {
-        let read = Labels::from_wire(&wire(pairs)).map_or_else(|e| e.to_string(), |l| l.to_string());
+        let read =
+            Labels::from_wire(&wire(pairs)).map_or_else(|e| e.to_string(), |l| l.to_string());
         assert_eq!(read, shown);
     }
 

@@ -63,7 +63,10 @@ pub trait Log: Debug + Send + Sync {
     fn append(&self, record: Record<'_>) -> Result<Position, LogError>;
 
     /// Waits until the record at `position`, and all before it, are durable.
-    fn wait(&self, position: Position) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
+    fn wait(
+        &self,
+        position: Position,
+    ) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
 
     /// Whether writes can be taken now: fails while the disk is too full or after a failed sync.
     /// Asked before a request is applied, so that `append` itself fails only for good.

@@ -42,7 +42,11 @@ pub struct MatcherError {
 impl Matcher {
     /// Checks and compiles. Patterns are anchored and `.` matches a newline, as since
     /// Prometheus 3.0.
-    pub fn new(op: MatchOp, name: impl Into<String>, value: impl Into<String>) -> Result<Self, MatcherError> {
+    pub fn new(
+        op: MatchOp,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, MatcherError> {
         let value = value.into();
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,

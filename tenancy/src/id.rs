@@ -33,7 +33,9 @@ impl TenantName {
         if name.len() > NAME_BYTES_MAX {
             return Err(NameError::TooLong { bytes: name.len() });
         }
-        if let Some(found) = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"!-_.*'()".contains(*c)) {
+        if let Some(found) =
+            name.chars().find(|c| !c.is_ascii_alphanumeric() && !"!-_.*'()".contains(*c))
+        {
             return Err(NameError::Character { name: name.to_owned(), found });
         }
         if RESERVED.contains(&name) {

@@ -100,7 +100,9 @@ pub enum LabelsRefused {
         limit: usize,
     },
     /// A label value that is too long.
-    #[error("value {value:?} of label {name:?} of series {series} has {bytes} bytes, the limit is {limit}")]
+    #[error(
+        "value {value:?} of label {name:?} of series {series} has {bytes} bytes, the limit is {limit}"
+    )]
     ValueTooLong {
         /// Metric name.
         series: String,
@@ -135,17 +137,32 @@ impl Limits {
             return Err(LabelsRefused::NoName { labels: shortened(&labels.to_string()) });
         }
         if labels.len() > self.labels_max {
-            return Err(LabelsRefused::TooMany { series: series(), count: labels.len(), limit: self.labels_max });
+            return Err(LabelsRefused::TooMany {
+                series: series(),
+                count: labels.len(),
+                limit: self.labels_max,
+            });
         }
         for (name, value) in labels.iter() {
             if name.len() > self.label_name_bytes_max {
                 let (bytes, limit) = (name.len(), self.label_name_bytes_max);
-                return Err(LabelsRefused::NameTooLong { series: series(), name: shortened(name), bytes, limit });
+                return Err(LabelsRefused::NameTooLong {
+                    series: series(),
+                    name: shortened(name),
+                    bytes,
+                    limit,
+                });
             }
             if value.len() > self.label_value_bytes_max {
                 let (bytes, limit) = (value.len(), self.label_value_bytes_max);
                 let (name, value) = (name.to_owned(), shortened(value));
-                return Err(LabelsRefused::ValueTooLong { series: series(), name, value, bytes, limit });
+                return Err(LabelsRefused::ValueTooLong {
+                    series: series(),
+                    name,
+                    value,
+                    bytes,
+                    limit,
+                });
             }
         }
         Ok(())
@@ -166,16 +183,27 @@ mod tests {
 
     #[track_caller]
     fn check(pairs: &[(&str, &str)], refused: &str) {
-        let limits = Limits { labels_max: 2, label_name_bytes_max: 8, label_value_bytes_max: 3, ..Limits::default() };
+        let limits = Limits {
+            labels_max: 2,
+            label_name_bytes_max: 8,
+            label_value_bytes_max: 3,
+            ..Limits::default()
+        };
         let labels = Labels::from_pairs(pairs.iter().copied());
-        assert_eq!(limits.check_labels(&labels).map_or_else(|e| e.to_string(), |()| String::new()), refused);
+        assert_eq!(
+            limits.check_labels(&labels).map_or_else(|e| e.to_string(), |()| String::new()),
+            refused
+        );
     }
 
     #[test]
     fn labels_are_checked() {
         check(&[("__name__", "up"), ("a", "1")], "");
         check(&[("a", "1")], r#"series {a="1"} has no metric name"#);
-        check(&[("__name__", "up"), ("a", "1"), ("b", "1")], "series up has 3 labels, the limit is 2");
+        check(
+            &[("__name__", "up"), ("a", "1"), ("b", "1")],
+            "series up has 3 labels, the limit is 2",
+        );
         check(
             &[("__name__", "up"), ("abcdefghi", "1")],
             r#"label name "abcdefghi" of series up has 9 bytes, the limit is 8"#,

@@ -45,7 +45,8 @@ impl ReadScope {
     /// The same scope with alternatives of matchers required in every tenant; for tests.
     #[must_use]
     pub fn restricted_for_test(self, alternatives: Vec<Vec<Matcher>>) -> Self {
-        let restrict = |t: &TenantRead| TenantRead { alternatives: alternatives.clone().into(), ..t.clone() };
+        let restrict =
+            |t: &TenantRead| TenantRead { alternatives: alternatives.clone().into(), ..t.clone() };
         Self { tenants: self.tenants.iter().map(restrict).collect(), ..self }
     }
 

@@ -6,6 +6,7 @@
 mod clock;
 mod disk;
 pub mod golden;
+pub mod http;
 mod objects;
 mod random;
 mod reference;
