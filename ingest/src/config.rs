@@ -1,0 +1,45 @@
+//! Settings of this crate.
+
+use serde::Deserialize;
+
+/// How writes are received.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Seconds a sender may take to transmit one body. Longer than any sender's own deadline
+    /// (Prometheus: 30 s); ends connections that only hold memory.
+    pub body_seconds_max: u64,
+    /// Bytes of compressed bodies that may be held at a time, over all tenants. Beyond it writes
+    /// get 503 and are repeated by the sender. Bounds memory whatever the number of connections.
+    pub bodies_in_flight_bytes_max: usize,
+    /// The machine's own metrics and Taffrail's.
+    pub self_scrape: SelfScrapeConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            body_seconds_max: 60,
+            bodies_in_flight_bytes_max: 256 << 20,
+            self_scrape: SelfScrapeConfig::default(),
+        }
+    }
+}
+
+/// How Taffrail scrapes itself and the host it runs on.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelfScrapeConfig {
+    /// Whether it does. Off where a Prometheus scrapes both already.
+    pub enabled: bool,
+    /// Seconds between two scrapes. 15 is what dashboards for node_exporter are drawn for.
+    pub interval_seconds: u64,
+    /// Samples one target may give; beyond it the scrape fails, as with Prometheus' `sample_limit`.
+    pub samples_max: usize,
+}
+
+impl Default for SelfScrapeConfig {
+    fn default() -> Self {
+        Self { enabled: true, interval_seconds: 15, samples_max: 50_000 }
+    }
+}

@@ -1,0 +1,5 @@
+//! Exposition formats: what targets answer a scrape with.
+
+mod text;
+
+pub use text::{Entry, TextError, TextParser};
