@@ -3,6 +3,8 @@
 //! Invariant: no tree is deeper than [`super::DEPTH_MAX`], chains of operators included, so code
 //! may walk, print and drop it recursively.
 
+use std::borrow::Cow;
+
 use model::Matcher;
 
 use super::durations::Duration;
@@ -31,12 +33,12 @@ pub struct Expr {
 pub enum ExprKind {
     /// `1.5`, or `5m` where a number may stand.
     Number(Number),
-    /// `"text"`. Bytes that are not UTF-8 (`"\xff"`) have become U+FFFD.
-    String(String),
+    /// `"text"`
+    String(StringLiteral),
     /// `metric{label="value"}`, an instant vector.
     Vector(VectorSelector),
     /// `metric[5m]`, a range vector.
-    Matrix(MatrixSelector),
+    Matrix(Box<MatrixSelector>),
     /// `expr[1h:5m]`, a range vector.
     Subquery(Box<Subquery>),
     /// `rate(…)`
@@ -70,12 +72,31 @@ impl PartialEq for Number {
     }
 }
 
+/// A string literal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StringLiteral {
+    /// What it says. Escapes (`"\xff"`) can make it something that is not UTF-8.
+    pub bytes: Vec<u8>,
+}
+
+impl StringLiteral {
+    /// The text, unless it is not UTF-8, as every label's name and value must be.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes).ok()
+    }
+
+    /// The text, U+FFFD standing in for what is not UTF-8.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.bytes)
+    }
+}
+
 /// A selection of series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorSelector {
-    /// The metric's name, if it is given before the braces or as a quoted name inside them.
+    /// The metric's name, if it stands before the braces. A quoted one inside them is a matcher only.
     pub name: Option<String>,
-    /// All conditions, the name's (`__name__="…"`, the last one) included.
+    /// All conditions; that of `name` (`__name__="…"`) is the last one.
     pub matchers: Vec<Matcher>,
     /// `offset 5m`; in a range selector, the range's.
     pub offset: Option<Duration>,
@@ -178,6 +199,27 @@ pub enum AggregateOp {
     Topk,
 }
 
+const ALL_AGGREGATIONS: [AggregateOp; 14] = {
+    use AggregateOp::{Avg, Bottomk, Count, CountValues, Group, LimitRatio, Limitk};
+    use AggregateOp::{Max, Min, Quantile, Stddev, Stdvar, Sum, Topk};
+    [
+        Avg,
+        Bottomk,
+        Count,
+        CountValues,
+        Group,
+        LimitRatio,
+        Limitk,
+        Max,
+        Min,
+        Quantile,
+        Stddev,
+        Stdvar,
+        Sum,
+        Topk,
+    ]
+};
+
 /// An operation on two expressions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Binary {
@@ -265,6 +307,81 @@ pub enum BinaryOp {
     Or,
     /// `unless`
     Unless,
+}
+
+impl BinaryOp {
+    /// The word in the language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::Atan2 => "atan2",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
+            Self::And => "and",
+            Self::Or => "or",
+            Self::Unless => "unless",
+        }
+    }
+
+    /// `==`, `<` and their kind.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// `and`, `or`, `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+}
+
+impl AggregateOp {
+    /// The word in the language.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Avg => "avg",
+            Self::Bottomk => "bottomk",
+            Self::Count => "count",
+            Self::CountValues => "count_values",
+            Self::Group => "group",
+            Self::Limitk => "limitk",
+            Self::LimitRatio => "limit_ratio",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Quantile => "quantile",
+            Self::Stddev => "stddev",
+            Self::Stdvar => "stdvar",
+            Self::Sum => "sum",
+            Self::Topk => "topk",
+        }
+    }
+
+    /// The aggregation of that name, in lower case.
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        ALL_AGGREGATIONS.iter().find(|op| op.as_str() == word).copied()
+    }
+
+    /// Whether it has a first argument beside the vector.
+    pub fn has_param(self) -> bool {
+        use AggregateOp::{Bottomk, CountValues, LimitRatio, Limitk, Quantile, Topk};
+        matches!(self, Bottomk | CountValues | LimitRatio | Limitk | Quantile | Topk)
+    }
+
+    /// Whether it must be switched on.
+    pub fn is_experimental(self) -> bool {
+        matches!(self, Self::Limitk | Self::LimitRatio)
+    }
 }
 
 /// The operator before one expression.

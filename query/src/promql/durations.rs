@@ -1,7 +1,7 @@
 //! Durations where the language wants one (`[…]`, `offset …`): literals, and arithmetic on them
 //! that may also ask for the query's own step and range.
 
-use super::ast::Span;
+use super::ast::{Number, Span};
 
 /// A duration as written.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,22 +15,14 @@ pub struct Duration {
 /// Arithmetic in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DurationExpr {
-    /// `5m`, or `300`.
-    Literal {
-        /// Its value.
-        seconds: f64,
-    },
+    /// `5m`, or `300`. One that is not part of a calculation counts as written the first way.
+    Literal(Number),
     /// `step()`
     Step,
     /// `range()`
     Range,
-    /// `-5m`, `+5m`
-    Signed {
-        /// Whether it is turned around.
-        negative: bool,
-        /// What follows.
-        operand: Box<DurationExpr>,
-    },
+    /// `-(5m)`
+    Negative(Box<DurationExpr>),
     /// `5m * 2`, `min_of(5m, step())`
     Binary {
         /// Which.
@@ -87,41 +79,49 @@ pub struct DurationError {
 }
 
 /// The longest duration, as in Prometheus, which counts them in nanoseconds in an `i64`. Seconds.
-pub(super) const SECONDS_MAX: f64 = (i64::MAX / 1_000_000_000) as f64;
+const SECONDS_MAX: f64 = i64::MAX as f64 / 1e9;
+
+/// Whether a number of seconds is within Prometheus' durations.
+pub(super) fn in_range(seconds: f64) -> bool {
+    (-SECONDS_MAX..=SECONDS_MAX).contains(&seconds)
+}
 
 impl Duration {
     /// Its length in milliseconds, in a query with these times.
     pub fn ms(&self, times: QueryTimes, sense: Sense) -> Result<i64, DurationError> {
         let error = |reason| DurationError { span: self.span, reason };
         let seconds = self.expr.seconds(times).map_err(error)?;
-        // Not `seconds > 0`: NaN passes both of Prometheus' tests; here it fails the next one.
         if seconds <= 0.0 && sense == Sense::Positive {
             return Err(error("duration must be greater than 0"));
         }
-        if !(-SECONDS_MAX..=SECONDS_MAX).contains(&seconds) {
+        if !in_range(seconds) {
             return Err(error("duration is out of range"));
         }
-        Ok((seconds * 1000.0) as i64)
+        Ok(milliseconds(seconds))
     }
 
     /// Its length in milliseconds if that does not depend on the query.
     pub fn literal_ms(&self) -> Option<i64> {
         match self.expr {
-            DurationExpr::Literal { seconds } => Some((seconds * 1000.0).round() as i64),
+            DurationExpr::Literal(number) => Some(milliseconds(number.value)),
             _ => None,
         }
     }
 }
 
+/// By way of nanoseconds, so that 1.001 s are 1001 ms and 1.5 ms are 1 ms, as in Prometheus.
+fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1e9).round() as i64 / 1_000_000
+}
+
 impl DurationExpr {
     fn seconds(&self, times: QueryTimes) -> Result<f64, &'static str> {
         Ok(match self {
-            Self::Literal { seconds } => *seconds,
+            Self::Literal(number) => number.value,
             Self::Step => times.step_ms as f64 / 1000.0,
             Self::Range => times.range_ms as f64 / 1000.0,
             Self::Paren(inner) => inner.seconds(times)?,
-            Self::Signed { negative: true, operand } => -operand.seconds(times)?,
-            Self::Signed { negative: false, operand } => operand.seconds(times)?,
+            Self::Negative(inner) => -inner.seconds(times)?,
             Self::Binary { op, lhs, rhs } => op.apply(lhs.seconds(times)?, rhs.seconds(times)?)?,
         })
     }
@@ -141,5 +141,19 @@ impl DurationOp {
             Self::MinOf => lhs.min(rhs),
             Self::MaxOf => lhs.max(rhs),
         })
+    }
+
+    /// The word in the language.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Sub => "-",
+            Self::Mul => "*",
+            Self::Div => "/",
+            Self::Mod => "%",
+            Self::Pow => "^",
+            Self::MinOf => "min_of",
+            Self::MaxOf => "max_of",
+        }
     }
 }

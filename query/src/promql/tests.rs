@@ -1,0 +1,4 @@
+//! Tests of the whole front end.
+
+mod good;
+mod reference;
