@@ -12,6 +12,7 @@
 
 mod disk;
 mod error;
+pub mod head;
 pub mod manifest;
 mod objects;
 mod rows;

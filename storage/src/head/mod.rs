@@ -1,0 +1,131 @@
+//! The head: the recent rows of one partition, of many tenants, in memory.
+//!
+//! ```text
+//! append ─► series table ─► bit stream per series ─► cut ─► frozen ─► block, then thaw
+//!   │            ▲                    │                        │
+//!   └► payloads  └ identity, index    └───────► read ◄─────────┘
+//!      (log)         ▲
+//!                    └ select, label names and values
+//! ```
+//!
+//! Series are numbered densely; numbers hold until a [`Head::cut`] drops idle series. Every change
+//! has a log payload, and [`Head::replay`] of the payloads on a restored snapshot gives the same
+//! state. Nothing here does I/O, knows the time or locks: the owner holds a lock around it.
+
+mod append;
+mod buffer;
+mod cut;
+mod exemplars;
+mod generation;
+mod histogram;
+mod identity;
+mod index;
+mod payload;
+mod rare;
+mod read;
+mod refs;
+mod replay;
+mod select;
+mod series;
+mod snapshot;
+mod statistics;
+mod symbols;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Labels, Metadata, SeriesId};
+use tenancy::TenantId;
+
+pub use append::Append;
+pub use cut::{Cut, sort_for_flush};
+pub use generation::{Counts, Frozen, FrozenSeries};
+pub use payload::Payloads;
+pub use read::SharedTimestamps;
+pub use select::LabelColumn;
+pub use statistics::{Cardinality, HeadCounts};
+
+use generation::Generation;
+use identity::LabelStore;
+use index::Index;
+use payload::Mark;
+use series::SeriesTable;
+
+/// The recent rows of one partition.
+#[derive(Debug)]
+pub struct Head {
+    series: SeriesTable,
+    labels: LabelStore,
+    index: Index,
+    /// Since the last cut.
+    open: Generation,
+    /// Cut off, being flushed.
+    frozen: Option<Arc<Frozen>>,
+    /// Newest histogram of the series that have some.
+    last_histogram_ms: HashMap<u32, i64>,
+    metadata: BTreeMap<TenantId, BTreeMap<String, Metadata>>,
+}
+
+impl Head {
+    /// Without rows. `hash_key` is random per process and places series and texts in the tables,
+    /// so that nobody can choose ids that collide there.
+    pub fn new(hash_key: u64) -> Self {
+        Self {
+            series: SeriesTable::new(hash_key),
+            labels: LabelStore::new(hash_key.rotate_left(17)),
+            index: Index::new(hash_key.rotate_left(41)),
+            open: Generation::default(),
+            frozen: None,
+            last_histogram_ms: HashMap::new(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    /// How many series there are; they are numbered from 0.
+    pub fn series_count(&self) -> u32 {
+        self.series.len()
+    }
+
+    /// The number of a series.
+    pub fn find(&self, tenant: TenantId, id: SeriesId) -> Option<u32> {
+        self.series.find(tenant, id)
+    }
+
+    /// The id of a series.
+    #[inline]
+    pub fn id(&self, series: u32) -> SeriesId {
+        self.series.all[series as usize].id
+    }
+
+    /// The tenant of a series.
+    #[inline]
+    pub fn tenant(&self, series: u32) -> TenantId {
+        self.series.all[series as usize].tenant
+    }
+
+    /// The labels of a series.
+    pub fn labels(&self, series: u32) -> Labels {
+        self.labels.labels(series)
+    }
+
+    /// Metadata of a tenant's metric families, by family.
+    pub fn metadata(&self, tenant: TenantId) -> impl Iterator<Item = (&str, &Metadata)> {
+        self.metadata.get(&tenant).into_iter().flatten().map(|(family, m)| (family.as_str(), m))
+    }
+
+    fn mark(&self) -> Mark {
+        let (symbols, shapes) = (self.labels.symbols.len(), self.labels.shapes.len());
+        Mark { symbols, shapes, series: self.series.len() }
+    }
+}
+
+/// Places a pair of numbers in a table.
+#[inline]
+fn hash_pair(key: u64, a: u32, b: u32) -> u64 {
+    let pair = u64::from(a) << 32 | u64::from(b);
+    let product = u128::from(pair ^ key) * u128::from(key.rotate_left(29) | 1 << 63 | 1);
+    (product as u64) ^ (product >> 64) as u64
+}

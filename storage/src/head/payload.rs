@@ -1,0 +1,242 @@
+//! Log record payloads as `append` writes them (docs/formats/log-records.md).
+
+use model::{Exemplar, Metadata, RecordKind, varint};
+
+use super::buffer::Point;
+use super::identity::LabelStore;
+use super::series::Series;
+
+/// First byte of every payload: its version.
+pub(super) const VERSION: u8 = 1;
+
+/// Set in a value's control byte: the value stands for itself. Else it is the difference to the
+/// last value of the series.
+pub(super) const ABSOLUTE: u8 = 0x80;
+
+/// What one append has to write to the log. Kept and used again: its buffers stay allocated.
+#[derive(Debug, Default)]
+pub struct Payloads {
+    samples: Vec<u8>,
+    pub(super) histograms: Vec<u8>,
+    pub(super) exemplars: Vec<u8>,
+    metadata: Vec<u8>,
+    pub(super) columns: Columns,
+}
+
+/// Samples, column by column.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    count: u64,
+    series: Vec<u8>,
+    times: Vec<u8>,
+    values: Vec<u8>,
+    last_series: u32,
+    last_ms: i64,
+    late_count: u64,
+    late: Vec<u8>,
+}
+
+/// Where the numbering of symbols, shapes and series stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) symbols: u32,
+    pub(super) shapes: u32,
+    pub(super) series: u32,
+}
+
+impl Payloads {
+    /// The records to append, in this order.
+    pub fn records(&self) -> impl Iterator<Item = (RecordKind, &[u8])> {
+        let all = [
+            (RecordKind::Samples, self.samples.as_slice()),
+            (RecordKind::Histograms, self.histograms.as_slice()),
+            (RecordKind::Exemplars, self.exemplars.as_slice()),
+            (RecordKind::Metadata, self.metadata.as_slice()),
+        ];
+        all.into_iter().filter(|(_, payload)| !payload.is_empty())
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.records().next().is_none()
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.records().map(|(_, payload)| payload.len()).sum()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.samples.clear();
+        self.histograms.clear();
+        self.exemplars.clear();
+        self.metadata.clear();
+        self.columns.clear();
+    }
+
+    pub(super) fn push_histogram(&mut self, series: u32, ms: i64, encoded: &[u8]) {
+        start(&mut self.histograms);
+        varint::put(&mut self.histograms, u64::from(series));
+        varint::put_signed(&mut self.histograms, ms);
+        put_bytes(&mut self.histograms, encoded);
+    }
+
+    pub(super) fn push_exemplar(&mut self, series: u32, exemplar: &Exemplar) {
+        start(&mut self.exemplars);
+        varint::put(&mut self.exemplars, u64::from(series));
+        varint::put_signed(&mut self.exemplars, exemplar.timestamp_ms);
+        self.exemplars.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
+        let mut labels = Vec::new();
+        exemplar.labels.encode(&mut labels);
+        put_bytes(&mut self.exemplars, &labels);
+    }
+
+    pub(super) fn push_metadata(&mut self, family: &str, metadata: &Metadata) {
+        start(&mut self.metadata);
+        put_metadata(&mut self.metadata, family, metadata);
+    }
+
+    /// Puts the samples' record together, with everything that was new since `mark`.
+    pub(super) fn finish(&mut self, mark: Mark, labels: &LabelStore, series: &[Series]) {
+        let columns = &self.columns;
+        let is_empty =
+            columns.count == 0 && columns.late_count == 0 && mark.series as usize == series.len();
+        if is_empty {
+            return;
+        }
+        let out = &mut self.samples;
+        out.reserve(
+            columns.series.len()
+                + columns.times.len()
+                + columns.values.len()
+                + columns.late.len()
+                + 64,
+        );
+        out.push(VERSION);
+        put_identities(out, mark, labels, series);
+        varint::put(out, columns.count);
+        for column in [&columns.series, &columns.times, &columns.values] {
+            put_bytes(out, column);
+        }
+        varint::put(out, columns.late_count);
+        out.extend_from_slice(&columns.late);
+    }
+}
+
+impl Columns {
+    /// A sample in order. `base` is the last value of the series, if it may be relied on.
+    #[inline]
+    pub(super) fn push(&mut self, series: u32, point: Point, base: Option<u64>) {
+        self.count += 1;
+        varint::put_signed(&mut self.series, i64::from(series) - i64::from(self.last_series));
+        varint::put_signed(&mut self.times, point.ms.wrapping_sub(self.last_ms));
+        (self.last_series, self.last_ms) = (series, point.ms);
+        let (flag, bits) = match base {
+            Some(base) => (0, point.bits ^ base),
+            None => (ABSOLUTE, point.bits),
+        };
+        put_value(&mut self.values, flag, bits);
+    }
+
+    /// A sample older than its series' newest.
+    pub(super) fn push_late(&mut self, series: u32, point: Point) {
+        self.late_count += 1;
+        varint::put(&mut self.late, u64::from(series));
+        varint::put_signed(&mut self.late, point.ms);
+        self.late.extend_from_slice(&point.bits.to_le_bytes());
+    }
+
+    fn clear(&mut self) {
+        let Self { series, times, values, late, .. } = self;
+        for column in [&mut *series, times, values, late] {
+            column.clear();
+        }
+        (self.count, self.late_count, self.last_series, self.last_ms) = (0, 0, 0, 0);
+    }
+}
+
+/// A control byte (flag, whole zero bytes below, bytes) and the bytes that are not zero.
+#[inline]
+fn put_value(out: &mut Vec<u8>, flag: u8, bits: u64) {
+    if bits == 0 {
+        out.push(flag);
+        return;
+    }
+    let below = bits.trailing_zeros() / 8;
+    let bytes = 8 - below - bits.leading_zeros() / 8;
+    out.push(flag | (below as u8) << 4 | bytes as u8);
+    let shifted = (bits >> (8 * below)).to_le_bytes();
+    out.extend_from_slice(&shifted[..bytes as usize]);
+}
+
+/// Takes what [`put_value`] wrote: whether it stands for itself, and the bits.
+#[inline]
+pub(super) fn take_value(from: &mut &[u8]) -> Option<(bool, u64)> {
+    let (&control, rest) = from.split_first()?;
+    let (below, bytes) = (u32::from(control >> 4 & 7), usize::from(control & 15));
+    if bytes + below as usize > 8 {
+        return None;
+    }
+    // Eight bytes at once unless the column ends before.
+    let bits = match rest.first_chunk::<8>() {
+        Some(chunk) if bytes > 0 => {
+            u64::from_le_bytes(*chunk) & (u64::MAX >> (64 - 8 * bytes as u32))
+        }
+        _ => {
+            let mut chunk = [0; 8];
+            chunk[..bytes].copy_from_slice(rest.get(..bytes)?);
+            u64::from_le_bytes(chunk)
+        }
+    };
+    *from = &rest[bytes..];
+    Some((control & ABSOLUTE != 0, bits << (8 * below)))
+}
+
+fn start(payload: &mut Vec<u8>) {
+    if payload.is_empty() {
+        payload.push(VERSION);
+    }
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint::put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+pub(super) fn put_metadata(out: &mut Vec<u8>, family: &str, metadata: &Metadata) {
+    put_bytes(out, family.as_bytes());
+    out.push(metadata.kind as u8);
+    put_bytes(out, metadata.help.as_bytes());
+    put_bytes(out, metadata.unit.as_bytes());
+}
+
+/// Symbols, shapes and series numbered since `mark`.
+fn put_identities(out: &mut Vec<u8>, mark: Mark, labels: &LabelStore, series: &[Series]) {
+    put_symbols_and_shapes(out, mark, labels);
+    varint::put(out, u64::from(mark.series));
+    varint::put(out, series.len() as u64 - u64::from(mark.series));
+    for number in mark.series..series.len() as u32 {
+        out.extend_from_slice(&series[number as usize].id.0.to_le_bytes());
+        varint::put(out, u64::from(labels.at[number as usize].shape));
+        for (_, value) in labels.pairs(number) {
+            varint::put(out, u64::from(value));
+        }
+    }
+}
+
+/// Symbols and shapes numbered since `mark`.
+pub(super) fn put_symbols_and_shapes(out: &mut Vec<u8>, mark: Mark, labels: &LabelStore) {
+    varint::put(out, u64::from(mark.symbols));
+    varint::put(out, u64::from(labels.symbols.len() - mark.symbols));
+    for symbol in mark.symbols..labels.symbols.len() {
+        put_bytes(out, labels.symbols.text(symbol).as_bytes());
+    }
+    varint::put(out, u64::from(mark.shapes));
+    varint::put(out, u64::from(labels.shapes.len() - mark.shapes));
+    for shape in mark.shapes..labels.shapes.len() {
+        let names = labels.shapes.names(shape);
+        varint::put(out, names.len() as u64);
+        names.iter().for_each(|&name| varint::put(out, u64::from(name)));
+    }
+}

@@ -1,0 +1,152 @@
+//! Rows in, the rarer kinds: native histograms, exemplars, metadata.
+
+use std::collections::BTreeMap;
+
+use model::{Exemplar, Histogram, Metadata};
+use tenancy::TenantId;
+
+use super::Head;
+use super::append::Append;
+use super::exemplars::LABEL_CHARS_MAX;
+use super::histogram;
+use super::payload::Payloads;
+use super::series::Flags;
+use crate::{AppendOutcome, Reason, SeriesRows};
+
+/// Metric families of one tenant whose metadata one partition keeps.
+const FAMILIES_MAX: usize = 5_000;
+/// Longest name, and longest help and unit together, in bytes.
+const FAMILY_BYTES_MAX: usize = 1_024;
+const TEXT_BYTES_MAX: usize = 4_096;
+
+impl Head {
+    /// Histograms and exemplars of one series.
+    #[cold]
+    pub(super) fn append_rare(&mut self, request: &mut Append<'_>, number: u32, rows: &SeriesRows) {
+        let all = request.rows;
+        for (ms, histogram) in
+            &all.histograms[rows.histograms.start as usize..rows.histograms.end as usize]
+        {
+            self.append_histogram(request, number, *ms, histogram);
+        }
+        for exemplar in &all.exemplars[rows.exemplars.start as usize..rows.exemplars.end as usize] {
+            self.append_exemplar(request, number, exemplar);
+        }
+    }
+
+    fn append_histogram(
+        &mut self,
+        request: &mut Append<'_>,
+        number: u32,
+        ms: i64,
+        sent: &Histogram,
+    ) {
+        if !self.is_in_window(request, number, ms, || "a histogram".to_owned()) {
+            return;
+        }
+        if let Err(wrong) = histogram::validate(sent) {
+            request.outcome.reject(Reason::InvalidHistogram, 1, || {
+                let labels = self.labels.labels(number);
+                format!("histogram of series {labels} at timestamp {ms}: {wrong}")
+            });
+            return;
+        }
+        let mut encoded = Vec::with_capacity(256);
+        histogram::encode(sent, &mut encoded);
+        match self.histogram_at(number, ms) {
+            Some(stored) if stored == encoded => {}
+            Some(_) => return self.reject_duplicate(request, number, ms, "a histogram", "another"),
+            None if self.is_float_at(number, ms) => {
+                return self.reject_duplicate(request, number, ms, "a sample", "a histogram");
+            }
+            None => {
+                request.payloads.push_histogram(number, ms, &encoded);
+                self.insert_histogram(number, ms, &encoded);
+            }
+        }
+        request.outcome.histograms += 1;
+    }
+
+    fn is_float_at(&self, number: u32, ms: i64) -> bool {
+        let series = &self.series.all[number as usize];
+        ms <= series.last_ms && self.value_at(number, ms, &mut None).is_some()
+    }
+
+    /// Also for replay.
+    pub(super) fn insert_histogram(&mut self, number: u32, ms: i64, encoded: &[u8]) {
+        self.open.insert_histogram(number, ms, encoded);
+        self.series.all[number as usize].flags.set(Flags::HISTOGRAMS);
+        let last = self.last_histogram_ms.entry(number).or_insert(ms);
+        *last = ms.max(*last);
+    }
+
+    fn append_exemplar(&mut self, request: &mut Append<'_>, number: u32, exemplar: &Exemplar) {
+        if !self.is_in_window(request, number, exemplar.timestamp_ms, || exemplar.value.to_string())
+        {
+            return;
+        }
+        let chars: usize =
+            exemplar.labels.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum();
+        if chars > LABEL_CHARS_MAX {
+            request.outcome.reject(Reason::InvalidExemplar, 1, || {
+                let series = self.labels.labels(number);
+                format!("exemplar of series {series} has {chars} characters of labels, the limit is {LABEL_CHARS_MAX}")
+            });
+            return;
+        }
+        if self.open.exemplars.insert(request.tenant, number, exemplar.clone()) {
+            request.payloads.push_exemplar(number, exemplar);
+        }
+        request.outcome.exemplars += 1;
+    }
+
+    /// Keeps metadata of metric families; of a family's, the last counts. `payloads` is cleared
+    /// first and receives what changed.
+    pub fn append_metadata<'m>(
+        &mut self,
+        tenant: TenantId,
+        families: impl IntoIterator<Item = &'m (String, Metadata)>,
+        payloads: &mut Payloads,
+        outcome: &mut AppendOutcome,
+    ) {
+        payloads.clear();
+        let known = self.metadata.entry(tenant).or_default();
+        for (family, metadata) in families {
+            if let Err(wrong) = check_metadata(known, family, metadata) {
+                outcome.reject(Reason::InvalidMetadata, 1, || wrong);
+            } else if known.get(family) != Some(metadata) {
+                payloads.push_metadata(family, metadata);
+                known.insert(family.clone(), metadata.clone());
+            }
+        }
+        if known.is_empty() {
+            self.metadata.remove(&tenant);
+        }
+    }
+}
+
+fn check_metadata(
+    known: &BTreeMap<String, Metadata>,
+    family: &str,
+    metadata: &Metadata,
+) -> Result<(), String> {
+    let text_bytes = metadata.help.len() + metadata.unit.len();
+    if family.is_empty() {
+        Err("metadata without a metric family".to_owned())
+    } else if family.len() > FAMILY_BYTES_MAX {
+        Err(format!(
+            "metric family name of {} bytes, the limit is {FAMILY_BYTES_MAX}",
+            family.len()
+        ))
+    } else if text_bytes > TEXT_BYTES_MAX {
+        Err(format!(
+            "help and unit of metric family {family} have {text_bytes} bytes, the limit is {TEXT_BYTES_MAX}"
+        ))
+    } else if known.len() >= FAMILIES_MAX && !known.contains_key(family) {
+        Err(format!(
+            "metric family {family} is new and the limit of {FAMILIES_MAX} families is reached"
+        ))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! Log payloads back in: the state they came from, without asking for limits again.
+//!
+//! Identities that a snapshot already brought are recognised and skipped, so that a replay may
+//! start anywhere between the cut a snapshot belongs to and the snapshot itself.
+
+use model::{Exemplar, Labels, Metadata, MetricKind, RecordKind, SeriesId, varint};
+use roaring::RoaringBitmap;
+use tenancy::TenantId;
+
+use super::Head;
+use super::buffer::Point;
+use super::histogram;
+use super::payload::{VERSION, take_value};
+use super::series::{Flags, Series};
+
+/// A field is missing, too long or out of range.
+const DAMAGED: &str = "payload is cut short or malformed";
+
+impl Head {
+    /// Applies the payload of one record. After an error the head is to be thrown away.
+    pub fn replay(
+        &mut self,
+        kind: RecordKind,
+        tenant: TenantId,
+        payload: &[u8],
+    ) -> Result<(), String> {
+        let (&version, payload) = payload.split_first().ok_or("payload is empty")?;
+        if version != VERSION {
+            return Err(format!("payload has version {version}, this build knows {VERSION}"));
+        }
+        match kind {
+            RecordKind::Samples => self.replay_samples(tenant, payload),
+            RecordKind::Metadata => self.replay_metadata(tenant, payload),
+            RecordKind::Exemplars => self.replay_exemplars(tenant, payload),
+            RecordKind::Histograms => self.replay_histograms(tenant, payload),
+            RecordKind::Renumbered => self.replay_renumbered(payload),
+        }
+    }
+
+    fn replay_samples(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        let from = &mut payload;
+        self.take_symbols(from)?;
+        self.take_shapes(from)?;
+        let first = take_number(from)?;
+        for number in counted(first, from)? {
+            self.take_series(tenant, number, from)?;
+        }
+        let before = self.open.counts.samples;
+        self.take_samples(tenant, from)?;
+        for _ in 0..take_u64(from)? {
+            let number = self.take_known(tenant, from)?;
+            let point = Point { ms: take_ms(from)?, bits: take_bits(from)? };
+            self.open.insert_late(number, point);
+            let series = &mut self.series.all[number as usize];
+            if point.ms > series.last_ms {
+                // The newest one is in a block; what is as old as this one stays late.
+                series.last_ms = point.ms;
+                series.flags.set(Flags::LAST_UNKNOWN);
+            }
+        }
+        if let Some(entry) = self.index.tenants.get_mut(&tenant) {
+            entry.samples_open += self.open.counts.samples - before;
+        }
+        is_all(from)
+    }
+
+    /// The columns of samples in order.
+    fn take_samples(&mut self, tenant: TenantId, from: &mut &[u8]) -> Result<(), String> {
+        let count = take_u64(from)?;
+        let (mut numbers, mut times, mut values) =
+            (take_bytes(from)?, take_bytes(from)?, take_bytes(from)?);
+        let (mut number, mut ms) = (0i64, 0i64);
+        for _ in 0..count {
+            number = number.wrapping_add(varint::take_signed(&mut numbers).ok_or(DAMAGED)?);
+            ms = ms.wrapping_add(varint::take_signed(&mut times).ok_or(DAMAGED)?);
+            let (is_absolute, bits) = take_value(&mut values).ok_or(DAMAGED)?;
+            let series =
+                u32::try_from(number).ok().and_then(|n| self.series.all.get_mut(n as usize));
+            let series =
+                series.filter(|s| s.tenant == tenant).ok_or("sample of an unknown series")?;
+            let bits = match (is_absolute, series.stream_value()) {
+                (true, _) => bits,
+                (false, Some(last)) => bits ^ last,
+                (false, None) => return Err("sample without the one it builds on".to_owned()),
+            };
+            if ms == i64::MIN || (!series.buffer.is_empty() && ms <= series.last_ms) {
+                return Err("sample not later than the one before".to_owned());
+            }
+            self.open.push(series, Point { ms, bits });
+        }
+        match numbers.is_empty() && times.is_empty() && values.is_empty() {
+            true => Ok(()),
+            false => Err(DAMAGED.to_owned()),
+        }
+    }
+
+    pub(super) fn take_symbols(&mut self, from: &mut &[u8]) -> Result<(), String> {
+        let first = take_number(from)?;
+        let symbols = &mut self.labels.symbols;
+        let numbers = counted(first, from)?;
+        symbols.reserve(numbers.len());
+        for number in numbers {
+            let text = take_text(from)?;
+            let is_known = number < symbols.len();
+            if !symbols.has_room(text.len()) || (is_known && symbols.text(number) != text) {
+                return Err(format!("symbol {number} is another text"));
+            }
+            if !is_known && symbols.intern(text) != number {
+                return Err(format!("symbol {number} does not follow or is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_shapes(&mut self, from: &mut &[u8]) -> Result<(), String> {
+        let first = take_number(from)?;
+        let (symbols, shapes) = (&self.labels.symbols, &mut self.labels.shapes);
+        for number in counted(first, from)? {
+            let names: Vec<u32> = counted(0, from)?
+                .map(|_| take_number_below(from, symbols.len()))
+                .collect::<Result<_, _>>()?;
+            let is_ordered = names.is_sorted_by(|a, b| symbols.text(*a) < symbols.text(*b));
+            let is_known = number < shapes.len();
+            if !is_ordered || (is_known && shapes.names(number) != names) {
+                return Err(format!("label names of shape {number} are wrong"));
+            }
+            if !is_known && shapes.intern(&names) != number {
+                return Err(format!("shape {number} does not follow or is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_series(
+        &mut self,
+        tenant: TenantId,
+        number: u32,
+        from: &mut &[u8],
+    ) -> Result<(), String> {
+        let id = SeriesId(take_u128(from)?);
+        let is_new = number == self.series.len();
+        if !is_new
+            && self.series.all.get(number as usize).is_none_or(|s| s.id != id || s.tenant != tenant)
+        {
+            return Err(format!("series {number} is another one or does not follow"));
+        }
+        self.take_labels(from, is_new)?;
+        if is_new {
+            if self.series.find(tenant, id).is_some() {
+                return Err(format!("series {number} is there already"));
+            }
+            self.series.push(Series::new(tenant, id));
+            self.index.add(tenant, number, &self.labels);
+        }
+        Ok(())
+    }
+
+    /// Shape and values of one series; kept if it is new.
+    pub(super) fn take_labels(&mut self, from: &mut &[u8], is_new: bool) -> Result<(), String> {
+        let shape = take_number_below(from, self.labels.shapes.len())?;
+        let values = self.labels.values.len();
+        for _ in 0..self.labels.shapes.names(shape).len() {
+            let value = take_number_below(from, self.labels.symbols.len())?;
+            if is_new {
+                self.labels.values.push(value);
+            }
+        }
+        if is_new {
+            let start = u32::try_from(values).map_err(|_| "too many labels")?;
+            self.labels.at.push(super::identity::LabelsAt { shape, start });
+        }
+        Ok(())
+    }
+
+    fn replay_histograms(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        let from = &mut payload;
+        while !from.is_empty() {
+            let (number, ms) = (self.take_known(tenant, from)?, take_ms(from)?);
+            let encoded = take_bytes(from)?;
+            histogram::decode(encoded).ok_or("histogram is malformed")?;
+            self.insert_histogram(number, ms, encoded);
+        }
+        Ok(())
+    }
+
+    fn replay_exemplars(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        let from = &mut payload;
+        while !from.is_empty() {
+            let (number, timestamp_ms) = (self.take_known(tenant, from)?, take_ms(from)?);
+            let value = f64::from_bits(take_bits(from)?);
+            let labels =
+                Labels::from_wire(take_bytes(from)?).map_err(|e| format!("exemplar: {e}"))?;
+            self.open.exemplars.insert(tenant, number, Exemplar { labels, value, timestamp_ms });
+        }
+        Ok(())
+    }
+
+    fn replay_metadata(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        let from = &mut payload;
+        while !from.is_empty() {
+            let (family, metadata) = take_metadata(from)?;
+            self.metadata.entry(tenant).or_default().insert(family, metadata);
+        }
+        Ok(())
+    }
+
+    fn replay_renumbered(&mut self, payload: &[u8]) -> Result<(), String> {
+        let survivors =
+            RoaringBitmap::deserialize_from(payload).map_err(|e| format!("survivors: {e}"))?;
+        if survivors.max().is_some_and(|max| max >= self.series.len()) {
+            return Err("a survivor is not among the series".to_owned());
+        }
+        let is_lost = |n: u32| {
+            !survivors.contains(n)
+                && (!self.series.all[n as usize].buffer.is_empty() || self.open.has(n))
+        };
+        if self.frozen.is_some() || (0..self.series.len()).any(is_lost) {
+            return Err("a series with samples would be dropped".to_owned());
+        }
+        self.renumber(&survivors);
+        Ok(())
+    }
+
+    /// The number of a series of this tenant.
+    fn take_known(&self, tenant: TenantId, from: &mut &[u8]) -> Result<u32, String> {
+        let number = take_number_below(from, self.series.len())?;
+        match self.tenant(number) == tenant {
+            true => Ok(number),
+            false => Err(format!("series {number} belongs to another tenant")),
+        }
+    }
+}
+
+pub(super) fn take_u64(from: &mut &[u8]) -> Result<u64, String> {
+    varint::take(from).ok_or_else(|| DAMAGED.to_owned())
+}
+
+pub(super) fn take_number(from: &mut &[u8]) -> Result<u32, String> {
+    u32::try_from(take_u64(from)?).map_err(|_| DAMAGED.to_owned())
+}
+
+fn take_number_below(from: &mut &[u8], end: u32) -> Result<u32, String> {
+    match varint::take(from) {
+        Some(number) if number < u64::from(end) => Ok(number as u32),
+        _ => Err("number out of range".to_owned()),
+    }
+}
+
+/// The numbers of a counted list that starts at `first`. Every entry takes a byte at least, so a
+/// count is believed only as far as there are bytes.
+pub(super) fn counted(first: u32, from: &mut &[u8]) -> Result<std::ops::Range<u32>, String> {
+    let count = take_number(from)?;
+    let end = first.checked_add(count).filter(|_| count as usize <= from.len());
+    end.map(|end| first..end).ok_or_else(|| DAMAGED.to_owned())
+}
+
+fn take_ms(from: &mut &[u8]) -> Result<i64, String> {
+    varint::take_signed(from).filter(|ms| *ms != i64::MIN).ok_or_else(|| DAMAGED.to_owned())
+}
+
+fn take_bits(from: &mut &[u8]) -> Result<u64, String> {
+    let (bytes, rest) = from.split_first_chunk::<8>().ok_or(DAMAGED)?;
+    *from = rest;
+    Ok(u64::from_le_bytes(*bytes))
+}
+
+pub(super) fn take_u128(from: &mut &[u8]) -> Result<u128, String> {
+    let (bytes, rest) = from.split_first_chunk::<16>().ok_or(DAMAGED)?;
+    *from = rest;
+    Ok(u128::from_le_bytes(*bytes))
+}
+
+fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], String> {
+    let length = usize::try_from(take_u64(from)?).map_err(|_| DAMAGED)?;
+    let (bytes, rest) = from.split_at_checked(length).ok_or(DAMAGED)?;
+    *from = rest;
+    Ok(bytes)
+}
+
+fn take_text<'a>(from: &mut &'a [u8]) -> Result<&'a str, String> {
+    std::str::from_utf8(take_bytes(from)?).map_err(|e| format!("text: {e}"))
+}
+
+pub(super) fn take_metadata(from: &mut &[u8]) -> Result<(String, Metadata), String> {
+    let family = take_text(from)?.to_owned();
+    let (&kind, rest) = from.split_first().ok_or(DAMAGED)?;
+    *from = rest;
+    let kind = MetricKind::from_wire(u64::from(kind));
+    let (help, unit) = (take_text(from)?.to_owned(), take_text(from)?.to_owned());
+    Ok((family, Metadata { kind, help, unit }))
+}
+
+pub(super) fn is_all(from: &[u8]) -> Result<(), String> {
+    if from.is_empty() { Ok(()) } else { Err("bytes follow the payload".to_owned()) }
+}

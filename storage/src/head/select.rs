@@ -1,0 +1,226 @@
+//! Which series of a tenant satisfy matchers, and which label names and values they have.
+//!
+//! Labels are never put together for it: matchers work on symbols, and a pattern is tried once
+//! for each distinct value.
+
+use std::collections::BTreeSet;
+
+use hashbrown::HashMap;
+use model::{MatchOp, Matcher};
+use roaring::RoaringBitmap;
+use tenancy::TenantId;
+
+use super::Head;
+use super::refs::{Refs, union};
+
+/// Up to so many candidates are looked at one by one rather than intersected further.
+const ONE_BY_ONE_MAX: u64 = 256;
+
+impl Head {
+    /// The series of a tenant that satisfy all matchers. An absent label has the empty value.
+    pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> RoaringBitmap {
+        let Some(all) = self.index.tenants.get(&tenant) else { return RoaringBitmap::new() };
+        if !self.index.is_indexed(tenant) {
+            return self.filter(&all.refs.to_bitmap(), &matchers.iter().collect::<Vec<_>>());
+        }
+        let (equal, others): (Vec<&Matcher>, Vec<&Matcher>) =
+            matchers.iter().partition(|m| m.op() == MatchOp::Equal && !m.matches_empty());
+        let Some(mut found) = self.having(tenant, &equal, &all.refs) else {
+            return RoaringBitmap::new();
+        };
+        for (at, matcher) in others.iter().enumerate() {
+            if found.len() <= ONE_BY_ONE_MAX {
+                return self.filter(&found, &others[at..]);
+            }
+            self.restrict(&mut found, tenant, matcher);
+        }
+        found
+    }
+
+    /// The series that have all these label values; the rarest first.
+    fn having(&self, tenant: TenantId, equal: &[&Matcher], all: &Refs) -> Option<RoaringBitmap> {
+        let posting = |m: &&Matcher| {
+            let symbols = &self.labels.symbols;
+            self.index.posting(tenant, symbols.get(m.name())?, symbols.get(m.value())?)
+        };
+        let mut sets: Vec<&Refs> = equal.iter().map(posting).collect::<Option<_>>()?;
+        sets.sort_by_key(|refs| refs.len());
+        let (first, rest) = match sets.split_first() {
+            Some((first, rest)) => (*first, rest),
+            None => (all, &[][..]),
+        };
+        let mut found = first.to_bitmap();
+        rest.iter().for_each(|refs| refs.keep_in(&mut found));
+        Some(found)
+    }
+
+    fn restrict(&self, found: &mut RoaringBitmap, tenant: TenantId, matcher: &Matcher) {
+        let matches_empty = matcher.matches_empty();
+        // Whichever side the absent label is not on: those values can be listed.
+        let listed = |text: &str| matcher.matches(text) != matches_empty;
+        let symbols = &self.labels.symbols;
+        let mut sets: Vec<&Refs> = Vec::new();
+        if let Some(name) = symbols.get(matcher.name()) {
+            match matcher.op() {
+                MatchOp::NotEqual if matches_empty => {
+                    sets.extend(
+                        symbols
+                            .get(matcher.value())
+                            .and_then(|v| self.index.posting(tenant, name, v)),
+                    );
+                }
+                _ => {
+                    let values = self.index.values(tenant, name);
+                    sets.extend(
+                        values
+                            .filter(|(value, _)| listed(symbols.text(*value)))
+                            .map(|(_, refs)| refs),
+                    );
+                }
+            }
+        }
+        match (matches_empty, sets.as_slice()) {
+            (true, few) if few.len() <= 4 => few.iter().for_each(|refs| refs.take_from(found)),
+            (true, many) => *found -= union(many),
+            (false, many) => *found &= union(many),
+        }
+    }
+
+    /// Those of `candidates` that satisfy all matchers, looked at one by one.
+    fn filter(&self, candidates: &RoaringBitmap, matchers: &[&Matcher]) -> RoaringBitmap {
+        let mut found = candidates.clone();
+        for matcher in matchers {
+            let Some(name) = self.labels.symbols.get(matcher.name()) else {
+                if matcher.matches_empty() {
+                    continue;
+                }
+                return RoaringBitmap::new();
+            };
+            let mut verdicts: HashMap<Option<u32>, bool> = HashMap::new();
+            let holds = |value: Option<u32>| {
+                matcher.matches(value.map_or("", |v| self.labels.symbols.text(v)))
+            };
+            found.retain(|series| {
+                let value = self.labels.value_of(series, name);
+                *verdicts.entry(value).or_insert_with(|| holds(value))
+            });
+        }
+        found
+    }
+
+    /// All series of a tenant.
+    pub fn all(&self, tenant: TenantId) -> RoaringBitmap {
+        self.index.tenants.get(&tenant).map(|t| t.refs.to_bitmap()).unwrap_or_default()
+    }
+
+    /// Label names of a tenant's series, or of those `within`.
+    pub fn label_names(&self, tenant: TenantId, within: Option<&RoaringBitmap>) -> BTreeSet<&str> {
+        let text = |name: u32| self.labels.symbols.text(name);
+        if within.is_none() && self.index.is_indexed(tenant) {
+            return self.index.names(tenant).map(text).collect();
+        }
+        let all;
+        let within = match within {
+            Some(within) => within,
+            None => {
+                all = self.all(tenant);
+                &all
+            }
+        };
+        let shapes: BTreeSet<u32> =
+            within.iter().map(|s| self.labels.at[s as usize].shape).collect();
+        shapes
+            .iter()
+            .flat_map(|&shape| self.labels.shapes.names(shape))
+            .map(|&name| text(name))
+            .collect()
+    }
+
+    /// Values of a label over a tenant's series, or over those `within`.
+    pub fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        within: Option<&RoaringBitmap>,
+    ) -> BTreeSet<&str> {
+        let mut values = BTreeSet::new();
+        self.for_each_value(tenant, name, within, |value, _| {
+            values.insert(value);
+        });
+        values
+    }
+
+    /// Calls `each` with every value of a label and how many series of the tenant, or of those
+    /// `within`, have it. Each value once, in no order.
+    pub fn for_each_value<'a>(
+        &'a self,
+        tenant: TenantId,
+        name: &str,
+        within: Option<&RoaringBitmap>,
+        mut each: impl FnMut(&'a str, u64),
+    ) {
+        let Some(name) = self.labels.symbols.get(name) else { return };
+        let few = within.is_some_and(|w| w.len() <= ONE_BY_ONE_MAX);
+        if self.index.is_indexed(tenant) && !few {
+            for (value, refs) in self.index.values(tenant, name) {
+                let count = within.map_or_else(|| refs.len(), |within| refs.shared_with(within));
+                if count > 0 {
+                    each(self.labels.symbols.text(value), count);
+                }
+            }
+            return;
+        }
+        let mut counts: HashMap<u32, u64> = HashMap::new();
+        let all;
+        let within = match within {
+            Some(within) => within,
+            None => {
+                all = self.all(tenant);
+                &all
+            }
+        };
+        for value in within.iter().filter_map(|series| self.labels.value_of(series, name)) {
+            *counts.entry(value).or_default() += 1;
+        }
+        counts.into_iter().for_each(|(value, count)| each(self.labels.symbols.text(value), count));
+    }
+
+    /// One label of all series, to group many series by it without putting labels together.
+    pub fn label_column(&self, name: &str) -> LabelColumn<'_> {
+        let name = self.labels.symbols.get(name);
+        let shapes = &self.labels.shapes;
+        let position = |shape| {
+            let name = name?;
+            shapes.names(shape).iter().position(|&n| n == name).map(|at| at as u32)
+        };
+        LabelColumn { head: self, positions: (0..shapes.len()).map(position).collect() }
+    }
+
+    /// The text of a symbol from a [`LabelColumn`].
+    pub fn symbol_text(&self, symbol: u32) -> &str {
+        self.labels.symbols.text(symbol)
+    }
+
+    /// Symbols are numbers below this: a plain array can be indexed by them.
+    pub fn symbol_count(&self) -> u32 {
+        self.labels.symbols.len()
+    }
+}
+
+/// The values of one label, by series.
+#[derive(Debug)]
+pub struct LabelColumn<'a> {
+    head: &'a Head,
+    /// Where the label stands, by shape.
+    positions: Vec<Option<u32>>,
+}
+
+impl LabelColumn<'_> {
+    /// The symbol of the series' value; `None` if it does not have the label.
+    #[inline]
+    pub fn symbol(&self, series: u32) -> Option<u32> {
+        let at = self.head.labels.at[series as usize];
+        let position = self.positions[at.shape as usize]?;
+        Some(self.head.labels.values[(at.start + position) as usize])
+    }
+}

@@ -1,0 +1,1 @@
+//! The head as its owner uses it.
