@@ -10,6 +10,8 @@
 //! once a manifest names it; the answer does not depend on where the rows lie. Never here: wire
 //! protocols, query languages, HTTP.
 
+pub mod block;
+pub mod codec;
 mod disk;
 mod error;
 pub mod head;

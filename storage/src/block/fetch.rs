@@ -1,0 +1,495 @@
+//! Samples of a block: plan (which chunks), load (their pages), decode (on any thread).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use model::{Histogram, TimeRange};
+use parking_lot::Mutex;
+
+use super::cache::{Key, Kind};
+use super::facts::{FACT_COLUMNS, Fact, Footer, Page, PagePlace, Table, facts_of};
+use super::payload_checksum;
+use super::read::Block;
+use super::stats::ChunkStats;
+use crate::codec::{Codec, Damaged, Decoder, histogram, timestamps};
+use crate::{Error, SeriesSamples};
+
+/// The chunks that hold the samples of some rows within a range. Nothing is loaded yet.
+#[derive(Debug)]
+pub struct Plan {
+    block: Arc<Block>,
+    footer: Arc<Footer>,
+    range: TimeRange,
+    chunks: Vec<PlannedChunk>,
+    /// For each asked row, in the order asked: where its chunks end.
+    ends: Vec<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct PlannedChunk {
+    group: u32,
+    row: u32,
+    fact: Fact,
+}
+
+impl PlannedChunk {
+    /// The value of a constant chunk that has no payload.
+    fn constant(&self) -> Option<f64> {
+        (self.fact.codec == Codec::Constant && !self.fact.min.is_nan()).then_some(self.fact.min)
+    }
+}
+
+/// What is known of a chunk before it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChunkInfo {
+    /// First to last sample.
+    pub range: TimeRange,
+    /// Number of samples.
+    pub samples: u16,
+    /// Whether they are native histograms.
+    pub is_histogram: bool,
+    /// The value if all samples have it.
+    pub constant: Option<f64>,
+    /// Statistics, where the chunk has them.
+    pub stats: ChunkStats,
+}
+
+impl Plan {
+    /// Samples and histograms in all chunks: at least as many as will be given out.
+    pub fn samples(&self) -> u64 {
+        self.chunks.iter().map(|c| u64::from(c.fact.count)).sum()
+    }
+
+    /// Number of chunks.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The chunks of the `i`th row asked for, in time order.
+    pub fn chunks(&self, i: usize) -> impl Iterator<Item = ChunkInfo> {
+        self.chunks_of(i).iter().map(|chunk| {
+            let fact = &chunk.fact;
+            let known = |v: f64| (!v.is_nan()).then_some(v);
+            ChunkInfo {
+                range: TimeRange { start_ms: fact.min_ms, end_ms: fact.max_ms },
+                samples: fact.count,
+                is_histogram: fact.codec == Codec::Histogram,
+                constant: chunk.constant(),
+                stats: ChunkStats {
+                    min: known(fact.min),
+                    max: known(fact.max),
+                    sum: known(fact.sum),
+                    increase: known(fact.increase),
+                },
+            }
+        })
+    }
+
+    fn chunks_of(&self, i: usize) -> &[PlannedChunk] {
+        let start = if i == 0 { 0 } else { self.ends.get(i - 1).copied().unwrap_or_default() };
+        self.ends.get(i).and_then(|end| self.chunks.get(start..*end)).unwrap_or_default()
+    }
+}
+
+impl Block {
+    /// Finds the chunks of `rows` (in any order, each once) that overlap `range`.
+    pub async fn plan(self: &Arc<Self>, rows: &[u32], range: TimeRange) -> Result<Plan, Error> {
+        let footer = self.chunks.footer(&self.cache, self.number).await?;
+        let overlaps = self.index.meta.range.is_some_and(|r| r.overlaps(range));
+        let chunk_rows = |row: &u32| if overlaps { self.index.chunks_of(*row) } else { 0..0 };
+        let place = |chunk: u32| {
+            footer
+                .group_of(u64::from(chunk))
+                .ok_or_else(|| self.chunks.object.damaged("a chunk row is missing"))
+        };
+        let mut facts: BTreeMap<usize, Option<Arc<Vec<Fact>>>> = BTreeMap::new();
+        for chunks in rows.iter().map(chunk_rows).filter(|c| !c.is_empty()) {
+            for group in place(chunks.start)?.0..=place(chunks.end - 1)?.0 {
+                facts.entry(group).or_default();
+            }
+        }
+        self.load_facts(&footer, &mut facts).await?;
+        let mut chunks = Vec::new();
+        let mut ends = Vec::with_capacity(rows.len());
+        for row in rows {
+            for chunk in chunk_rows(row) {
+                let (group, row) = place(chunk)?;
+                let fact = facts.get(&group).and_then(|f| f.as_ref()?.get(row).copied());
+                let fact =
+                    fact.ok_or_else(|| self.chunks.object.damaged("a chunk row is missing"))?;
+                if range.overlaps(TimeRange { start_ms: fact.min_ms, end_ms: fact.max_ms }) {
+                    chunks.push(PlannedChunk { group: group as u32, row: row as u32, fact });
+                }
+            }
+            ends.push(chunks.len());
+        }
+        Ok(Plan { block: Arc::clone(self), footer, range, chunks, ends })
+    }
+
+    /// Facts of row groups, from the cache or in one read.
+    async fn load_facts(
+        &self,
+        footer: &Footer,
+        facts: &mut BTreeMap<usize, Option<Arc<Vec<Fact>>>>,
+    ) -> Result<(), Error> {
+        let key = |group: usize| Key {
+            block: self.number,
+            kind: Kind::Facts,
+            group: group as u32,
+            page: 0,
+        };
+        for (group, known) in facts.iter_mut() {
+            *known = self.cache.get(key(*group));
+        }
+        let missing: Vec<usize> =
+            facts.iter().filter(|(_, f)| f.is_none()).map(|(g, _)| *g).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let stretches = self.chunks.read_groups(footer, &missing, FACT_COLUMNS).await?;
+        for (group, stretch) in missing.into_iter().zip(stretches) {
+            let batch = footer
+                .decode_group(stretch, group, FACT_COLUMNS)
+                .map_err(|e| self.chunks.object.damaged(e))?;
+            let read = Arc::new(facts_of(&batch).map_err(|e| self.chunks.object.damaged(e))?);
+            self.cache.put(key(group), Arc::clone(&read), read.len() * size_of::<Fact>());
+            facts.insert(group, Some(read));
+        }
+        Ok(())
+    }
+
+    /// Loads the pages a plan needs.
+    pub async fn load(&self, plan: Plan) -> Result<Fetched, Error> {
+        let mut chunk_pages = Pages::default();
+        for chunk in plan.chunks.iter().filter(|c| c.constant().is_none()) {
+            let place = plan.footer.page_of(chunk.group as usize, chunk.row as usize);
+            chunk_pages.want(
+                chunk.group,
+                place.ok_or_else(|| self.chunks.object.damaged("a page is missing"))?,
+            );
+        }
+        let timestamps = self.timestamps.footer(&self.cache, self.number).await?;
+        let mut timestamp_pages = Pages::default();
+        let mut vectors = HashMap::new();
+        for ts_row in plan.chunks.iter().map(|c| c.fact.ts_row) {
+            if vectors.contains_key(&ts_row) {
+                continue;
+            }
+            let place = timestamps.group_of(u64::from(ts_row)).and_then(|(group, row)| {
+                Some((group as u32, row, timestamps.page_of(group, row)?))
+            });
+            let (group, row, place) = place
+                .ok_or_else(|| self.timestamps.object.damaged("a timestamp row is missing"))?;
+            timestamp_pages.want(group, place);
+            vectors
+                .insert(ts_row, Vector { group, row, page: place.page, instants: OnceLock::new() });
+        }
+        chunk_pages.load(self, &self.chunks, Kind::ChunksPage).await?;
+        timestamp_pages.load(self, &self.timestamps, Kind::TimestampsPage).await?;
+        Ok(Fetched {
+            plan,
+            timestamps,
+            chunk_pages,
+            timestamp_pages,
+            vectors,
+            joined: Mutex::default(),
+        })
+    }
+
+    /// Plans and loads.
+    pub async fn fetch(self: &Arc<Self>, rows: &[u32], range: TimeRange) -> Result<Fetched, Error> {
+        let plan = self.plan(rows, range).await?;
+        self.load(plan).await
+    }
+}
+
+/// Pages of one table.
+#[derive(Debug, Default)]
+struct Pages(HashMap<(u32, u32), LoadedPage>);
+
+#[derive(Debug)]
+struct LoadedPage {
+    place: PagePlace,
+    /// As read; empty if the page came from the cache.
+    bytes: Bytes,
+    page: OnceLock<Arc<Page>>,
+}
+
+impl Pages {
+    fn want(&mut self, group: u32, place: PagePlace) {
+        let new = || LoadedPage { place, bytes: Bytes::new(), page: OnceLock::new() };
+        self.0.entry((group, place.page)).or_insert_with(new);
+    }
+
+    async fn load(&mut self, block: &Block, table: &Table, kind: Kind) -> Result<(), Error> {
+        let mut missing = Vec::new();
+        let mut ranges = Vec::new();
+        for ((group, number), page) in &self.0 {
+            match block.cache.get(Key { block: block.number, kind, group: *group, page: *number }) {
+                Some(cached) => drop(page.page.set(cached)),
+                None => {
+                    missing.push((*group, *number));
+                    ranges.push(page.place.start..page.place.end);
+                }
+            }
+        }
+        if ranges.is_empty() {
+            return Ok(());
+        }
+        for (key, bytes) in missing.into_iter().zip(table.object.read(&ranges).await?) {
+            if let Some(page) = self.0.get_mut(&key) {
+                page.bytes = bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// A page, decompressed once.
+    fn get(
+        &self,
+        at: (u32, u32),
+        block: &Block,
+        footer: &Footer,
+        kind: Kind,
+    ) -> Result<(&Arc<Page>, usize), String> {
+        let loaded = self.0.get(&at).ok_or("a page was not loaded")?;
+        let first_row = loaded.place.first_row;
+        if let Some(page) = loaded.page.get() {
+            return Ok((page, first_row));
+        }
+        let page = footer
+            .decode_page(loaded.bytes.clone(), at.0 as usize, &loaded.place)
+            .map_err(|e| e.to_string())?;
+        let page = loaded.page.get_or_init(|| Arc::new(page));
+        let key = Key { block: block.number, kind, group: at.0, page: at.1 };
+        block.cache.put(key, Arc::clone(page), page.heap_bytes());
+        Ok((page, first_row))
+    }
+}
+
+/// A timestamp vector that chunks refer to.
+#[derive(Debug)]
+struct Vector {
+    group: u32,
+    row: usize,
+    page: u32,
+    instants: OnceLock<Arc<[i64]>>,
+}
+
+/// Loaded chunks, to be decoded on any thread, all at once or in parts.
+#[derive(Debug)]
+pub struct Fetched {
+    plan: Plan,
+    timestamps: Arc<Footer>,
+    chunk_pages: Pages,
+    timestamp_pages: Pages,
+    vectors: HashMap<u32, Vector>,
+    /// Joined and trimmed vectors by what they were made of.
+    joined: Mutex<Joined>,
+}
+
+type Joined = HashMap<Box<[Piece]>, Arc<[i64]>>;
+
+/// A part of a timestamp vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Piece {
+    ts_row: u32,
+    start: u16,
+    end: u16,
+}
+
+impl Fetched {
+    /// Number of rows asked for.
+    pub fn len(&self) -> usize {
+        self.plan.ends.len()
+    }
+
+    /// Whether no rows were asked for.
+    pub fn is_empty(&self) -> bool {
+        self.plan.ends.is_empty()
+    }
+
+    /// What is known of the chunks.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Samples of all rows, in the order they were asked for.
+    pub fn decode(&self) -> Result<Vec<SeriesSamples>, Error> {
+        self.decode_part(0..self.len())
+    }
+
+    /// Samples of the rows at these places of the list asked for. Series that share their
+    /// timestamps get the same vector, across parts too.
+    pub fn decode_part(&self, part: Range<usize>) -> Result<Vec<SeriesSamples>, Error> {
+        let mut work = Work::default();
+        let end = part.end.min(self.len());
+        (part.start.min(end)..end).map(|i| self.decode_series(i, &mut work)).collect()
+    }
+
+    fn decode_series(&self, i: usize, work: &mut Work) -> Result<SeriesSamples, Error> {
+        let chunks = self.plan.chunks_of(i);
+        let mut series = SeriesSamples::default();
+        work.pieces.clear();
+        for chunk in chunks {
+            let instants = self.instants(chunk.fact.ts_row)?;
+            if instants.len() != usize::from(chunk.fact.count) {
+                return Err(self.damaged("timestamps and values differ in number"));
+            }
+            let start = instants.partition_point(|at| *at < self.plan.range.start_ms);
+            let end = instants.partition_point(|at| *at <= self.plan.range.end_ms);
+            if start >= end {
+                continue;
+            }
+            let decoded = if chunk.fact.codec == Codec::Histogram {
+                self.decode_histograms(chunk, &instants[start..end], start, &mut series, work)
+            } else {
+                work.pieces.push(Piece {
+                    ts_row: chunk.fact.ts_row,
+                    start: start as u16,
+                    end: end as u16,
+                });
+                self.decode_floats(chunk, start..end, &mut series.values, work)
+            };
+            decoded.map_err(|e| self.damaged(e))?;
+        }
+        series.timestamps = self.join(&work.pieces)?;
+        Ok(series)
+    }
+
+    fn decode_floats(
+        &self,
+        chunk: &PlannedChunk,
+        kept: Range<usize>,
+        out: &mut Vec<f64>,
+        work: &mut Work,
+    ) -> Result<(), String> {
+        let count = usize::from(chunk.fact.count);
+        let at = out.len();
+        if let Some(constant) = chunk.constant() {
+            out.resize(at + kept.len(), constant);
+            return Ok(());
+        }
+        let mut payload = self.payload(chunk)?;
+        let mut constant = 0.0;
+        if chunk.fact.codec == Codec::Constant {
+            let bits = payload.try_into().map_err(|_| "a constant has no value")?;
+            constant = f64::from_bits(u64::from_le_bytes(bits));
+            payload = &[];
+        }
+        out.resize(at + count, 0.0);
+        work.decoder
+            .decode(chunk.fact.codec, constant, payload, &mut out[at..])
+            .map_err(|e| e.to_string())?;
+        out.truncate(at + kept.end);
+        out.drain(at..at + kept.start);
+        Ok(())
+    }
+
+    fn decode_histograms(
+        &self,
+        chunk: &PlannedChunk,
+        instants: &[i64],
+        skipped: usize,
+        series: &mut SeriesSamples,
+        work: &mut Work,
+    ) -> Result<(), String> {
+        let payload = self.payload(chunk)?;
+        let decoded: Vec<Histogram> =
+            histogram::decode(payload, usize::from(chunk.fact.count), &mut work.decoder)
+                .map_err(|e| e.to_string())?;
+        let kept = decoded.into_iter().skip(skipped);
+        series.histograms.extend(instants.iter().copied().zip(kept.map(Arc::new)));
+        Ok(())
+    }
+
+    /// The payload of a chunk behind its checksum.
+    fn payload(&self, chunk: &PlannedChunk) -> Result<&[u8], String> {
+        let place = self
+            .plan
+            .footer
+            .page_of(chunk.group as usize, chunk.row as usize)
+            .ok_or("a page is missing")?;
+        let (page, first_row) = self.chunk_pages.get(
+            (chunk.group, place.page),
+            &self.plan.block,
+            &self.plan.footer,
+            Kind::ChunksPage,
+        )?;
+        let payload = page.payload(chunk.row as usize - first_row).ok_or("a payload is missing")?;
+        let (sum, body) = payload.split_first_chunk::<4>().ok_or("a payload is cut short")?;
+        let fact = &chunk.fact;
+        if payload_checksum(body, fact.codec as u8, fact.count, fact.ts_row)
+            != u32::from_le_bytes(*sum)
+        {
+            return Err("checksum of a chunk does not match".to_owned());
+        }
+        Ok(body)
+    }
+
+    fn instants(&self, ts_row: u32) -> Result<&Arc<[i64]>, Error> {
+        let object = &self.plan.block.timestamps.object;
+        let vector = self
+            .vectors
+            .get(&ts_row)
+            .ok_or_else(|| object.damaged("a timestamp row is missing"))?;
+        if let Some(instants) = vector.instants.get() {
+            return Ok(instants);
+        }
+        let read = || -> Result<Vec<i64>, String> {
+            let at = (vector.group, vector.page);
+            let (page, first_row) = self.timestamp_pages.get(
+                at,
+                &self.plan.block,
+                &self.timestamps,
+                Kind::TimestampsPage,
+            )?;
+            let payload = page.payload(vector.row - first_row).ok_or("a payload is missing")?;
+            let (sum, body) = payload.split_first_chunk::<4>().ok_or("a payload is cut short")?;
+            if crc32c::crc32c(body) != u32::from_le_bytes(*sum) {
+                return Err("checksum of a timestamp vector does not match".to_owned());
+            }
+            timestamps::decode(body).map_err(|e: Damaged| e.to_string())
+        };
+        let instants = read().map_err(|e| object.damaged(e))?;
+        Ok(vector.instants.get_or_init(|| instants.into()))
+    }
+
+    /// One vector for these pieces, the same for all series that are made of them.
+    fn join(&self, pieces: &[Piece]) -> Result<Arc<[i64]>, Error> {
+        if let [piece] = pieces {
+            let whole = self.instants(piece.ts_row)?;
+            if piece.start == 0 && usize::from(piece.end) == whole.len() {
+                return Ok(Arc::clone(whole));
+            }
+        }
+        if let Some(known) = self.joined.lock().get(pieces) {
+            return Ok(Arc::clone(known));
+        }
+        let mut joined = Vec::new();
+        for piece in pieces {
+            let part =
+                &self.instants(piece.ts_row)?[usize::from(piece.start)..usize::from(piece.end)];
+            if joined.last().zip(part.first()).is_some_and(|(before, first)| before >= first) {
+                return Err(self.damaged("chunks of a series overlap"));
+            }
+            joined.extend_from_slice(part);
+        }
+        let mut known = self.joined.lock();
+        Ok(Arc::clone(known.entry(pieces.into()).or_insert_with(|| joined.into())))
+    }
+
+    fn damaged(&self, reason: impl ToString) -> Error {
+        self.plan.block.chunks.object.damaged(reason)
+    }
+}
+
+/// Memory that decoding reuses from series to series.
+#[derive(Debug, Default)]
+struct Work {
+    decoder: Decoder,
+    pieces: Vec<Piece>,
+}

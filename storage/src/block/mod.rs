@@ -1,0 +1,51 @@
+//! Blocks: immutable objects under one prefix with the samples of many tenants over some time.
+//!
+//! ```text
+//! SeriesInput ─► BlockWriter ─► chunks.parquet   one row per chunk of up to 1,024 samples
+//!                               ts.parquet       timestamp vectors, shared by series
+//!                               series.parquet   labels, for other engines
+//!                               exemplars.parquet, if there are any
+//!                               index.bin        tenants, labels, postings, checksums of all above
+//! Block::open ─► select ─► plan ─► load ─► Fetched::decode ─► SeriesSamples
+//! ```
+//!
+//! Invariants: a block never changes; nobody reads one that no manifest names; every byte is
+//! checked against `index.bin` before it is decoded. Formats: `docs/formats/block.md`.
+
+mod cache;
+mod facts;
+mod fetch;
+mod index;
+mod object;
+mod read;
+mod stats;
+mod tables;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use cache::{BlockCache, CacheUse};
+pub use fetch::{ChunkInfo, Fetched, Plan};
+pub use index::TenantRows;
+pub use read::{Block, BlockExemplar};
+pub use stats::ChunkStats;
+pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
+
+const CHUNKS: &str = "chunks.parquet";
+const SERIES: &str = "series.parquet";
+const TIMESTAMPS: &str = "ts.parquet";
+const EXEMPLARS: &str = "exemplars.parquet";
+const INDEX: &str = "index.bin";
+
+/// Objects a block may have under its prefix, for whoever removes one.
+pub const OBJECT_NAMES: [&str; 5] = [INDEX, CHUNKS, SERIES, TIMESTAMPS, EXEMPLARS];
+
+/// The checksum of a chunk: its payload and what else is needed to read it.
+fn payload_checksum(body: &[u8], codec: u8, count: u16, ts_row: u32) -> u32 {
+    let mut facts = [0; 7];
+    facts[0] = codec;
+    facts[1..3].copy_from_slice(&count.to_le_bytes());
+    facts[3..].copy_from_slice(&ts_row.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c(body), &facts)
+}

@@ -1,0 +1,235 @@
+//! An open block: selects series and finds their samples.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, TimestampMillisecondType, UInt32Type};
+use model::{Exemplar, Labels, Matcher, SeriesId, TimeRange};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use roaring::RoaringBitmap;
+use tenancy::TenantId;
+
+use super::cache::{BlockCache, Kind};
+use super::facts::Table;
+use super::index::{Index, RowCursor, TenantRows};
+use super::object::Object;
+use super::{CHUNKS, EXEMPLARS, INDEX, TIMESTAMPS};
+use crate::Error;
+
+/// A block whose index is in memory. Everything else is read when needed and kept in the cache.
+pub struct Block {
+    pub(super) number: u64,
+    pub(super) prefix: Path,
+    pub(super) cache: Arc<BlockCache>,
+    pub(super) index: Index,
+    pub(super) chunks: Table,
+    pub(super) timestamps: Table,
+    exemplars: Option<Table>,
+}
+
+/// An exemplar and the series row it belongs to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockExemplar {
+    /// The series row.
+    pub row: u32,
+    /// The exemplar.
+    pub exemplar: Exemplar,
+}
+
+/// Tells blocks apart in the cache.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+impl Block {
+    /// Reads and checks the index of the block under `prefix`.
+    pub async fn open(
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+        cache: Arc<BlockCache>,
+    ) -> Result<Arc<Self>, Error> {
+        let path = prefix.clone().join(INDEX);
+        let read = async { objects.get(&path).await?.bytes().await };
+        let bytes = read.await.map_err(|source| match source {
+            object_store::Error::NotFound { .. } => Error::Corrupt {
+                what: format!("object {path}"),
+                reason: "the object is missing".to_owned(),
+            },
+            source => Error::Objects { doing: format!("read object {path}"), source },
+        })?;
+        let index = Index::read(format!("object {path}"), &bytes)?;
+        let object = |name: &str, sum: &super::object::Sum| {
+            Object::new(Arc::clone(&objects), prefix.clone().join(name), sum.clone())
+        };
+        let meta = &index.meta;
+        let chunks = Table::new(object(CHUNKS, &meta.chunks_object), Kind::ChunksFooter);
+        let timestamps =
+            Table::new(object(TIMESTAMPS, &meta.timestamps_object), Kind::TimestampsFooter);
+        let exemplars = meta.exemplars_object.as_ref();
+        let exemplars =
+            exemplars.map(|sum| Table::new(object(EXEMPLARS, sum), Kind::ExemplarsFooter));
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(Self { number, prefix, cache, index, chunks, timestamps, exemplars }))
+    }
+
+    /// Where its objects lie.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    /// First to last sample or exemplar, if there is any.
+    pub fn range(&self) -> Option<TimeRange> {
+        self.index.meta.range
+    }
+
+    /// Number of series rows.
+    pub fn series_count(&self) -> u32 {
+        self.index.meta.series as u32
+    }
+
+    /// Number of float samples and of native histograms.
+    pub fn sample_count(&self) -> u64 {
+        self.index.meta.samples + self.index.meta.histograms
+    }
+
+    /// Tenants with their rows, by tenant.
+    pub fn tenants(&self) -> &[TenantRows] {
+        &self.index.tenants
+    }
+
+    /// The rows of one tenant.
+    pub fn tenant(&self, tenant: TenantId) -> Option<&TenantRows> {
+        self.index.tenant(tenant)
+    }
+
+    /// Memory that stays in use while the block is open, apart from the cache.
+    pub fn resident_bytes(&self) -> usize {
+        self.index.resident_bytes()
+    }
+
+    /// Series rows of a tenant that satisfy all matchers.
+    pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
+        self.index.select(tenant, matchers)
+    }
+
+    /// The labels of a series row.
+    pub fn labels(&self, row: u32) -> Result<Labels, Error> {
+        self.index.labels(row, &mut RowCursor::default())
+    }
+
+    /// The id of a series row.
+    pub fn id(&self, row: u32) -> Result<SeriesId, Error> {
+        Ok(self.index.id(row, &self.labels(row)?))
+    }
+
+    /// Id and labels of many rows; ascending order is fastest.
+    pub fn for_each_series(
+        &self,
+        rows: impl IntoIterator<Item = u32>,
+        mut each: impl FnMut(u32, SeriesId, Labels),
+    ) -> Result<(), Error> {
+        let mut cursor = RowCursor::default();
+        for row in rows {
+            let labels = self.index.labels(row, &mut cursor)?;
+            each(row, self.index.id(row, &labels), labels);
+        }
+        Ok(())
+    }
+
+    /// Label names of a tenant in byte order, of `rows` only if given.
+    pub fn label_names(
+        &self,
+        tenant: TenantId,
+        rows: Option<&RoaringBitmap>,
+    ) -> Result<Vec<String>, Error> {
+        self.index.label_names(tenant, rows)
+    }
+
+    /// Values of a label in byte order, of `rows` only if given.
+    pub fn label_values(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        rows: Option<&RoaringBitmap>,
+    ) -> Result<Vec<String>, Error> {
+        self.index.label_values(tenant, name, rows)
+    }
+
+    /// Exemplars of some rows within a range, by row and then as they were written.
+    pub async fn exemplars(
+        &self,
+        rows: &RoaringBitmap,
+        range: TimeRange,
+    ) -> Result<Vec<BlockExemplar>, Error> {
+        let Some(table) = &self.exemplars else { return Ok(Vec::new()) };
+        let (Some(first), Some(last)) = (rows.min(), rows.max()) else { return Ok(Vec::new()) };
+        let footer = table.footer(&self.cache, self.number).await?;
+        let columns = footer.metadata.file_metadata().schema_descr().num_columns();
+        let mut found = Vec::new();
+        for (group, metadata) in footer.metadata.row_groups().iter().enumerate() {
+            let bounds = metadata.columns().first().and_then(|c| c.statistics());
+            if bounds.is_some_and(|b| is_outside(b, first, last)) {
+                continue;
+            }
+            for stretch in table.read_groups(&footer, &[group], columns).await? {
+                let batch = footer
+                    .decode_group(stretch, group, columns)
+                    .map_err(|e| table.object.damaged(e))?;
+                take_exemplars(&batch, rows, range, &mut found)
+                    .map_err(|e| table.object.damaged(e))?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a row group's series rows, as its statistics bound them, lie outside `first..=last`.
+fn is_outside(bounds: &parquet::file::statistics::Statistics, first: u32, last: u32) -> bool {
+    let parquet::file::statistics::Statistics::Int32(bounds) = bounds else { return false };
+    let (min, max) = (bounds.min_opt(), bounds.max_opt());
+    min.is_some_and(|m| *m as u32 > last) || max.is_some_and(|m| (*m as u32) < first)
+}
+
+fn take_exemplars(
+    batch: &RecordBatch,
+    rows: &RoaringBitmap,
+    range: TimeRange,
+    found: &mut Vec<BlockExemplar>,
+) -> Result<(), String> {
+    let column =
+        |name: &str| batch.column_by_name(name).ok_or_else(|| format!("column {name} is missing"));
+    let wrong = |name: &str| format!("column {name} has another type");
+    let series = column("series_row")?
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(|| wrong("series_row"))?;
+    let instants =
+        column("ts")?.as_primitive_opt::<TimestampMillisecondType>().ok_or_else(|| wrong("ts"))?;
+    let values =
+        column("value")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("value"))?;
+    let labels = column("labels")?.as_binary_opt::<i32>().ok_or_else(|| wrong("labels"))?;
+    for i in 0..batch.num_rows() {
+        if !rows.contains(series.value(i)) || !range.contains(instants.value(i)) {
+            continue;
+        }
+        let labels = Labels::from_wire(labels.value(i)).map_err(|e| e.to_string())?;
+        let exemplar = Exemplar { labels, value: values.value(i), timestamp_ms: instants.value(i) };
+        found.push(BlockExemplar { row: series.value(i), exemplar });
+    }
+    Ok(())
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.cache.forget(self.number);
+    }
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block")
+            .field("prefix", &self.prefix)
+            .field("meta", &self.index.meta)
+            .finish_non_exhaustive()
+    }
+}

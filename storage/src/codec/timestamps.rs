@@ -1,0 +1,90 @@
+//! Timestamp vectors: instants of the chunks that share them, strictly increasing.
+//!
+//! A vector: its length and its first instant as varints; if there are more, the step (the
+//! median difference), how the rest is written (0: distance from the grid of that step,
+//! 1: difference to the one before less the step, 2: difference of differences), packed blocks.
+
+use model::varint;
+
+use super::pack::{put_all, take_all};
+use super::{CHUNK_SAMPLES_MAX, Damaged, take_byte, take_signed, take_varint};
+
+/// Appends a vector of 1 to [`CHUNK_SAMPLES_MAX`] instants.
+pub fn encode(instants: &[i64], out: &mut Vec<u8>) {
+    varint::put(out, instants.len() as u64);
+    varint::put_signed(out, instants[0]);
+    if instants.len() == 1 {
+        return;
+    }
+    let mut sorted: Vec<i64> = instants.windows(2).map(|w| w[1].wrapping_sub(w[0])).collect();
+    let middle = sorted.len() / 2;
+    let step = *sorted.select_nth_unstable(middle).1;
+    varint::put_signed(out, step);
+    let mut best: Option<Vec<u8>> = None;
+    for mode in 0..3 {
+        let mut packed = vec![mode];
+        put_all(&residuals(instants, step, mode), &mut packed);
+        if best.as_ref().is_none_or(|b| packed.len() < b.len()) {
+            best = Some(packed);
+        }
+    }
+    out.extend(best.unwrap_or_default());
+}
+
+fn residuals(instants: &[i64], step: i64, mode: u8) -> Vec<i64> {
+    let mut out = Vec::with_capacity(instants.len() - 1);
+    let (mut expected, mut previous_delta) = (instants[0], step);
+    for w in instants.windows(2) {
+        let delta = w[1].wrapping_sub(w[0]);
+        expected = expected.wrapping_add(step);
+        out.push(match mode {
+            0 => w[1].wrapping_sub(expected),
+            1 => delta.wrapping_sub(step),
+            _ => delta.wrapping_sub(previous_delta),
+        });
+        previous_delta = delta;
+    }
+    out
+}
+
+/// Reads one vector, which takes all of `bytes`.
+pub fn decode(mut bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
+    let bytes = &mut bytes;
+    let count = take_varint(bytes)?;
+    if count == 0 || count > CHUNK_SAMPLES_MAX as u64 {
+        return Err(Damaged("length of a timestamp vector out of bounds"));
+    }
+    let first = take_signed(bytes)?;
+    let mut out = vec![first; count as usize];
+    if out.len() > 1 {
+        let step = take_signed(bytes)?;
+        let mode = take_byte(bytes)?;
+        let rest = &mut out[1..];
+        take_all(bytes, rest)?;
+        restore(first, step, mode, rest)?;
+    }
+    if !bytes.is_empty() {
+        return Err(Damaged("bytes after the last timestamp"));
+    }
+    if !out.is_sorted_by(|a, b| a < b) {
+        return Err(Damaged("timestamps do not increase"));
+    }
+    Ok(out)
+}
+
+fn restore(first: i64, step: i64, mode: u8, rest: &mut [i64]) -> Result<(), Damaged> {
+    let (mut expected, mut previous, mut delta) = (first, first, step);
+    for value in rest {
+        expected = expected.wrapping_add(step);
+        delta = match mode {
+            0 => 0,
+            1 => step.wrapping_add(*value),
+            2 => delta.wrapping_add(*value),
+            _ => return Err(Damaged("unknown timestamp mode")),
+        };
+        *value =
+            if mode == 0 { expected.wrapping_add(*value) } else { previous.wrapping_add(delta) };
+        previous = *value;
+    }
+    Ok(())
+}
