@@ -15,6 +15,7 @@ pub mod codec;
 mod disk;
 mod error;
 pub mod head;
+pub mod log;
 pub mod manifest;
 mod objects;
 mod rows;
