@@ -21,8 +21,8 @@ pub struct TenantName(Arc<str>);
 /// Longest name, in bytes; Mimir's limit.
 const NAME_BYTES_MAX: usize = 150;
 
-/// Names nobody may take: they mean something in paths and answers.
-const RESERVED: &[&str] = &[".", "..", "__mimir_cluster"];
+/// Names nobody may take: they mean something in paths, headers and answers.
+const RESERVED: &[&str] = &[".", "..", "*", "__mimir_cluster"];
 
 impl TenantName {
     /// Checks a name.
@@ -97,6 +97,7 @@ mod tests {
         check("", "tenant name is empty");
         check("a|b", "tenant name \"a|b\" contains '|'; allowed are letters, digits and !-_.*'()");
         check("..", "tenant name \"..\" is reserved");
+        check("*", "tenant name \"*\" is reserved");
         check(&"x".repeat(151), "tenant name has 151 bytes, at most 150 are allowed");
     }
 }

@@ -9,10 +9,27 @@
 //! Scopes are made here and nowhere else; whoever holds one has passed the check. Never here:
 //! rows, queries, wire formats.
 
+mod authenticate;
+mod config;
+mod directory;
+mod extract;
 mod id;
 mod limits;
+mod overrides;
+mod principal;
+mod rate;
+mod refusal;
 mod scope;
+pub mod selection;
 
+pub use authenticate::Authenticator;
+pub use config::{AuthenticationMode, Config, ConfigError, TokenConfig, TokenFile};
+pub use directory::{Directory, DirectoryError, Tenant, TenantStatus};
+pub use extract::{Admin, Read, Write};
 pub use id::{NameError, TenantId, TenantName};
 pub use limits::{LabelsRefused, Limits};
+pub use overrides::{LimitsConfig, LimitsError};
+pub use principal::{Access, GrantConfig, GrantError, Principal};
+pub use rate::{RateExceeded, RateLimiter, TenantRates};
+pub use refusal::Refusal;
 pub use scope::{ReadScope, TenantRead, WriteScope};

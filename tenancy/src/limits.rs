@@ -2,10 +2,10 @@
 //! tenants and for single ones.
 
 use model::{Labels, METRIC_NAME};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Limits of one tenant. Zero means "none" only where said.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Samples a second over time, counted before they are stored. Protects the other tenants' share of the machine.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher};
 
-use crate::{Limits, TenantId, TenantName};
+use crate::{Limits, TenantId, TenantName, TenantRates};
 
 /// What one request may read: tenants, and within each tenant alternatives of required matchers.
 #[derive(Debug, Clone)]
@@ -28,7 +28,11 @@ pub struct TenantRead {
 
 impl ReadScope {
     /// Only `tenancy` decides who may read what.
-    pub(crate) fn new(tenants: Vec<TenantRead>, limits: Arc<Limits>, labelled: bool) -> Self {
+    pub(crate) fn new(
+        tenants: impl Into<Arc<[TenantRead]>>,
+        limits: Arc<Limits>,
+        labelled: bool,
+    ) -> Self {
         Self { tenants: tenants.into(), limits, labelled }
     }
 
@@ -39,7 +43,8 @@ impl ReadScope {
             name: TenantName::new(name).expect("a test's tenant name is valid"),
             alternatives: Arc::default(),
         };
-        Self::new(tenants.iter().map(read).collect(), Arc::default(), tenants.len() > 1)
+        let read: Vec<TenantRead> = tenants.iter().map(read).collect();
+        Self::new(read, Arc::default(), tenants.len() > 1)
     }
 
     /// The same scope with alternatives of matchers required in every tenant; for tests.
@@ -50,7 +55,13 @@ impl ReadScope {
         Self { tenants: self.tenants.iter().map(restrict).collect(), ..self }
     }
 
-    /// The tenants, each once. May be empty: then nothing can be read.
+    /// The same scope, its answers without `__tenant_id__`: series of several tenants are merged.
+    #[must_use]
+    pub fn unlabelled(self) -> Self {
+        Self { labelled: false, ..self }
+    }
+
+    /// The tenants in order of their ids, each once. May be empty: then nothing can be read.
     pub fn tenants(&self) -> &[TenantRead] {
         &self.tenants
     }
@@ -86,18 +97,25 @@ pub struct WriteScope {
     id: TenantId,
     name: TenantName,
     limits: Arc<Limits>,
+    rates: Arc<TenantRates>,
 }
 
 impl WriteScope {
     /// Only `tenancy` decides who may write where.
-    pub(crate) fn new(id: TenantId, name: TenantName, limits: Arc<Limits>) -> Self {
-        Self { id, name, limits }
+    pub(crate) fn new(
+        id: TenantId,
+        name: TenantName,
+        limits: Arc<Limits>,
+        rates: Arc<TenantRates>,
+    ) -> Self {
+        Self { id, name, limits, rates }
     }
 
     /// A scope for tests of the layers below authentication.
     pub fn for_test(id: u32, name: &str, limits: Limits) -> Self {
         let name = TenantName::new(name).expect("a test's tenant name is valid");
-        Self::new(TenantId(id), name, Arc::new(limits))
+        let rates = Arc::new(TenantRates::of(&limits));
+        Self::new(TenantId(id), name, Arc::new(limits), rates)
     }
 
     /// The tenant.
@@ -113,5 +131,10 @@ impl WriteScope {
     /// Its limits.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
+    }
+
+    /// The tenant's rate limiters, shared by all its writers.
+    pub fn rates(&self) -> &Arc<TenantRates> {
+        &self.rates
     }
 }

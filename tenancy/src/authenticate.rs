@@ -1,0 +1,339 @@
+//! From a request's headers to a principal, and from there to scopes.
+//!
+//! The header `X-Scope-OrgID` chooses among what the credential allows and never widens it. Which
+//! tenants exist is not asked before the credential has been found to allow them, so that nobody
+//! learns names by trying.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use model::Clock;
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use crate::config::{AuthenticationMode, Config, ConfigError, TokenConfig};
+use crate::overrides::LimitsTable;
+use crate::principal::{Access, Alternatives, NoSingleTenant, Principal};
+use crate::rate::RatesTable;
+use crate::selection::{self, Selection};
+use crate::{
+    Directory, DirectoryError, ReadScope, Refusal, Tenant, TenantId, TenantName, TenantRead,
+    TenantStatus, WriteScope,
+};
+
+/// The name of whoever comes without credentials where none are asked for.
+const ANONYMOUS: &str = "anonymous";
+
+/// Checks who is asking and makes scopes. One for the whole process.
+#[derive(Debug)]
+pub struct Authenticator {
+    rules: RwLock<Arc<Rules>>,
+    directory: Arc<Directory>,
+    clock: Arc<dyn Clock>,
+    rates: RatesTable,
+    /// All tenants as an unrestricted scope holds them, for one version of the directory.
+    everything: Mutex<Option<(u64, Arc<[TenantRead]>)>>,
+    /// Tenants come into being one at a time: each waits for the disk, and a flood of new names
+    /// must not fill the pool of blocking threads.
+    creations: Semaphore,
+}
+
+/// What the configuration says.
+#[derive(Debug)]
+struct Rules {
+    /// `None`: nobody is asked for credentials.
+    credentials: Option<Vec<Credential>>,
+    anonymous: Principal,
+    default_tenant: TenantName,
+    tenants_max: usize,
+    limits: LimitsTable,
+}
+
+#[derive(Debug)]
+struct Credential {
+    sha256: [u8; 32],
+    principal: Principal,
+}
+
+impl Authenticator {
+    /// Checks the configuration. `tokens` are those of the token file, empty in mode `none`.
+    pub fn new(
+        config: &Config,
+        tokens: &[TokenConfig],
+        directory: Arc<Directory>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            rules: RwLock::new(Arc::new(Rules::new(config, tokens)?)),
+            directory,
+            clock,
+            rates: RatesTable::default(),
+            everything: Mutex::default(),
+            creations: Semaphore::new(1),
+        })
+    }
+
+    /// Without authentication and with a directory that is not stored; for tests of other crates.
+    pub fn for_test() -> Self {
+        let clock = Arc::new(model::SystemClock::default());
+        let directory = Arc::new(Directory::for_test());
+        Self::new(&Config::default(), &[], directory, clock)
+            .expect("the default configuration is valid")
+    }
+
+    /// Takes another configuration from now on. If it is wrong, the one before stays.
+    pub fn reload(&self, config: &Config, tokens: &[TokenConfig]) -> Result<(), ConfigError> {
+        let rules = Arc::new(Rules::new(config, tokens)?);
+        *self.rules.write() = rules;
+        Ok(())
+    }
+
+    /// The tenants.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read())
+    }
+
+    /// Who is asking.
+    pub fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        self.rules().principal(headers)
+    }
+
+    /// What a request may read.
+    pub fn read_scope(&self, headers: &HeaderMap) -> Result<ReadScope, Refusal> {
+        let rules = self.rules();
+        let principal = rules.principal(headers)?;
+        match Selection::from_headers(headers)? {
+            Selection::Unnamed => {
+                let name = rules.tenant_meant(&principal, Access::Read)?;
+                self.read_named(&rules, &principal, &[name])
+            }
+            Selection::Named(names) => self.read_named(&rules, &principal, &names),
+            Selection::All => self.read_all(&rules, &principal),
+        }
+    }
+
+    /// Tenants that do not exist have nothing to read, which is no error: they may not have
+    /// written yet.
+    fn read_named(
+        &self,
+        rules: &Rules,
+        principal: &Principal,
+        names: &[TenantName],
+    ) -> Result<ReadScope, Refusal> {
+        let mut allowed: Vec<(&TenantName, Alternatives)> = Vec::with_capacity(names.len());
+        for name in names {
+            let alternatives = principal.reads(name).ok_or_else(|| Refusal::Read {
+                principal: principal.name().to_owned(),
+                tenant: name.clone(),
+            })?;
+            allowed.push((name, alternatives));
+        }
+        let mut read: Vec<TenantRead> = Vec::with_capacity(names.len());
+        for (name, alternatives) in allowed {
+            let Some(tenant) = self.directory.find(name) else { continue };
+            match read.iter_mut().find(|known| known.id == tenant.id) {
+                // Two names of one tenant: what either allows.
+                Some(known) => known.alternatives = either(&known.alternatives, &alternatives),
+                None => {
+                    read.push(TenantRead { id: tenant.id, name: tenant.name.clone(), alternatives })
+                }
+            }
+        }
+        read.sort_by_key(|tenant| tenant.id);
+        let limits = rules.limits.lowest_of(names.iter());
+        Ok(ReadScope::new(read, limits, names.len() > 1))
+    }
+
+    /// All tenants there are. Runs under the default limits: the lowest of all would let one
+    /// small tenant decide what an administrator can ask.
+    fn read_all(&self, rules: &Rules, principal: &Principal) -> Result<ReadScope, Refusal> {
+        let everywhere = principal
+            .reads_everywhere()
+            .ok_or_else(|| Refusal::ReadAll { principal: principal.name().to_owned() })?;
+        let limits = Arc::clone(rules.limits.default());
+        if everywhere.is_empty() {
+            return Ok(ReadScope::new(self.everything(), limits, true));
+        }
+        let alternatives = |tenant: &Tenant| {
+            if !principal.has_grants_by_name() {
+                return Arc::clone(everywhere);
+            }
+            let by_name = tenant.aliases.iter().filter_map(|alias| principal.reads(alias));
+            let current = principal.reads(&tenant.name).unwrap_or_else(|| Arc::clone(everywhere));
+            by_name.fold(current, |all, one| either(&all, &one))
+        };
+        let read = |tenant: &Arc<Tenant>| TenantRead {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            alternatives: alternatives(tenant),
+        };
+        let read: Vec<TenantRead> = self.directory.all().iter().map(read).collect();
+        Ok(ReadScope::new(read, limits, true))
+    }
+
+    /// Every tenant, whole. Kept, so that such a question costs the same with 10,000 tenants.
+    fn everything(&self) -> Arc<[TenantRead]> {
+        let mut kept = self.everything.lock();
+        // Read before the tenants are: a change in between leads to one needless rebuild.
+        let version = self.directory.version();
+        if let Some((_, read)) = kept.as_ref().filter(|(of, _)| *of == version) {
+            return Arc::clone(read);
+        }
+        let whole = |tenant: &Arc<Tenant>| TenantRead {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            alternatives: Alternatives::default(),
+        };
+        let read: Arc<[TenantRead]> = self.directory.all().iter().map(whole).collect();
+        *kept = Some((version, Arc::clone(&read)));
+        read
+    }
+
+    /// Where a request may write. The tenant comes into being if it does not exist yet; that is
+    /// durable before this returns.
+    pub async fn write_scope(self: &Arc<Self>, headers: &HeaderMap) -> Result<WriteScope, Refusal> {
+        let rules = self.rules();
+        let (name, tenants_max) = rules.tenant_to_write(headers)?;
+        let tenant = match self.directory.find(&name) {
+            Some(known) => known,
+            None => self.create(name.clone(), tenants_max).await?,
+        };
+        if tenant.status == TenantStatus::Suspended {
+            return Err(Refusal::Suspended(name));
+        }
+        let limits = Arc::clone(rules.limits.of(&tenant.name));
+        let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
+        Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
+    }
+
+    async fn create(
+        self: &Arc<Self>,
+        name: TenantName,
+        tenants_max: usize,
+    ) -> Result<Arc<Tenant>, Refusal> {
+        let _turn = self.creations.acquire().await.expect("the semaphore is never closed");
+        let (directory, wanted) = (Arc::clone(&self.directory), name.clone());
+        let created =
+            tokio::task::spawn_blocking(move || directory.find_or_create(&wanted, tenants_max))
+                .await;
+        let created =
+            created.unwrap_or_else(|panicked| Err(DirectoryError::ReadOnly(panicked.to_string())));
+        created.map_err(|source| match source {
+            DirectoryError::Full(_) => Refusal::TooMany { tenant: name, source },
+            _ => Refusal::Unavailable { tenant: name, source },
+        })
+    }
+
+    /// A scope to write to a tenant of our own choice: what the process itself measures. Blocks
+    /// if the tenant is new.
+    pub fn internal_write_scope(&self, tenant: &TenantName) -> Result<WriteScope, DirectoryError> {
+        let tenant = self.directory.find_or_create(tenant, usize::MAX)?;
+        let limits = Arc::clone(self.rules().limits.of(&tenant.name));
+        let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
+        Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
+    }
+
+    /// The limits a tenant has now; for work that is not a request.
+    pub fn limits_of(&self, tenant: TenantId) -> Arc<crate::Limits> {
+        let rules = self.rules();
+        let name = self.directory.get(tenant).map(|t| t.name.clone());
+        Arc::clone(name.map_or(rules.limits.default(), |name| rules.limits.of(&name)))
+    }
+
+    /// Lets only administrators of the platform pass.
+    pub fn administrator(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let principal = self.principal(headers)?;
+        if principal.is_administrator() {
+            Ok(principal)
+        } else {
+            Err(Refusal::Administer { principal: principal.name().to_owned() })
+        }
+    }
+}
+
+impl Rules {
+    fn new(config: &Config, tokens: &[TokenConfig]) -> Result<Self, ConfigError> {
+        let credentials = match config.mode {
+            AuthenticationMode::None => None,
+            AuthenticationMode::Token => {
+                let checked = crate::config::check_tokens(tokens)?;
+                Some(
+                    checked
+                        .into_iter()
+                        .map(|(sha256, principal)| Credential { sha256, principal })
+                        .collect(),
+                )
+            }
+        };
+        Ok(Self {
+            credentials,
+            anonymous: Principal::unrestricted(ANONYMOUS),
+            default_tenant: TenantName::new(&config.default_tenant)
+                .map_err(ConfigError::DefaultTenant)?,
+            tenants_max: config.tenants_max,
+            limits: LimitsTable::new(&config.limits)?,
+        })
+    }
+
+    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let Some(credentials) = &self.credentials else { return Ok(self.anonymous.clone()) };
+        let token = selection::token_of(headers)?.ok_or(Refusal::NoCredentials)?;
+        let shown: [u8; 32] = Sha256::digest(&token).into();
+        // All are compared, and each in constant time: how long it takes tells nothing.
+        let mut found = None;
+        for credential in credentials {
+            if bool::from(credential.sha256.ct_eq(&shown)) {
+                found = Some(credential);
+            }
+        }
+        found.map(|c| c.principal.clone()).ok_or(Refusal::UnknownToken)
+    }
+
+    /// The tenant of a request that names none.
+    fn tenant_meant(&self, principal: &Principal, access: Access) -> Result<TenantName, Refusal> {
+        if self.credentials.is_none() {
+            return Ok(self.default_tenant.clone());
+        }
+        principal.only_tenant(access).cloned().map_err(|why| match why {
+            NoSingleTenant::Several => Refusal::NoTenant,
+            NoSingleTenant::None => {
+                let verb = if access.writes() { "write" } else { "read" };
+                Refusal::Nothing { principal: principal.name().to_owned(), verb }
+            }
+        })
+    }
+
+    /// The tenant a request writes to, and how many there may be if it is a new one. Tenants that
+    /// a grant names are meant to exist and are not bounded.
+    fn tenant_to_write(&self, headers: &HeaderMap) -> Result<(TenantName, usize), Refusal> {
+        let principal = self.principal(headers)?;
+        let name = match Selection::from_headers(headers)? {
+            Selection::Unnamed => self.tenant_meant(&principal, Access::Write)?,
+            Selection::Named(mut names) if names.len() == 1 => names.remove(0),
+            Selection::Named(_) | Selection::All => return Err(Refusal::SeveralForWrite),
+        };
+        if !principal.writes(&name) {
+            return Err(Refusal::Write { principal: principal.name().to_owned(), tenant: name });
+        }
+        let tenants_max =
+            if principal.writes_by_name(&name) { usize::MAX } else { self.tenants_max };
+        Ok((name, tenants_max))
+    }
+}
+
+fn either(a: &Alternatives, b: &Alternatives) -> Alternatives {
+    if a.is_empty() || b.is_empty() {
+        Alternatives::default()
+    } else {
+        a.iter().chain(b.iter()).cloned().collect()
+    }
+}

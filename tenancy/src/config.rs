@@ -1,0 +1,209 @@
+//! Settings of tenancy. `server` reads the files; here they are checked.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::NameError;
+use crate::overrides::{LimitsConfig, LimitsError};
+use crate::principal::{GrantConfig, GrantError, Principal};
+
+/// Most tokens. Every request compares with all of them, 30 ns each.
+const TOKENS_MAX: usize = 10_000;
+
+/// Who may come in, and what tenants may use.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How clients prove who they are.
+    pub mode: AuthenticationMode,
+    /// The tenant of requests that name none, in mode `none`.
+    pub default_tenant: String,
+    /// Tenants that may come into being because somebody writes under a new name. Bounds what
+    /// a client that makes up names can use; tenants named in grants are not counted against it.
+    pub tenants_max: usize,
+    /// What tenants may use.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: AuthenticationMode::None,
+            default_tenant: "default".to_owned(),
+            tenants_max: 100_000,
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthenticationMode {
+    /// Not at all: everybody who reaches the port may do everything, for any tenant.
+    None,
+    /// By a token from the token file.
+    Token,
+}
+
+/// The content of the token file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenFile {
+    /// The tokens.
+    pub tokens: Vec<TokenConfig>,
+}
+
+/// One token. The file holds its hash, so that reading the file gives nobody access. Plain
+/// SHA-256 is right here, and a slow password hash is not needed: tokens are random numbers of at
+/// least 128 bits (`openssl rand -hex 32`), which nobody finds by trying.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenConfig {
+    /// Who holds it, for messages and audit records.
+    pub name: String,
+    /// SHA-256 of the token, 64 hexadecimal digits (`printf %s TOKEN | sha256sum`).
+    pub sha256: String,
+    /// What it allows.
+    pub grants: Vec<GrantConfig>,
+}
+
+/// A setting that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts say it")]
+pub enum ConfigError {
+    #[error("default_tenant")]
+    DefaultTenant(#[source] NameError),
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
+    #[error("there are {0} tokens, at most {TOKENS_MAX} are taken")]
+    TooManyTokens(usize),
+    #[error("token number {0} has no name")]
+    NoName(usize),
+    #[error("two tokens have the name {0:?}")]
+    NameTwice(String),
+    #[error("token {0:?}: sha256 must be 64 hexadecimal digits")]
+    Hash(String),
+    #[error("tokens {0:?} and {1:?} are the same")]
+    HashTwice(String, String),
+    #[error("token {0:?}: sha256 is that of an empty text")]
+    EmptyToken(String),
+    #[error("token {name:?}")]
+    Grant { name: String, source: GrantError },
+    #[error("mode is \"token\", but there are no tokens: nobody could come in")]
+    NoTokens,
+}
+
+/// Hashes with the principals they stand for.
+pub(crate) fn check_tokens(
+    tokens: &[TokenConfig],
+) -> Result<Vec<([u8; 32], Principal)>, ConfigError> {
+    if tokens.is_empty() {
+        return Err(ConfigError::NoTokens);
+    }
+    if tokens.len() > TOKENS_MAX {
+        return Err(ConfigError::TooManyTokens(tokens.len()));
+    }
+    let (mut names, mut hashes) = (BTreeMap::new(), BTreeMap::new());
+    let mut checked = Vec::with_capacity(tokens.len());
+    for (i, token) in tokens.iter().enumerate() {
+        let name = || token.name.clone();
+        if token.name.trim().is_empty() {
+            return Err(ConfigError::NoName(i + 1));
+        }
+        if names.insert(&token.name, ()).is_some() {
+            return Err(ConfigError::NameTwice(name()));
+        }
+        let sha256 = from_hex(&token.sha256).ok_or_else(|| ConfigError::Hash(name()))?;
+        if sha256 == EMPTY_SHA256 {
+            return Err(ConfigError::EmptyToken(name()));
+        }
+        if let Some(other) = hashes.insert(sha256, &token.name) {
+            return Err(ConfigError::HashTwice(other.clone(), name()));
+        }
+        let principal = Principal::new(&token.name, &token.grants)
+            .map_err(|source| ConfigError::Grant { name: name(), source })?;
+        checked.push((sha256, principal));
+    }
+    Ok(checked)
+}
+
+/// What `sha256sum` prints when the variable with the token was empty: a common slip.
+const EMPTY_SHA256: [u8; 32] = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        let digit = |d: u8| char::from(d).to_digit(16);
+        *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let error = toml::from_str::<TokenFile>(text)
+            .map_err(|e| e.message().to_owned())
+            .and_then(|file| check_tokens(&file.tokens).map_err(|e| full(&e)))
+            .expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+
+    fn full(error: &dyn std::error::Error) -> String {
+        error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+    }
+
+    fn token(name: &str, digit: char) -> String {
+        let sha256 = digit.to_string().repeat(64);
+        format!(
+            "[[tokens]]\nname = {name:?}\nsha256 = {sha256:?}\ngrants = [{{ tenant = \"a\", access = \"read\" }}]\n"
+        )
+    }
+
+    #[test]
+    fn wrong_token_files_are_refused_by_name() {
+        refused("", "there are no tokens");
+        refused(&token(" ", '1'), "token number 1 has no name");
+        refused(&(token("x", '1') + &token("x", '2')), "two tokens have the name \"x\"");
+        refused(&(token("x", '1') + &token("y", '1')), "tokens \"x\" and \"y\" are the same");
+        refused(&token("x", 'g'), "token \"x\": sha256 must be 64 hexadecimal digits");
+        refused(&token("x", 'é'), "token \"x\": sha256 must be 64 hexadecimal digits");
+        refused(&token("x", '1').replace("read", "own"), "unknown variant `own`");
+        refused(
+            &token("x", '1').replace("\"a\"", "\"a b\""),
+            "token \"x\": tenant name \"a b\" contains ' '",
+        );
+        refused(&token("x", '1').replace("grants", "grant"), "unknown field `grant`");
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        refused(
+            &token("x", '1').replace(&"1".repeat(64), empty),
+            "sha256 is that of an empty text",
+        );
+    }
+
+    #[test]
+    fn good_token_files_are_taken() {
+        let file: TokenFile = toml::from_str(&(token("x", 'a') + &token("y", 'B'))).unwrap();
+        let checked = check_tokens(&file.tokens).unwrap();
+        assert_eq!(
+            checked.iter().map(|(hash, p)| (hash[31], p.name())).collect::<Vec<_>>(),
+            [(0xaa, "x"), (0xbb, "y")]
+        );
+        assert!(
+            toml::from_str::<Config>("mode = \"token\"\nlimits.default.labels_max = 3").is_ok()
+        );
+        assert!(toml::from_str::<Config>("modus = \"token\"").is_err());
+    }
+}
