@@ -14,6 +14,9 @@ mod memory;
 mod network;
 mod system;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

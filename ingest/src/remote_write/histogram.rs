@@ -130,7 +130,7 @@ impl Fields {
             0x60 => return Ok(budget.push(&mut self.positive_deltas, message.zigzag()?)),
             0x6a => return budget.packed(&mut self.positive_counts, message, Reader::double),
             0x69 => return Ok(budget.push(&mut self.positive_counts, message.double()?)),
-            0x70 => self.reset_hint = ResetHint::from_wire(message.varint()?),
+            0x70 => self.reset_hint = ResetHint::from_wire(u64::from(message.varint()? as u32)),
             0x78 => self.timestamp_ms = message.varint()? as i64,
             0x82 => return budget.packed(&mut self.custom_values, message, Reader::double),
             0x81 => return Ok(budget.push(&mut self.custom_values, message.double()?)),

@@ -15,6 +15,9 @@ mod snappy;
 mod walk;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::extract::Request;

@@ -262,7 +262,7 @@ impl<'a> Walk<'_, 'a> {
             (MetricKind::Unknown, &b""[..], &b""[..], &b""[..]);
         while !message.is_at_end() {
             match message.varint()? {
-                0x08 => kind = MetricKind::from_wire(message.varint()?),
+                0x08 => kind = MetricKind::from_wire(u64::from(message.varint()? as u32)),
                 0x12 => family = message.slice()?,
                 0x22 => help = message.slice()?,
                 0x2a => unit = message.slice()?,
