@@ -16,7 +16,7 @@ use crate::metrics::RefusedRequest;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "tenant {tenant} may write {per_second} samples a second (samples_per_second) and {burst} at once \
-     (samples_burst); this request of {samples} came too early"
+     (samples_burst); this request has {samples}"
 )]
 pub struct RateRefused {
     /// The tenant's name.
@@ -27,48 +27,21 @@ pub struct RateRefused {
     pub burst: f64,
     /// Samples in the request.
     pub samples: u64,
-    /// When the request would be admitted.
-    pub retry_after: Duration,
+    /// When the request would be admitted; `None` if never.
+    pub retry_after: Option<Duration>,
 }
 
-/// Rates and refusals of all tenants. One entry per tenant that has written: about 100 bytes, and
-/// 300 more once something was refused.
+impl RateRefused {
+    /// Whether the request is larger than the burst: waiting does not help, parts would.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.samples as f64 > self.burst
+    }
+}
+
+/// What all tenants were refused: some 300 bytes for each that was refused anything.
 #[derive(Debug, Default)]
 pub struct Admission {
-    rates: Mutex<HashMap<TenantId, Bucket>>,
     refused: Mutex<HashMap<TenantId, Vec<(&'static str, u64)>>>,
-}
-
-/// Samples a tenant may still write, as of some moment.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// Negative after a request larger than what was left of the burst.
-    samples: f64,
-    as_of: Duration,
-}
-
-impl Bucket {
-    /// Takes `samples` or says how long to wait. A request above the burst is admitted when the
-    /// bucket is full, and paid for afterwards: it could never be sent otherwise.
-    fn take(
-        &mut self,
-        samples: f64,
-        per_second: f64,
-        burst: f64,
-        now: Duration,
-    ) -> Result<(), Duration> {
-        let elapsed = now.saturating_sub(self.as_of).as_secs_f64();
-        self.samples = (self.samples + elapsed * per_second).min(burst);
-        self.as_of = self.as_of.max(now);
-        let missing = samples.min(burst) - self.samples;
-        if missing > 0.0 {
-            // Rates near zero would give a time that no duration holds.
-            let wait = (missing / per_second.max(1e-9)).clamp(0.001, 3_600.0);
-            return Err(Duration::from_secs_f64(wait));
-        }
-        self.samples -= samples;
-        Ok(())
-    }
 }
 
 impl Admission {
@@ -80,15 +53,12 @@ impl Admission {
         now: Duration,
     ) -> Result<(), RateRefused> {
         let limits = scope.limits();
-        let (per_second, burst) = (limits.samples_per_second, limits.samples_burst);
-        let mut rates = self.rates.lock();
-        let bucket = rates.entry(scope.tenant()).or_insert(Bucket { samples: burst, as_of: now });
-        bucket.take(samples as f64, per_second, burst, now).map_err(|retry_after| RateRefused {
+        scope.rates().samples.take(now, samples).map_err(|exceeded| RateRefused {
             tenant: scope.name().to_string(),
-            per_second,
-            burst,
+            per_second: limits.samples_per_second,
+            burst: limits.samples_burst,
             samples,
-            retry_after,
+            retry_after: exceeded.retry_after,
         })
     }
 
@@ -125,21 +95,20 @@ mod tests {
 
     use super::*;
 
-    /// Requests of (second, samples) and whether each is admitted, or for how many seconds not.
+    /// Requests of (second, samples) and what each is told.
     #[track_caller]
-    fn check(per_second: f64, burst: f64, requests: &[(f64, u64, f64)]) {
+    fn check(per_second: f64, burst: f64, requests: &[(u64, u64, &str)]) {
         let limits =
             Limits { samples_per_second: per_second, samples_burst: burst, ..Limits::default() };
         let scope = WriteScope::for_test(1, "a", limits);
-        let admission = Admission::default();
-        for &(second, samples, wait) in requests {
-            let admitted = admission.admit(&scope, samples, Duration::from_secs_f64(second));
-            let waited =
-                admitted.map_or_else(|refused| refused.retry_after.as_secs_f64(), |()| 0.0);
-            assert!(
-                (waited - wait).abs() < 1e-6,
-                "{samples} at {second} s: {waited} s, expected {wait} s"
-            );
+        for &(second, samples, told) in requests {
+            let admitted = Admission::default().admit(&scope, samples, Duration::from_secs(second));
+            let shown = match admitted {
+                Ok(()) => "stored".to_owned(),
+                Err(refused) if refused.is_too_large() => "too large".to_owned(),
+                Err(RateRefused { retry_after, .. }) => format!("{retry_after:?}"),
+            };
+            assert_eq!(shown, told, "{samples} at {second} s");
         }
     }
 
@@ -148,13 +117,10 @@ mod tests {
         check(
             10.0,
             100.0,
-            &[(0.0, 100, 0.0), (0.0, 1, 0.1), (0.1, 1, 0.0), (0.1, 50, 5.0), (5.1, 50, 0.0)],
+            &[(0, 100, "stored"), (0, 20, "Some(2s)"), (2, 20, "stored"), (2, 1, "Some(100ms)")],
         );
-        check(10.0, 100.0, &[(0.0, 60, 0.0), (1000.0, 100, 0.0), (1000.0, 100, 10.0)]);
-        check(10.0, 100.0, &[(0.0, 300, 0.0), (20.0, 1, 0.1), (20.1, 1, 0.0)]);
-        check(10.0, 100.0, &[(0.0, 1, 0.0), (0.0, 300, 0.1), (0.1, 300, 0.0)]);
-        check(0.0, 5.0, &[(0.0, 5, 0.0), (9.0, 1, 3_600.0)]);
-        check(10.0, 5.0, &[(9.0, 5, 0.0), (8.0, 5, 0.5), (9.5, 5, 0.0)]); // a clock that goes back gives nothing
+        check(10.0, 100.0, &[(0, 101, "too large"), (0, 100, "stored")]);
+        check(0.0, 5.0, &[(0, 5, "stored"), (9, 1, "None"), (9, 6, "too large")]);
     }
 
     #[test]
@@ -169,7 +135,7 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             "tenant a may write 1 samples a second (samples_per_second) and 1 at once (samples_burst); \
-             this request of 1 came too early"
+             this request has 1"
         );
         admission.refused(a.tenant(), RefusedRequest::SamplesRate);
         let mut outcome = AppendOutcome::default();

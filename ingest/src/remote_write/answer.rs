@@ -24,6 +24,9 @@ use crate::metrics::RefusedRequest;
 /// How long a sender should wait before it tries again when nothing better is known. Seconds.
 const RETRY_SECONDS: u64 = 5;
 
+/// What a sender is told whose tenant may write nothing at all: limits can be changed.
+const NEVER: Duration = Duration::from_secs(3_600);
+
 /// Longest example in an answer, bytes: enough to recognise the series, too little to fill a log.
 const EXAMPLE_BYTES_MAX: usize = 512;
 
@@ -76,6 +79,9 @@ impl Refusal {
             Self::Walk(WalkError::TooMany { .. }) => {
                 (Kind::TooManyRows, StatusCode::PAYLOAD_TOO_LARGE)
             }
+            Self::Rate(refused) if refused.is_too_large() => {
+                (Kind::TooManyRows, StatusCode::PAYLOAD_TOO_LARGE)
+            }
             Self::Rate(_) => (Kind::SamplesRate, StatusCode::TOO_MANY_REQUESTS),
             Self::Storage(storage::Error::Unavailable(LogError::TooLarge { .. })) => {
                 (Kind::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE)
@@ -92,7 +98,8 @@ impl Refusal {
 
     fn retry_after(&self, status: StatusCode) -> Option<Duration> {
         match self {
-            Self::Rate(refused) => Some(refused.retry_after),
+            Self::Rate(_) if status == StatusCode::PAYLOAD_TOO_LARGE => None,
+            Self::Rate(refused) => Some(refused.retry_after.unwrap_or(NEVER)),
             Self::Body(BodyError::Busy) => Some(Duration::from_secs(1)),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {
                 Some(Duration::from_secs(RETRY_SECONDS))

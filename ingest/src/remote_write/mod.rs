@@ -20,11 +20,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::Router;
+use axum::extract::{FromRef, Request, State};
 use axum::response::Response;
+use axum::routing::post;
 use model::Clock;
 use storage::AppendOutcome;
-use tenancy::WriteScope;
+use tenancy::{Authenticator, Write, WriteScope};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
 
@@ -40,6 +42,32 @@ use crate::{Appended, Appender, Config, Metrics};
 
 /// Method and path of every route, for the router and for the test that knocks on each of them.
 pub const ROUTES: &[(&str, &str)] = &[("POST", "/api/v1/write"), ("POST", "/api/v1/push")];
+
+/// The routes of [`ROUTES`]. Each asks for a write scope before a byte of the body is read.
+pub fn router(receiver: Arc<RemoteWrite>, authenticator: Arc<Authenticator>) -> Router {
+    let routes =
+        ROUTES.iter().enumerate().fold(Router::new(), |router, (route, (_, path))| {
+            let handler = move |State(state): State<Routed>,
+                                Write(scope): Write,
+                                request: Request| async move {
+                state.receiver.handle(route, scope, request).await
+            };
+            router.route(path, post(handler))
+        });
+    routes.with_state(Routed { receiver, authenticator })
+}
+
+#[derive(Clone)]
+struct Routed {
+    receiver: Arc<RemoteWrite>,
+    authenticator: Arc<Authenticator>,
+}
+
+impl FromRef<Routed> for Arc<Authenticator> {
+    fn from_ref(state: &Routed) -> Self {
+        Self::clone(&state.authenticator)
+    }
+}
 
 /// Bodies up to this size, compressed, are stored right away: about 750 samples, half a
 /// millisecond. Larger ones go to the blocking pool, at a cost of some 10 µs.
@@ -64,7 +92,8 @@ impl std::fmt::Debug for RemoteWrite {
 }
 
 impl RemoteWrite {
-    /// A receiver that hands rows to `appender`.
+    /// A receiver that hands rows to `appender`. `clock` must be the one the authenticator has:
+    /// rates are kept in its monotonic time.
     pub fn new(
         appender: Arc<dyn Appender>,
         admission: Arc<Admission>,

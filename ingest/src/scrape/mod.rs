@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use model::Clock;
 use parking_lot::Mutex;
-use tenancy::WriteScope;
+use tenancy::{DirectoryError, WriteScope};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -41,10 +41,13 @@ pub struct SelfScraper {
     offset_ms: i64,
 }
 
+/// Gives the scope to write under; asked before every write, so that changed limits count.
+pub type ScopeOf = Arc<dyn Fn() -> Result<WriteScope, DirectoryError> + Send + Sync>;
+
 /// What a scrape needs on the blocking pool.
 struct Shared {
     appender: Arc<dyn Appender>,
-    scope: WriteScope,
+    scope: ScopeOf,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     samples_max: usize,
@@ -60,10 +63,10 @@ impl std::fmt::Debug for SelfScraper {
 }
 
 impl SelfScraper {
-    /// A scraper that writes into `scope`'s tenant.
+    /// A scraper that writes into the tenant of `scope`.
     pub fn new(
         appender: Arc<dyn Appender>,
-        scope: WriteScope,
+        scope: ScopeOf,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         config: &SelfScrapeConfig,
@@ -84,7 +87,7 @@ impl SelfScraper {
 
     fn with_interval(
         appender: Arc<dyn Appender>,
-        scope: WriteScope,
+        scope: ScopeOf,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         interval_ms: i64,
@@ -154,7 +157,16 @@ impl Shared {
         let shared = Arc::clone(self);
         let appended = tokio::task::spawn_blocking(move || {
             let batch = fill(&shared);
-            batch.append(&*shared.appender, &shared.scope)
+            match (shared.scope)() {
+                Ok(scope) => batch.append(&*shared.appender, &scope),
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "find the tenant of own samples"
+                    );
+                    Ok(None)
+                }
+            }
         });
         let result = match appended.await {
             Ok(Ok(None)) => return,

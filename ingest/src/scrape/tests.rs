@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::batch::Batch;
 use super::target::Tracked;
-use super::{SelfScraper, Target, next_tick, stamp};
+use super::{ScopeOf, SelfScraper, Target, next_tick, stamp};
 use crate::{Appended, Appender, Durable, Metrics, SelfScrapeConfig};
 
 /// Keeps what it is given, as text.
@@ -56,6 +56,10 @@ impl Appender for Kept {
 
 fn scope() -> WriteScope {
     WriteScope::for_test(1, "default", Limits::default())
+}
+
+fn scope_of() -> ScopeOf {
+    Arc::new(|| Ok(scope()))
 }
 
 /// A target whose answer is set from outside.
@@ -234,7 +238,7 @@ async fn it_scrapes_at_once_then_by_the_clock_and_stops_when_told() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let scraper = SelfScraper::with_interval(
         appender,
-        scope(),
+        scope_of(),
         clock,
         Arc::clone(&metrics),
         50,
@@ -272,7 +276,7 @@ async fn it_ends_when_nobody_can_tell_it_to() {
     let config = SelfScrapeConfig::default();
     let scraper = SelfScraper::new(
         appender,
-        scope(),
+        scope_of(),
         Arc::new(SystemClock::default()),
         Arc::default(),
         &config,

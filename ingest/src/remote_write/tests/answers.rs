@@ -8,10 +8,10 @@ use axum::body::{Body, Bytes};
 use axum::http::Request;
 use model::{LogError, Position};
 use storage::{AppendOutcome, Error, MetricRows, Reason};
-use tenancy::{Limits, WriteScope};
+use tenancy::{Authenticator, Limits, WriteScope};
 use testkit::{ManualClock, labels, remote_write as write};
 
-use super::super::{INLINE_BYTES_MAX, RemoteWrite};
+use super::super::{INLINE_BYTES_MAX, ROUTES, RemoteWrite, router};
 use crate::{Admission, Appended, Appender, Config, Durable, Metrics};
 
 /// What the fake storage does with rows.
@@ -411,8 +411,10 @@ async fn rates_refuse_the_whole_request() {
     assert_eq!(
         second.text,
         "tenant team-a may write 0.5 samples a second (samples_per_second) and 10 at once (samples_burst); \
-         this request of 3 came too early\n"
+         this request has 3\n"
     );
+    let large = setup.send(HEADERS, Body::from(packed(&series(11)))).await;
+    assert_eq!((large.status, large.header("retry-after")), (413, ""), "{}", large.text);
     assert_eq!(setup.fake.appends.load(Relaxed), 1, "refused before it is stored");
     let mut text = String::new();
     setup.metrics.write(&mut text);
@@ -434,4 +436,37 @@ async fn buffers_are_used_again() {
         "the same rows served all requests"
     );
     assert!(Admission::default().refusals(tenancy::TenantId(1)).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_route_answers_over_a_socket() {
+    let setup = setup(Does::Store, Limits::default(), Config::default());
+    let router = router(Arc::clone(&setup.receiver), Arc::new(Authenticator::for_test()));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(axum::serve(listener, router).into_future());
+    let answers = tokio::task::spawn_blocking(move || {
+        let mut connection = testkit::http::Connection::open(address).expect("connects");
+        let mut answers = Vec::new();
+        for (method, path) in ROUTES {
+            let large = packed(&incompressible());
+            for (method, body) in
+                [(*method, packed(&series(2))), (*method, large), ("GET", Vec::new())]
+            {
+                let answer = connection.call(method, path, HEADERS, &body).expect("an answer");
+                let written =
+                    answer.header("x-prometheus-remote-write-samples-written").unwrap_or("");
+                answers.push(format!("{method} {path} {} {written}", answer.status));
+            }
+        }
+        answers
+    });
+    let expected = ["/api/v1/write", "/api/v1/push"].map(|path| {
+        [format!("POST {path} 204 2"), format!("POST {path} 204 3000"), format!("GET {path} 405 ")]
+    });
+    assert_eq!(answers.await.expect("all sent"), expected.concat());
+    server.abort();
+    let mut text = String::new();
+    setup.metrics.write(&mut text);
+    assert!(text.contains("requests_total{path=\"/api/v1/push\",code=\"204\"} 2\n"), "{text}");
 }
