@@ -261,7 +261,7 @@ async fn a_wait_that_is_dropped_disturbs_nobody() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Sizes around a segment's length, a restart now and then.
     #[test]

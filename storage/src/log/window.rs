@@ -40,13 +40,13 @@ impl<'a> Window<'a> {
         let wanted = (self.end.saturating_sub(position)).min(bytes as u64) as usize;
         let held = position >= self.at && position + wanted as u64 <= self.at + self.filled as u64;
         if !held {
-            let size = wanted.max(READ_BYTES);
-            if self.buffer.len() < size {
-                self.buffer.resize(size, 0);
-            } else if self.buffer.len() > READ_BYTES && size == READ_BYTES {
+            let usual = READ_BYTES.min((self.end - self.start) as usize);
+            if self.buffer.len() > usual && wanted <= usual {
                 // One huge record does not keep its memory for the rest of the log.
-                self.buffer.truncate(READ_BYTES);
-                self.buffer.shrink_to_fit();
+                self.buffer = Vec::new();
+            }
+            if self.buffer.len() < wanted.max(usual) {
+                self.buffer.resize(wanted.max(usual), 0);
             }
             self.filled = self.file.read_at(&mut self.buffer, position - self.start)?;
             self.at = position;

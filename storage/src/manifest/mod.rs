@@ -154,9 +154,13 @@ fn follow(state: PartitionState, stored: Stored, partition: u16) -> Result<Parti
 async fn read(objects: &dyn ObjectStore, partition: u16, number: u64) -> Result<Stored, Error> {
     let path = path_of(partition, number);
     let read = async { objects.get(&path).await?.bytes().await };
-    let bytes: Bytes = read
-        .await
-        .map_err(|source| Error::Objects { doing: format!("read manifest {path}"), source })?;
+    let bytes: Bytes = read.await.map_err(|source| match source {
+        object_store::Error::NotFound { .. } => Error::Corrupt {
+            what: format!("manifest {path}"),
+            reason: "it is missing, though later ones exist".to_owned(),
+        },
+        source => Error::Objects { doing: format!("read manifest {path}"), source },
+    })?;
     let stored = Stored::decode(&bytes, path.as_ref())?;
     if (stored.partition, stored.number) == (partition, number) {
         return Ok(stored);

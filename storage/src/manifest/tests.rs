@@ -1,1 +1,320 @@
 //! Tests of the manifest: what is committed is what is loaded, by one writer only.
+
+use std::path::Path as DiskPath;
+
+use model::{Position, TimeRange};
+use object_store::memory::InMemory;
+use proptest::prelude::*;
+use testkit::{Fault, FaultyDisk};
+
+use super::*;
+use crate::LocalObjects;
+
+fn block(name: &str) -> BlockMeta {
+    BlockMeta {
+        name: name.to_owned(),
+        level: 0,
+        range: TimeRange { start_ms: -5, end_ms: 9_007_199_254_740_993 },
+        positions: (Position(1), Position(u64::MAX)),
+        series: 2,
+        chunks: 3,
+        samples: 4,
+        histograms: 5,
+        bytes: 6,
+        created_ms: 7,
+    }
+}
+
+/// The edit a test commits as its `number`-th: adds a block, and removes every second one.
+fn edit(number: u64) -> Edit {
+    let removed = number
+        .checked_sub(1)
+        .filter(|before| before.is_multiple_of(2))
+        .map(|before| before.to_string());
+    Edit {
+        add_blocks: vec![block(&number.to_string())],
+        remove_blocks: removed.into_iter().collect(),
+        covered: number.is_multiple_of(3).then_some(Position(number * 100)),
+        snapshots: number.is_multiple_of(5).then(|| {
+            vec![SnapshotMeta { name: format!("s{number}"), full: true, series: number, bytes: 1 }]
+        }),
+        next_object: number * 2,
+    }
+}
+
+async fn committed(objects: &Arc<dyn ObjectStore>, count: u64) -> PartitionState {
+    let (mut store, mut state) = ManifestStore::load(Arc::clone(objects), 3).await.unwrap();
+    for number in 0..count {
+        state = store.commit(edit(number)).await.unwrap();
+    }
+    state
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+#[tokio::test]
+async fn what_was_committed_is_loaded() {
+    for count in [0, 1, 2, 31, 32, 33, 64, 65, 96, 100, 200] {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let state = committed(&objects, count).await;
+        assert_eq!(state.number, count);
+        assert_eq!(state.blocks.len() as u64, count.div_ceil(2));
+        let (_, loaded) = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+        assert_eq!(loaded, state, "after {count} edits");
+        let (_, other) = ManifestStore::load(Arc::clone(&objects), 4).await.unwrap();
+        assert_eq!(other, PartitionState::default());
+        let stored = stored_numbers(objects.as_ref(), 3).await.unwrap();
+        let checkpoint = count - count % CHECKPOINT_EVERY;
+        let first = checkpoint.saturating_sub(CHECKPOINT_EVERY).max(1);
+        assert_eq!(stored, (first..=count).collect::<Vec<_>>(), "two checkpoints' worth stays");
+    }
+}
+
+#[tokio::test]
+async fn an_edit_that_does_not_fit_changes_nothing() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (mut store, _) = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+    store
+        .commit(Edit {
+            covered: Some(Position(10)),
+            add_blocks: vec![block("a")],
+            ..Edit::default()
+        })
+        .await
+        .unwrap();
+    for (edit, reason) in [
+        (
+            Edit { add_blocks: vec![block("a")], ..Edit::default() },
+            "adds block \"a\" a second time",
+        ),
+        (
+            Edit { remove_blocks: vec!["b".to_owned()], ..Edit::default() },
+            "removes block \"b\", which does not exist",
+        ),
+        (Edit { covered: Some(Position(9)), ..Edit::default() }, "position 9 lies before 10"),
+    ] {
+        let refused = store.commit(edit).await.unwrap_err().to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
+    let swapped = Edit {
+        remove_blocks: vec!["a".to_owned()],
+        add_blocks: vec![block("a")],
+        ..Edit::default()
+    };
+    let state = store.commit(swapped).await.unwrap();
+    assert_eq!((state.number, state.blocks.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn of_two_writers_the_second_must_stop() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (mut first, _) = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+    let (mut second, _) = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+    let state = first.commit(edit(0)).await.unwrap();
+    let refused = second.commit(edit(0)).await.unwrap_err();
+    assert!(matches!(refused, Error::OwnedElsewhere { partition: 3, number: 1 }), "{refused}");
+    assert!(matches!(second.commit(edit(0)).await, Err(Error::PartitionReadOnly { .. })));
+    assert_eq!(ManifestStore::load(objects, 3).await.unwrap().1, state);
+}
+
+#[tokio::test]
+async fn damage_and_gaps_are_told() {
+    let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    committed(&objects, 40).await;
+    let path = path_of(3, 35);
+    let sound = objects.get(&path).await.unwrap().bytes().await.unwrap();
+    for at in 0..sound.len() {
+        let mut bytes = sound.to_vec();
+        bytes[at] ^= 1 << (at % 8);
+        objects.put(&path, bytes.into()).await.unwrap();
+        let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err();
+        assert!(matches!(refused, Error::Corrupt { .. }), "byte {at}: {refused}");
+    }
+    for length in [0, 10, sound.len() - 1] {
+        objects.put(&path, sound.slice(..length).into()).await.unwrap();
+        assert!(matches!(
+            ManifestStore::load(Arc::clone(&objects), 3).await,
+            Err(Error::Corrupt { .. })
+        ));
+    }
+    objects.copy(&path_of(3, 36), &path).await.unwrap();
+    let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "manifest manifest/0003/00000000000000000035.json is damaged: it says it is manifest 36 of partition 3"
+    );
+    objects.delete(&path).await.unwrap();
+    let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "manifest manifest/0003/00000000000000000035.json is damaged: it is missing, though later ones exist"
+    );
+    objects.put(&path, sound.into()).await.unwrap();
+    ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+    objects.put(&Path::from("manifest/0003/notes.txt"), "x".into()).await.unwrap();
+    assert!(matches!(ManifestStore::load(objects, 3).await, Err(Error::Corrupt { .. })));
+}
+
+/// The stored form, to the byte: it may grow, what is there may not change.
+#[test]
+fn the_stored_form_stays() {
+    let small = Edit { remove_blocks: vec!["7".to_owned()], next_object: 9, ..Edit::default() };
+    let stored = Stored { partition: 3, number: 12, content: Content::Edit(small) };
+    let bytes = stored.encode().unwrap();
+    assert_eq!(&bytes[..8], b"TAFFRMAN");
+    assert_eq!(bytes[8..24], [1, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let json = r#"{"partition":3,"number":12,"edit":{"add_blocks":[],"remove_blocks":["7"],"next_object":9}}"#;
+    assert_eq!(std::str::from_utf8(&bytes[32..]), Ok(json));
+
+    let state = PartitionState {
+        number: 32,
+        covered: Position(u64::MAX),
+        blocks: vec![block("a")],
+        ..PartitionState::default()
+    };
+    let stored = Stored { partition: 3, number: 32, content: Content::Checkpoint(state) };
+    let json = concat!(
+        r#"{"partition":3,"number":32,"checkpoint":{"number":32,"covered":18446744073709551615,"#,
+        r#""blocks":[{"name":"a","level":0,"range":[-5,9007199254740993],"positions":[1,18446744073709551615],"#,
+        r#""series":2,"chunks":3,"samples":4,"histograms":5,"bytes":6,"created_ms":7}],"snapshots":[],"next_object":0}}"#,
+    );
+    let bytes = stored.encode().unwrap();
+    assert_eq!(std::str::from_utf8(&bytes[32..]), Ok(json));
+    assert_eq!(Stored::decode(&bytes, "x").unwrap(), stored);
+}
+
+/// An object with another header or text, its checksums right.
+fn sealed(version: u32, features: u64, json: &str) -> Vec<u8> {
+    let mut bytes = b"TAFFRMAN".to_vec();
+    bytes.extend_from_slice(&version.to_le_bytes());
+    bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&features.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(json.as_bytes()).to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
+}
+
+#[test]
+fn later_versions_are_refused_by_name_and_unknown_fields_passed_over() {
+    let json = r#"{"partition":3,"number":1,"mood":"fine","edit":{"add_blocks":[],"remove_blocks":[],"next_object":1,"x":{}}}"#;
+    let stored = Stored::decode(&sealed(1, 0, json), "x").unwrap();
+    assert_eq!(stored.content, Content::Edit(Edit { next_object: 1, ..Edit::default() }));
+    for (version, features, name) in [(2, 0, "format version 2"), (1, 1 << 40, "feature bit 40")] {
+        let refused =
+            Stored::decode(&sealed(version, features, json), "x").unwrap_err().to_string();
+        assert_eq!(refused, format!("manifest x needs {name}, which this version does not know"));
+    }
+    assert!(matches!(Stored::decode(&sealed(1, 0, "{}"), "x"), Err(Error::Corrupt { .. })));
+}
+
+/// Commits edits until one fails; gives how many were acknowledged and whether one more may be there.
+fn run(disk: &FaultyDisk, count: u64) -> (u64, bool) {
+    runtime().block_on(async {
+        let Ok(objects) = LocalObjects::open(Arc::new(disk.clone()), DiskPath::new("objects"))
+        else {
+            return (0, false);
+        };
+        let Ok((mut store, _)) = ManifestStore::load(Arc::new(objects), 3).await else {
+            return (0, false);
+        };
+        for number in 0..count {
+            if store.commit(edit(number)).await.is_err() {
+                // The same edit again: it is taken, or the store knows that it must not.
+                return match store.commit(edit(number)).await {
+                    Ok(_) => (number + 1, false),
+                    Err(_) => (number, true),
+                };
+            }
+        }
+        (count, false)
+    })
+}
+
+fn loaded(disk: &FaultyDisk) -> Result<u64, String> {
+    let objects = LocalObjects::open(Arc::new(disk.clone()), DiskPath::new("objects"))
+        .map_err(|e| e.to_string())?;
+    let (_, state) =
+        runtime().block_on(ManifestStore::load(Arc::new(objects), 3)).map_err(|e| e.to_string())?;
+    Ok(state.number)
+}
+
+fn verdict(disk: &FaultyDisk, (acknowledged, one_more): (u64, bool)) -> Result<(), String> {
+    let number = loaded(disk)?;
+    if number == acknowledged || (one_more && number == acknowledged + 1) {
+        return Ok(());
+    }
+    Err(format!("{acknowledged} acknowledged, {number} loaded"))
+}
+
+fn crash_everywhere(syncs_ignored: bool, count: u64) -> Vec<String> {
+    let healthy = FaultyDisk::new();
+    run(&healthy, count);
+    let mut failures = Vec::new();
+    for operation in 1..=healthy.operations() {
+        for seed in 0..4 {
+            let disk = FaultyDisk::new();
+            disk.ignore_syncs(syncs_ignored);
+            disk.crash_at(operation, seed);
+            let promised = run(&disk, count);
+            let result = verdict(&disk.after_crash(seed), promised);
+            failures.extend(
+                result
+                    .err()
+                    .map(|what| format!("{}, seed {seed}: {what}", healthy.describe(operation))),
+            );
+        }
+    }
+    failures
+}
+
+#[test]
+fn a_power_cut_anywhere_keeps_every_committed_edit() {
+    assert_eq!(crash_everywhere(false, 6), [""; 0]);
+    assert!(!crash_everywhere(true, 6).is_empty(), "a disk that lies must be noticed");
+}
+
+#[test]
+fn a_call_that_fails_anywhere_keeps_every_committed_edit() {
+    let healthy = FaultyDisk::new();
+    run(&healthy, 70);
+    // All of the first commits, then samples: the same calls come again and again.
+    for operation in (1..=healthy.operations()).filter(|n| *n < 30 || n % 9 == 0) {
+        for (seed, fault) in [(0, Fault::Eio), (1, Fault::Enospc), (2, Fault::ShortWrite)] {
+            let disk = FaultyDisk::new();
+            disk.fail_at(operation, fault);
+            let promised = run(&disk, 70);
+            for (left, life) in
+                [(disk.after_kill(), "killed"), (disk.after_crash(seed), "power cut")]
+            {
+                verdict(&left, promised)
+                    .unwrap_or_else(|what| panic!("{life}, {}: {what}", disk.describe(operation)));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever edits say, the state after loading is the state after committing.
+    #[test]
+    fn any_edits_load_as_committed(steps in prop::collection::vec((0_u8..4, 0_u8..8, any::<u32>()), 0..80)) {
+        runtime().block_on(async {
+            let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let (mut store, mut state) = ManifestStore::load(Arc::clone(&objects), 0).await.unwrap();
+            for (adds, removes, number) in steps {
+                let name = |n: u8| format!("{:06}-{n}", state.number);
+                let edit = Edit {
+                    add_blocks: (0..adds).map(|n| block(&name(n))).collect(),
+                    remove_blocks: state.blocks.iter().take(usize::from(removes)).map(|b| b.name.clone()).collect(),
+                    covered: number.is_multiple_of(2).then(|| Position(state.covered.0 + u64::from(number))),
+                    snapshots: None,
+                    next_object: u64::from(number),
+                };
+                state = store.commit(edit).await.unwrap();
+            }
+            assert_eq!(ManifestStore::load(objects, 0).await.unwrap().1, state);
+        });
+    }
+}

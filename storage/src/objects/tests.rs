@@ -1,5 +1,7 @@
 //! Tests of the local object store: what every object store does, and what only files could get wrong.
 
+mod crash;
+
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 

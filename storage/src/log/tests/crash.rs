@@ -33,7 +33,7 @@ fn workload(log: &LocalLog, first: u64, count: u64, run: &mut Run) {
     for number in first..first + count {
         let Ok(position) = append(log, (number % 8) as u16, &payload(number)) else { return };
         run.appended.push(number);
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             if wait(log, position).is_err() {
                 return;
             }
