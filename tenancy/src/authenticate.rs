@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
 use crate::config::{AuthenticationMode, Config, ConfigError, TokenConfig};
+use crate::metrics::Metrics;
 use crate::overrides::LimitsTable;
 use crate::principal::{Access, Alternatives, NoSingleTenant, Principal};
 use crate::rate::RatesTable;
@@ -41,6 +42,7 @@ pub struct Authenticator {
     /// Tenants come into being one at a time: each waits for the disk, and a flood of new names
     /// must not fill the pool of blocking threads.
     creations: Semaphore,
+    metrics: Metrics,
 }
 
 /// What the configuration says.
@@ -75,6 +77,7 @@ impl Authenticator {
             rates: RatesTable::default(),
             everything: Mutex::default(),
             creations: Semaphore::new(1),
+            metrics: Metrics::default(),
         })
     }
 
@@ -102,13 +105,26 @@ impl Authenticator {
         Arc::clone(&self.rules.read())
     }
 
+    /// Appends what is counted in Prometheus' text format.
+    pub fn write_metrics(&self, out: &mut String) {
+        self.metrics.write(self.directory.len(), out);
+    }
+
+    fn counted<T>(&self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        result.inspect_err(|refusal| self.metrics.refused(refusal))
+    }
+
     /// Who is asking.
     pub fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        self.rules().principal(headers)
+        self.counted(self.rules().principal(headers))
     }
 
     /// What a request may read.
     pub fn read_scope(&self, headers: &HeaderMap) -> Result<ReadScope, Refusal> {
+        self.counted(self.scope_to_read(headers))
+    }
+
+    fn scope_to_read(&self, headers: &HeaderMap) -> Result<ReadScope, Refusal> {
         let rules = self.rules();
         let principal = rules.principal(headers)?;
         match Selection::from_headers(headers)? {
@@ -201,6 +217,11 @@ impl Authenticator {
     /// Where a request may write. The tenant comes into being if it does not exist yet; that is
     /// durable before this returns.
     pub async fn write_scope(self: &Arc<Self>, headers: &HeaderMap) -> Result<WriteScope, Refusal> {
+        let scope = self.scope_to_write(headers).await;
+        self.counted(scope)
+    }
+
+    async fn scope_to_write(self: &Arc<Self>, headers: &HeaderMap) -> Result<WriteScope, Refusal> {
         let rules = self.rules();
         let (name, tenants_max) = rules.tenant_to_write(headers)?;
         let tenant = match self.directory.find(&name) {
@@ -255,7 +276,7 @@ impl Authenticator {
         if principal.is_administrator() {
             Ok(principal)
         } else {
-            Err(Refusal::Administer { principal: principal.name().to_owned() })
+            self.counted(Err(Refusal::Administer { principal: principal.name().to_owned() }))
         }
     }
 }

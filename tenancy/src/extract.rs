@@ -67,3 +67,99 @@ where
         authenticator.administrator(&parts.headers).map(Self).map_err(|refusal| refusal.into_json())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::http::{HeaderMap, Request, StatusCode};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{AuthenticationMode, Config, Directory, TokenConfig};
+
+    /// A router with a state of its own.
+    #[derive(Clone)]
+    struct State {
+        authenticator: Arc<Authenticator>,
+    }
+
+    impl FromRef<State> for Arc<Authenticator> {
+        fn from_ref(state: &State) -> Self {
+            Self::clone(&state.authenticator)
+        }
+    }
+
+    fn router(mode: AuthenticationMode) -> Router {
+        let token = TokenConfig {
+            name: "n".to_owned(),
+            sha256: "0".repeat(64),
+            grants: vec![crate::GrantConfig {
+                tenant: "a".to_owned(),
+                access: crate::Access::Read,
+                alternatives: None,
+            }],
+        };
+        let clock = Arc::new(testkit::ManualClock::new(0));
+        let config = Config { mode, ..Config::default() };
+        let authenticator =
+            Authenticator::new(&config, &[token], Arc::new(Directory::for_test()), clock);
+        let state = State { authenticator: Arc::new(authenticator.unwrap()) };
+        Router::new()
+            .route(
+                "/read",
+                get(|Read(scope): Read| async move { scope.tenants().len().to_string() }),
+            )
+            .route("/write", get(|Write(scope): Write| async move { scope.name().to_string() }))
+            .route(
+                "/admin",
+                get(|Admin(principal): Admin| async move { principal.name().to_owned() }),
+            )
+            .with_state(state)
+    }
+
+    async fn ask(
+        mode: AuthenticationMode,
+        path: &str,
+        tenant: &str,
+    ) -> (StatusCode, HeaderMap, String) {
+        let request =
+            Request::get(path).header("X-Scope-OrgID", tenant).body(Body::empty()).unwrap();
+        let response = router(mode).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 10_000).await.unwrap();
+        (parts.status, parts.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn handlers_get_what_they_name() {
+        let none = AuthenticationMode::None;
+        for (path, tenant, body) in
+            [("/read", "a", "0"), ("/write", "a", "a"), ("/admin", "a", "anonymous")]
+        {
+            let (status, _, text) = ask(none, path, tenant).await;
+            assert_eq!((status, text.as_str()), (StatusCode::OK, body), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_speak_the_clients_language() {
+        let (status, headers, body) = ask(AuthenticationMode::None, "/write", "a|b").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+        assert_eq!(body, "a write goes to exactly one tenant, and X-Scope-OrgID names several\n");
+        let (_, headers, body) = ask(AuthenticationMode::None, "/read", "a b").await;
+        assert_eq!(headers["content-type"], "application/json");
+        assert!(
+            body.contains(r#""errorType":"bad_data""#) && body.contains(r#""status":"error""#),
+            "{body}"
+        );
+        for path in ["/read", "/write", "/admin"] {
+            let (status, headers, _) = ask(AuthenticationMode::Token, path, "a").await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED);
+            let ways: Vec<_> = headers.get_all("www-authenticate").iter().collect();
+            assert_eq!(ways.len(), 2, "{path}: bearer and basic");
+        }
+    }
+}

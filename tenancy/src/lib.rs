@@ -15,6 +15,7 @@ mod directory;
 mod extract;
 mod id;
 mod limits;
+mod metrics;
 mod overrides;
 mod principal;
 mod rate;

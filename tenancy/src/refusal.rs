@@ -46,6 +46,22 @@ pub enum Refusal {
     Unavailable { tenant: TenantName, source: DirectoryError },
 }
 
+/// Label values of `taffrail_tenancy_refused_requests_total`.
+pub(crate) const REASONS: [&str; 12] = [
+    "no_credentials",
+    "malformed_credentials",
+    "unknown_token",
+    "malformed_header",
+    "ambiguous_tenant",
+    "read_not_granted",
+    "write_not_granted",
+    "nothing_granted",
+    "not_an_administrator",
+    "suspended",
+    "too_many_tenants",
+    "directory_unavailable",
+];
+
 impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
@@ -62,6 +78,24 @@ impl Refusal {
             | Self::Suspended(_)
             | Self::TooMany { .. } => StatusCode::FORBIDDEN,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The word of the counter by reason: an index into [`REASONS`].
+    pub(crate) fn reason(&self) -> usize {
+        match self {
+            Self::NoCredentials => 0,
+            Self::Credentials(_) => 1,
+            Self::UnknownToken => 2,
+            Self::Selection(_) => 3,
+            Self::NoTenant | Self::SeveralForWrite => 4,
+            Self::Read { .. } | Self::ReadAll { .. } => 5,
+            Self::Write { .. } => 6,
+            Self::Nothing { .. } => 7,
+            Self::Administer { .. } => 8,
+            Self::Suspended(_) => 9,
+            Self::TooMany { .. } => 10,
+            Self::Unavailable { .. } => 11,
         }
     }
 
