@@ -1,0 +1,45 @@
+//! Settings of the store. Parts (clock, disk, objects) are constructor arguments instead.
+
+use serde::{Deserialize, Serialize};
+
+/// Numbers and times an operator may tune.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Partitions of a new data directory; an existing one keeps its own. More of them spread work
+    /// over more cores, each costs a few objects a flush.
+    pub partitions: u16,
+    /// Whether a write waits for the disk. Only tests of the crash rules turn this off.
+    pub fsync: bool,
+    /// Length of one log segment in bytes.
+    pub log_segment_bytes: u64,
+    /// Free disk in bytes below which writes are refused: room for flush, compaction and deletion.
+    pub disk_reserve_bytes: u64,
+    /// Buffered samples at which a partition is flushed. Bounds memory and the time a restart takes.
+    pub flush_samples: u64,
+    /// Buffered bytes at which a partition is flushed.
+    pub flush_bytes: u64,
+    /// Seconds after which buffered samples are flushed whatever their number. Bounds the log.
+    pub flush_seconds: u64,
+    /// Seconds without a sample after which a series leaves the head. As long as Prometheus' head
+    /// block, so that a target that comes back within two hours costs nothing.
+    pub idle_seconds: u64,
+    /// Memory for decoded block indexes and footers, in bytes.
+    pub block_cache_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            partitions: 8,
+            fsync: true,
+            log_segment_bytes: 64 << 20,
+            disk_reserve_bytes: 2 << 30,
+            flush_samples: 2_000_000,
+            flush_bytes: 32 << 20,
+            flush_seconds: 600,
+            idle_seconds: 7_200,
+            block_cache_bytes: 256 << 20,
+        }
+    }
+}
