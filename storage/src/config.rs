@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::log;
+
 /// Numbers and times an operator may tune.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +42,18 @@ impl Default for Config {
             flush_seconds: 600,
             idle_seconds: 7_200,
             block_cache_bytes: 256 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// The part that concerns the log.
+    pub(crate) fn log(&self) -> log::Config {
+        log::Config {
+            segment_bytes: self.log_segment_bytes,
+            reserve_bytes: self.disk_reserve_bytes,
+            fsync: self.fsync,
+            ..log::Config::default()
         }
     }
 }

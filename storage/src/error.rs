@@ -66,4 +66,7 @@ pub enum Error {
     /// The scope does not allow this kind of answer. 403.
     #[error("{0} is not available to a restricted scope")]
     Restricted(&'static str),
+    /// A task of our own ended unexpectedly.
+    #[error("{0}")]
+    Internal(String),
 }

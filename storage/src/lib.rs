@@ -10,19 +10,36 @@
 //! once a manifest names it; the answer does not depend on where the rows lie. Never here: wire
 //! protocols, query languages, HTTP.
 
+mod append;
 pub mod block;
 pub mod codec;
+mod config;
 mod disk;
 mod error;
+mod flush;
 pub mod head;
+mod listing;
 pub mod log;
 pub mod manifest;
 mod objects;
+mod open;
+mod overview;
+mod partition;
+mod partition_map;
 mod rows;
 mod samples;
+mod select;
+mod storage;
+mod usage;
 
+pub use append::Appended;
+pub use config::Config;
 pub use disk::OsDisk;
 pub use error::Error;
 pub use objects::LocalObjects;
+pub use open::Parts;
+pub use overview::{TenantOverview, Totals};
 pub use rows::{AppendOutcome, MetricRows, Reason, Rejected, SeriesRows};
 pub use samples::{Select, SeriesSamples};
+pub use select::{Fetched, Selection};
+pub use storage::Storage;

@@ -38,7 +38,10 @@ struct Epoch {
 
 impl PartitionMap {
     /// Reads the map, or writes one for a new data directory.
-    pub(crate) async fn load(objects: &Arc<dyn ObjectStore>, partitions: u16) -> Result<Self, Error> {
+    pub(crate) async fn load(
+        objects: &Arc<dyn ObjectStore>,
+        partitions: u16,
+    ) -> Result<Self, Error> {
         let path = Path::from(OBJECT);
         let failed = |doing: &str| {
             let doing = format!("{doing} {OBJECT}");
@@ -64,7 +67,9 @@ impl PartitionMap {
             let feature = format!("version {}", map.version);
             return Err(Error::Unsupported { what: OBJECT.to_owned(), feature });
         }
-        if map.epochs.iter().any(|e| e.partitions == 0 || e.partitions > PARTITIONS_MAX) || map.epochs.is_empty() {
+        if map.epochs.iter().any(|e| e.partitions == 0 || e.partitions > PARTITIONS_MAX)
+            || map.epochs.is_empty()
+        {
             return Err(corrupt(format!("an epoch must have 1 to {PARTITIONS_MAX} partitions")));
         }
         Ok(map)
@@ -92,7 +97,8 @@ impl PartitionMap {
 /// Stored for ever: the tenant is spread by a multiplication with 2^64/φ, so that equal label sets
 /// of many tenants do not meet in one partition; the upper half of the product is uniform.
 fn route(tenant: TenantId, hash: u64, partitions: u16) -> u16 {
-    let mixed = (hash ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let mixed = (hash ^ u64::from(tenant.0).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        .wrapping_mul(0xff51_afd7_ed55_8ccd);
     ((u128::from(mixed) * u128::from(partitions)) >> 64) as u16
 }
 

@@ -1,0 +1,286 @@
+//! Flush: a partition's buffered rows become a block, and the log before them can go.
+//!
+//! ```text
+//! cut (head locked, milliseconds) ─► block objects ─► snapshot object ─► ONE manifest edit
+//!                                                     ─► readers see the block ─► thaw ─► trim the log
+//! ```
+//!
+//! A flush that fails leaves the frozen rows readable and is tried again under new object names.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Log, Position, RecordKind, TimeRange};
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
+
+use crate::block::{Block, BlockOptions, BlockSummary, BlockWriter, SeriesInput};
+use crate::head::{Frozen, FrozenSeries, SharedTimestamps, sort_for_flush};
+use crate::manifest::{BlockMeta, Edit, SnapshotMeta};
+use crate::partition::{FlushState, Partition, StoredBlock};
+use crate::usage::tenant_series;
+use crate::{Error, Storage};
+
+/// Series whose identities are copied, or whose samples are encoded, in one go.
+const BATCH_SERIES: usize = 4_096;
+
+/// Snapshots a restart reads at most: then a full one is written instead of one more delta.
+const SNAPSHOTS_MAX: usize = 16;
+
+/// Rows on their way from head to block. Kept until they have arrived: a flush that is tried again
+/// stores just the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Freight {
+    frozen: Option<Arc<Frozen>>,
+    /// Everything the partition logged before is in `frozen`, in blocks or in the snapshot.
+    until: Position,
+    snapshot: Option<Snapshot>,
+}
+
+/// Head series to be stored, so that a restart does not need the log that named them.
+#[derive(Debug, Clone)]
+struct Snapshot {
+    bytes: Bytes,
+    full: bool,
+    /// Series of the head with this snapshot.
+    series: u32,
+    /// How often metadata had changed with this snapshot.
+    metadata: u64,
+}
+
+impl Storage {
+    /// Flushes one partition. Does nothing if nothing came in since the last time.
+    pub(crate) async fn flush(&self, partition: &Partition) -> Result<(), Error> {
+        let mut flush = partition.flush.lock().await;
+        partition.check_writable()?;
+        if flush.freight.is_none() {
+            flush.freight = self.load_freight(partition, &mut flush)?;
+        }
+        let Some(freight) = flush.freight.clone() else { return Ok(()) };
+        let flushed = self.deliver(partition, &mut flush, freight).await;
+        flush.flushed_at = self.clock.monotonic().as_secs_f64();
+        flushed
+    }
+
+    /// Freezes what is buffered and takes what must be stored beside it.
+    fn load_freight(
+        &self,
+        partition: &Partition,
+        flush: &mut FlushState,
+    ) -> Result<Option<Freight>, Error> {
+        let idle_ms =
+            i64::try_from(self.config.idle_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let mut head = partition.head.write();
+        let before = tenant_series(&head);
+        let cut = head.cut(self.clock.now_ms(), idle_ms);
+        if let Some(payload) = cut.renumbered {
+            self.log_one(partition, 0, RecordKind::Renumbered, &payload)?;
+            self.usage.dropped(&before, &tenant_series(&head));
+            flush.snapshot_series = 0;
+        }
+        let until = self.log.end();
+        let series = head.series_count();
+        let metadata = partition.metadata_changes();
+        let is_saved = series == flush.snapshot_series && metadata == flush.saved_metadata;
+        if cut.frozen.is_none()
+            && is_saved
+            && until.0.saturating_sub(partition.covered().0) < self.config.log_segment_bytes
+        {
+            return Ok(None);
+        }
+        let head = parking_lot::RwLockWriteGuard::downgrade(head);
+        let full = flush.snapshot_series == 0 || flush.state.snapshots.len() >= SNAPSHOTS_MAX;
+        let snapshot = (full || !is_saved).then(|| {
+            let bytes = if full {
+                head.snapshot_full()
+            } else {
+                head.snapshot_delta(flush.snapshot_series)
+            };
+            Snapshot { bytes: bytes.into(), full, series, metadata }
+        });
+        Ok(Some(Freight { frozen: cut.frozen, until, snapshot }))
+    }
+
+    async fn deliver(
+        &self,
+        partition: &Partition,
+        flush: &mut FlushState,
+        freight: Freight,
+    ) -> Result<(), Error> {
+        let mut edit = Edit {
+            covered: Some(freight.until),
+            next_object: flush.state.next_object,
+            ..Edit::default()
+        };
+        if let Some(snapshot) = &freight.snapshot {
+            let meta = self.put_snapshot(partition, flush, snapshot).await?;
+            let kept = if snapshot.full { Vec::new() } else { flush.state.snapshots.clone() };
+            edit.snapshots = Some(kept.into_iter().chain([meta]).collect());
+        }
+        if let Some(frozen) = freight.frozen {
+            let covered = (flush.state.covered, freight.until);
+            edit.add_blocks.extend(self.put_block(partition, flush, frozen, covered).await?);
+        }
+        edit.next_object = flush.state.next_object;
+        let old_snapshots = flush.state.snapshots.clone();
+        let added = edit.add_blocks.clone();
+        flush.state = flush.manifest.commit(edit).await?;
+        for meta in added {
+            let block = self.open_block(&meta).await?;
+            partition.publish(StoredBlock { meta, block });
+        }
+        partition.head.write().thaw();
+        flush.freight = None;
+        if let Some(snapshot) = freight.snapshot {
+            flush.snapshot_series = snapshot.series;
+            flush.saved_metadata = snapshot.metadata;
+        }
+        partition.set_covered(freight.until);
+        self.remove_unnamed(&old_snapshots, &flush.state.snapshots).await;
+        self.trim_log();
+        Ok(())
+    }
+
+    async fn put_snapshot(
+        &self,
+        partition: &Partition,
+        flush: &mut FlushState,
+        snapshot: &Snapshot,
+    ) -> Result<SnapshotMeta, Error> {
+        let name = format!("snapshots/{:04}/{:012}", partition.number, next_object(flush));
+        let path = Path::from(name.as_str());
+        let payload = PutPayload::from_bytes(snapshot.bytes.clone());
+        let put = self.objects.put(&path, payload).await;
+        put.map_err(|source| Error::Objects { doing: format!("put snapshot {path}"), source })?;
+        let (series, bytes) = (u64::from(snapshot.series), snapshot.bytes.len() as u64);
+        Ok(SnapshotMeta { name, full: snapshot.full, series, bytes })
+    }
+
+    /// Writes the block of what is frozen; `None` if there is not even one series.
+    async fn put_block(
+        &self,
+        partition: &Partition,
+        flush: &mut FlushState,
+        frozen: Arc<Frozen>,
+        positions: (Position, Position),
+    ) -> Result<Option<BlockMeta>, Error> {
+        let series = frozen_series(partition);
+        if series.is_empty() {
+            return Ok(None);
+        }
+        let name = format!("blocks/{:04}/{:012}", partition.number, next_object(flush));
+        let mut writer = BlockWriter::new(
+            Arc::clone(&self.objects),
+            Path::from(name.as_str()),
+            BlockOptions::default(),
+        )?;
+        let mut shared = SharedTimestamps::default();
+        let mut batches = series.into_iter();
+        loop {
+            let batch: Vec<_> = batches.by_ref().take(BATCH_SERIES).collect();
+            if batch.is_empty() {
+                break;
+            }
+            let frozen = Arc::clone(&frozen);
+            let added = tokio::task::spawn_blocking(move || {
+                let added = add_all(&mut writer, &frozen, batch, &mut shared);
+                added.map(|()| (writer, shared))
+            });
+            (writer, shared) =
+                added.await.map_err(|e| Error::Internal(format!("encode a block: {e}")))??;
+            writer.send_ready().await?;
+        }
+        let summary = writer.finish().await?;
+        Ok(Some(meta_of(name, &summary, positions, self.clock.now_ms())))
+    }
+
+    pub(crate) async fn open_block(&self, meta: &BlockMeta) -> Result<Arc<Block>, Error> {
+        Block::open(
+            Arc::clone(&self.objects),
+            Path::from(meta.name.as_str()),
+            Arc::clone(&self.cache),
+        )
+        .await
+    }
+
+    /// Removes snapshots that no manifest names any more. What stays behind by an error is only
+    /// garbage.
+    async fn remove_unnamed(&self, before: &[SnapshotMeta], now: &[SnapshotMeta]) {
+        for old in before.iter().filter(|old| !now.iter().any(|n| n.name == old.name)) {
+            if let Err(error) = self.objects.delete(&Path::from(old.name.as_str())).await {
+                tracing::warn!(snapshot = old.name, %error, "old snapshot could not be removed");
+            }
+        }
+    }
+
+    /// Lets go of the log that no partition would replay.
+    fn trim_log(&self) {
+        let covered = self.partitions.iter().map(Partition::covered).min();
+        if let Some(covered) = covered
+            && let Err(error) = self.log.trim(covered)
+        {
+            tracing::warn!(%error, "log could not be trimmed");
+        }
+    }
+}
+
+/// The next number for an object name; used up whether or not the object comes to be.
+fn next_object(flush: &mut FlushState) -> u64 {
+    let number = flush.state.next_object;
+    flush.state.next_object += 1;
+    number
+}
+
+/// All frozen series in the order of a block's rows.
+fn frozen_series(partition: &Partition) -> Vec<FrozenSeries> {
+    let (mut all, mut from) = (Vec::new(), Some(0));
+    while let Some(start) = from {
+        let (found, next) = partition.head.read().frozen_series(start, BATCH_SERIES);
+        all.extend(found);
+        from = next;
+    }
+    sort_for_flush(&mut all);
+    all
+}
+
+fn add_all(
+    writer: &mut BlockWriter,
+    frozen: &Frozen,
+    series: Vec<FrozenSeries>,
+    shared: &mut SharedTimestamps,
+) -> Result<(), Error> {
+    for one in series {
+        let samples = frozen.read(one.series, TimeRange::ALL, shared);
+        let exemplars = frozen.exemplars(one.series);
+        writer.add(&SeriesInput {
+            tenant: one.tenant,
+            id: one.id,
+            labels: one.labels,
+            timestamps: &samples.timestamps,
+            values: &samples.values,
+            histograms: &samples.histograms,
+            exemplars: &exemplars,
+        })?;
+    }
+    Ok(())
+}
+
+fn meta_of(
+    name: String,
+    summary: &BlockSummary,
+    positions: (Position, Position),
+    created_ms: i64,
+) -> BlockMeta {
+    BlockMeta {
+        name,
+        level: 0,
+        range: summary.range.unwrap_or(TimeRange { start_ms: 0, end_ms: -1 }),
+        positions,
+        series: summary.series,
+        chunks: summary.chunks,
+        samples: summary.samples,
+        histograms: summary.histograms,
+        bytes: summary.bytes,
+        created_ms,
+    }
+}

@@ -1,0 +1,244 @@
+//! Opening a data directory: manifests, snapshots, then the log from where they end.
+
+use std::path::Path as DiskPath;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use hashbrown::HashSet;
+use model::{Clock, Disk, Position, Random, Record};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use tenancy::TenantId;
+
+use crate::block::{Block, BlockCache};
+use crate::head::Head;
+use crate::log::{LocalLog, Recovery, Replay};
+use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
+use crate::partition::{FlushState, Partition, StoredBlock};
+use crate::partition_map::PartitionMap;
+use crate::usage::{Usage, tenant_series};
+use crate::{Config, Error, LocalObjects, Storage};
+
+/// Blocks opened at a time.
+const OPEN_AT_ONCE: usize = 16;
+
+/// What the store stands on.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Where blocks go; `None`: below `objects/` of the disk.
+    pub objects: Option<Arc<dyn ObjectStore>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// A partition before the log was replayed.
+struct Restored {
+    head: Head,
+    manifest: ManifestStore,
+    state: PartitionState,
+    blocks: Vec<StoredBlock>,
+    /// What went wrong on the way; it then takes no writes.
+    broken: Option<String>,
+}
+
+impl Storage {
+    /// Opens a data directory, or makes a new one, and replays what was not flushed. Fails if
+    /// another process has it open. Damage to single records does not stop it: see
+    /// [`Storage::damage`].
+    pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, Error> {
+        let disk_error = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| Error::Disk { doing, source }
+        };
+        let lock = parts
+            .disk
+            .lock(DiskPath::new("lock"))
+            .map_err(disk_error("lock the data directory; is another process using it?"))?;
+        let objects = match &parts.objects {
+            Some(objects) => Arc::clone(objects),
+            None => local_objects(&parts.disk).await?,
+        };
+        let cache = BlockCache::new(config.block_cache_bytes);
+        let map = PartitionMap::load(&objects, config.partitions).await?;
+        let mut restored = Vec::new();
+        for number in 0..map.partitions() {
+            restored.push(restore(number, &objects, &cache, parts.random.next_u64()).await?);
+        }
+        let replayed = tokio::task::spawn_blocking({
+            let (disk, config) = (Arc::clone(&parts.disk), config.clone());
+            move || replay(disk, &config, restored)
+        });
+        let (log, recovery, restored) =
+            replayed.await.map_err(|e| Error::Internal(format!("replay the log: {e}")))??;
+        let usage = Usage::new(Arc::clone(&parts.clock));
+        let now = parts.clock.monotonic().as_secs_f64();
+        let partitions =
+            (0..).zip(restored).map(|(number, r)| r.finish(number, &usage, now)).collect();
+        let storage = Arc::new(Self {
+            config,
+            clock: parts.clock,
+            objects,
+            log: Arc::new(log),
+            cache,
+            map,
+            partitions,
+            usage,
+            recovery,
+            wake: tokio::sync::Notify::new(),
+            _lock: lock,
+        });
+        Ok(storage)
+    }
+}
+
+async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn ObjectStore>, Error> {
+    let disk = Arc::clone(disk);
+    let opened =
+        tokio::task::spawn_blocking(move || LocalObjects::open(disk, DiskPath::new("objects")));
+    let opened =
+        opened.await.map_err(|e| Error::Internal(format!("open the object store: {e}")))?;
+    let objects = opened
+        .map_err(|source| Error::Objects { doing: "open the object store".to_owned(), source })?;
+    Ok(Arc::new(objects))
+}
+
+/// Manifest, blocks and head of one partition, as of its last flush.
+async fn restore(
+    number: u16,
+    objects: &Arc<dyn ObjectStore>,
+    cache: &Arc<BlockCache>,
+    hash_key: u64,
+) -> Result<Restored, Error> {
+    let (manifest, state) = ManifestStore::load(Arc::clone(objects), number).await?;
+    let mut head = Head::new(hash_key);
+    for snapshot in &state.snapshots {
+        let path = Path::from(snapshot.name.as_str());
+        let read = async { objects.get(&path).await?.bytes().await };
+        let bytes = read
+            .await
+            .map_err(|source| Error::Objects { doing: format!("read snapshot {path}"), source })?;
+        head.restore(&bytes).map_err(|error| Error::Corrupt {
+            what: format!("snapshot {path}"),
+            reason: error.to_string(),
+        })?;
+    }
+    let opened = stream::iter(state.blocks.clone())
+        .map(|meta| open_block(objects, cache, meta))
+        .buffered(OPEN_AT_ONCE);
+    let opened: Vec<_> = opened.collect().await;
+    let (mut blocks, mut broken) = (Vec::new(), None);
+    for block in opened {
+        match block {
+            Ok(block) => blocks.push(block),
+            // The rest stays readable; the error names the object.
+            Err(error) => broken = Some(text_of(&error)),
+        }
+    }
+    remove_garbage(number, objects, &state).await;
+    Ok(Restored { head, manifest, state, blocks, broken })
+}
+
+async fn open_block(
+    objects: &Arc<dyn ObjectStore>,
+    cache: &Arc<BlockCache>,
+    meta: BlockMeta,
+) -> Result<StoredBlock, Error> {
+    let prefix = Path::from(meta.name.as_str());
+    let block = Block::open(Arc::clone(objects), prefix, Arc::clone(cache)).await?;
+    Ok(StoredBlock { meta, block })
+}
+
+/// Removes objects that a flush left behind without reaching its manifest edit.
+async fn remove_garbage(number: u16, objects: &Arc<dyn ObjectStore>, state: &PartitionState) {
+    let blocks = state.blocks.iter().map(|b| b.name.as_str());
+    let named: HashSet<&str> =
+        blocks.chain(state.snapshots.iter().map(|s| s.name.as_str())).collect();
+    for kind in ["blocks", "snapshots"] {
+        let dir = Path::from(format!("{kind}/{number:04}"));
+        let Ok(found) = objects.list(Some(&dir)).try_collect::<Vec<_>>().await else { continue };
+        for object in found {
+            // `<kind>/<partition>/<number>` and, for a block's objects, one part more.
+            let name: Vec<&str> = object.location.as_ref().splitn(4, '/').take(3).collect();
+            if !named.contains(name.join("/").as_str())
+                && let Err(error) = objects.delete(&object.location).await
+            {
+                tracing::warn!(object = %object.location, %error, "left-over object could not be removed");
+            }
+        }
+    }
+}
+
+/// Opens the log and applies what the heads do not have yet.
+fn replay(
+    disk: Arc<dyn Disk>,
+    config: &Config,
+    mut restored: Vec<Restored>,
+) -> Result<(LocalLog, Recovery, Vec<Restored>), Error> {
+    let covered: Vec<Position> = restored.iter().map(|r| r.state.covered).collect();
+    let replay = Replay {
+        from: covered.iter().copied().min().unwrap_or_default(),
+        floor: covered.iter().copied().max().unwrap_or_default(),
+    };
+    let mut apply = |position: Position, record: Record<'_>| {
+        let Some(partition) = restored.get_mut(usize::from(record.partition)) else { return };
+        if position < partition.state.covered || partition.broken.is_some() {
+            return;
+        }
+        if let Err(reason) =
+            partition.head.replay(record.kind, TenantId(record.tenant), record.payload)
+        {
+            partition.broken = Some(format!("log record at {}: {reason}", position.0));
+        }
+    };
+    let (log, recovery) = LocalLog::open(disk, config.log(), replay, &mut apply)?;
+    for damage in &recovery.damaged {
+        let broken = restored
+            .iter_mut()
+            .zip(0u16..)
+            .filter(|(_, n)| damage.partition.is_none_or(|p| p == *n));
+        for (partition, _) in broken {
+            partition.broken.get_or_insert_with(|| {
+                format!("the log is damaged at {}: {}", damage.position.0, damage.reason)
+            });
+        }
+    }
+    Ok((log, recovery, restored))
+}
+
+impl Restored {
+    fn finish(self, number: u16, usage: &Usage, now: f64) -> Partition {
+        for (tenant, series) in tenant_series(&self.head) {
+            usage.of(tenant).add(series);
+        }
+        let snapshot_series =
+            self.state.snapshots.last().map_or(0, |s| u32::try_from(s.series).unwrap_or(u32::MAX));
+        let flush = FlushState {
+            manifest: self.manifest,
+            state: self.state,
+            snapshot_series,
+            saved_metadata: 0,
+            flushed_at: now,
+            freight: None,
+        };
+        let partition = Partition::new(number, self.head, self.blocks, flush);
+        if let Some(reason) = self.broken {
+            partition.make_read_only(&reason);
+        }
+        partition
+    }
+}
+
+/// An error and its sources in one line.
+fn text_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,112 @@
+//! What is stored, by tenant: for the status page and for metrics.
+
+use std::collections::BTreeMap;
+
+use tenancy::{ReadScope, TenantId};
+
+use crate::Storage;
+
+/// What one tenant has of one signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TenantOverview {
+    /// Series in the heads.
+    pub active_series: u64,
+    /// Samples not yet in blocks.
+    pub head_samples: u64,
+    /// Samples and histograms in blocks.
+    pub block_samples: u64,
+    /// Blocks that hold some.
+    pub blocks: u64,
+    /// Its share of the blocks' bytes, by chunks.
+    pub block_bytes: u64,
+    /// Newest instant known, in milliseconds.
+    pub newest_ms: Option<i64>,
+}
+
+/// Figures of the whole store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Series in the heads.
+    pub active_series: u64,
+    /// Samples and histograms not yet in blocks.
+    pub head_samples: u64,
+    /// Memory of open head buffers, in bytes.
+    pub head_bytes: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes of all blocks.
+    pub block_bytes: u64,
+    /// Samples and histograms in blocks.
+    pub block_samples: u64,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Segments of the log.
+    pub log_segments: u64,
+    /// Syncs of the log since the start.
+    pub log_syncs: u64,
+    /// Free bytes of the disk.
+    pub disk_free_bytes: u64,
+    /// Partitions that take no writes.
+    pub read_only_partitions: u64,
+    /// Bytes in the cache of block pages.
+    pub cache_bytes: u64,
+}
+
+impl Storage {
+    /// What each tenant of the scope has.
+    pub fn overview(&self, scope: &ReadScope) -> BTreeMap<TenantId, TenantOverview> {
+        let mut all: BTreeMap<TenantId, TenantOverview> = BTreeMap::new();
+        for partition in &self.partitions {
+            let head = partition.head.read();
+            for tenant in scope.tenants() {
+                let one = all.entry(tenant.id).or_default();
+                one.active_series += head.tenant_series(tenant.id);
+                one.head_samples += head.tenant_samples(tenant.id);
+                let newest = head.all(tenant.id).iter().filter_map(|n| head.last_ms(n)).max();
+                one.newest_ms = one.newest_ms.max(newest);
+            }
+            drop(head);
+            for stored in partition.blocks().iter() {
+                for tenant in scope.tenants() {
+                    let Some(rows) = stored.block.tenant(tenant.id) else { continue };
+                    let one = all.entry(tenant.id).or_default();
+                    let share = rows.chunks.len() as u64;
+                    one.blocks += 1;
+                    one.block_samples += stored.meta.samples * share / stored.meta.chunks.max(1);
+                    one.block_bytes += stored.meta.bytes * share / stored.meta.chunks.max(1);
+                    one.newest_ms = one.newest_ms.max(Some(stored.meta.range.end_ms));
+                }
+            }
+        }
+        all
+    }
+
+    /// Figures of the whole store.
+    pub fn totals(&self) -> Totals {
+        let log = self.log.status();
+        let mut totals = Totals {
+            active_series: self.usage.active_series(),
+            log_bytes: log.bytes,
+            log_segments: log.segments,
+            log_syncs: log.syncs,
+            disk_free_bytes: log.free_bytes,
+            read_only_partitions: self.read_only().len() as u64,
+            cache_bytes: self.cache.usage().bytes as u64,
+            ..Totals::default()
+        };
+        for partition in &self.partitions {
+            let counts = partition.head.read().counts();
+            totals.head_samples += counts.open.samples
+                + counts.open.histograms
+                + counts.frozen.samples
+                + counts.frozen.histograms;
+            totals.head_bytes += counts.open_bytes as u64;
+            for stored in partition.blocks().iter() {
+                totals.blocks += 1;
+                totals.block_bytes += stored.meta.bytes;
+                totals.block_samples += stored.meta.samples + stored.meta.histograms;
+            }
+        }
+        totals
+    }
+}

@@ -1,0 +1,132 @@
+//! One partition: a share of all series, with its head, its manifest and its blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use model::Position;
+use parking_lot::{Mutex, RwLock};
+
+use crate::Error;
+use crate::block::Block;
+use crate::flush::Freight;
+use crate::head::{Head, Payloads};
+use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
+
+/// A partition at work.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) number: u16,
+    pub(crate) head: RwLock<Head>,
+    /// What readers see beside the head. Replaced whole; taken after the head was looked at, so
+    /// that rows on their way from head to block are seen at least once.
+    blocks: RwLock<Arc<[StoredBlock]>>,
+    /// Held while a flush runs: one at a time.
+    pub(crate) flush: tokio::sync::Mutex<FlushState>,
+    /// Why it no longer takes writes.
+    read_only: RwLock<Option<String>>,
+    /// How often metadata changed since the start.
+    metadata_changes: AtomicU64,
+    /// Log position from which a restart would replay it.
+    covered: Mutex<Position>,
+}
+
+/// A block of a manifest, open.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredBlock {
+    pub(crate) meta: BlockMeta,
+    pub(crate) block: Arc<Block>,
+}
+
+/// What only a flush touches.
+#[derive(Debug)]
+pub(crate) struct FlushState {
+    pub(crate) manifest: ManifestStore,
+    pub(crate) state: PartitionState,
+    /// Head series the stored snapshots hold.
+    pub(crate) snapshot_series: u32,
+    /// How often metadata had changed when the last snapshot was stored.
+    pub(crate) saved_metadata: u64,
+    /// Monotonic seconds of the last flush, or of the start.
+    pub(crate) flushed_at: f64,
+    /// What was cut off the head and has not arrived yet.
+    pub(crate) freight: Option<Freight>,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        number: u16,
+        head: Head,
+        blocks: Vec<StoredBlock>,
+        flush: FlushState,
+    ) -> Self {
+        Self {
+            number,
+            head: RwLock::new(head),
+            blocks: RwLock::new(blocks.into()),
+            covered: Mutex::new(flush.state.covered),
+            flush: tokio::sync::Mutex::new(flush),
+            read_only: RwLock::new(None),
+            metadata_changes: AtomicU64::new(0),
+        }
+    }
+
+    /// The blocks readers see now.
+    pub(crate) fn blocks(&self) -> Arc<[StoredBlock]> {
+        Arc::clone(&self.blocks.read())
+    }
+
+    /// Adds a block that a manifest names.
+    pub(crate) fn publish(&self, block: StoredBlock) {
+        let mut blocks = self.blocks.write();
+        *blocks = blocks.iter().cloned().chain([block]).collect();
+    }
+
+    /// Counts a change of metadata, which the next snapshot must hold.
+    pub(crate) fn note_metadata(&self, payloads: &Payloads) {
+        if !payloads.is_empty() {
+            self.metadata_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often metadata changed since the start.
+    pub(crate) fn metadata_changes(&self) -> u64 {
+        self.metadata_changes.load(Ordering::Relaxed)
+    }
+
+    /// Where a restart would begin to replay.
+    pub(crate) fn covered(&self) -> Position {
+        *self.covered.lock()
+    }
+
+    pub(crate) fn set_covered(&self, position: Position) {
+        *self.covered.lock() = position;
+    }
+
+    /// Refuses writes from now on; the first reason stays.
+    pub(crate) fn make_read_only(&self, reason: &str) {
+        let mut read_only = self.read_only.write();
+        if read_only.is_none() {
+            tracing::error!(
+                partition = self.number,
+                reason,
+                "partition is read-only until restart"
+            );
+            *read_only = Some(reason.to_owned());
+        }
+    }
+
+    /// Why it does not take writes, if so.
+    pub(crate) fn read_only(&self) -> Option<String> {
+        self.read_only.read().clone()
+    }
+
+    /// Fails if it does not take writes.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        match &*self.read_only.read() {
+            None => Ok(()),
+            Some(reason) => {
+                Err(Error::PartitionReadOnly { partition: self.number, reason: reason.clone() })
+            }
+        }
+    }
+}

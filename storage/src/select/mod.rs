@@ -1,0 +1,260 @@
+//! Rows out: the series a question picks, joined over head and blocks, and their samples.
+//!
+//! ```text
+//! select: scope + matchers ─► per tenant: heads (samples decoded at once, under the lock), then
+//!         blocks (rows only) ─► joined by (tenant, series id) ─► sorted by labels
+//! fetch:  up to some hundred series ─► pages of their blocks ─► decode ─► merge in log order
+//! ```
+//!
+//! Heads are looked at before blocks: rows that are flushed meanwhile are seen in both places
+//! rather than in none, and merging keeps each instant once.
+
+mod intern;
+mod merge;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use model::{Labels, SeriesId, TENANT_LABEL, TimeRange};
+use tenancy::{ReadScope, TenantId, TenantRead};
+
+use crate::block::Block;
+use crate::head::SharedTimestamps;
+use crate::partition::Partition;
+use crate::{Error, Select, SeriesSamples, Storage, block};
+use intern::Interner;
+
+/// The series that match a question, in order of their labels.
+#[derive(Debug)]
+pub struct Selection {
+    range: TimeRange,
+    series: Vec<Selected>,
+    blocks: Vec<Arc<Block>>,
+    interner: Arc<Interner>,
+}
+
+#[derive(Debug)]
+struct Selected {
+    labels: Labels,
+    /// Rows of blocks, in order of the blocks' log positions.
+    rows: Vec<BlockRow>,
+    /// What the head has, frozen rows included.
+    head: Option<SeriesSamples>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct BlockRow {
+    block: u32,
+    row: u32,
+}
+
+/// A selection being put together.
+struct Joining<'a> {
+    request: &'a Select,
+    scope: &'a ReadScope,
+    series: Vec<Selected>,
+    by_id: HashMap<(TenantId, SeriesId), usize>,
+    blocks: Vec<Arc<Block>>,
+    head_samples: usize,
+}
+
+impl Storage {
+    /// Finds the series a question picks. Samples of the head are copied now, so that the answer
+    /// is of one moment; those of blocks are read by [`Selection::fetch`].
+    ///
+    /// Takes CPU time in proportion to the series found: belongs on the CPU pool.
+    pub fn select(&self, scope: &ReadScope, request: &Select) -> Result<Selection, Error> {
+        let mut joining = Joining {
+            request,
+            scope,
+            series: Vec::new(),
+            by_id: HashMap::new(),
+            blocks: Vec::new(),
+            head_samples: 0,
+        };
+        for partition in &self.partitions {
+            for tenant in scope.tenants() {
+                joining.add_head(partition, tenant)?;
+            }
+            joining.add_blocks(partition)?;
+        }
+        let Joining { mut series, blocks, .. } = joining;
+        series.retain(|s| s.head.is_some() || !s.rows.is_empty());
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Selection { range: request.range, series, blocks, interner: Arc::default() })
+    }
+}
+
+impl Joining<'_> {
+    fn add_head(&mut self, partition: &Partition, tenant: &TenantRead) -> Result<(), Error> {
+        let head = partition.head.read();
+        let found = head.select(tenant.id, &self.request.matchers);
+        self.check_series(found.len())?;
+        let counts = head.counts();
+        let may_have_samples = counts.open.range.overlaps(self.request.range)
+            || counts.frozen.range.overlaps(self.request.range);
+        if !may_have_samples {
+            return Ok(());
+        }
+        let mut shared = SharedTimestamps::default();
+        for number in found {
+            let samples = head.read(number, self.request.range, &mut shared);
+            if samples.values.is_empty() && samples.histograms.is_empty() {
+                continue;
+            }
+            self.head_samples += samples.values.len() + samples.histograms.len();
+            self.check_samples(self.head_samples)?;
+            let at = self.find_or_add(tenant, head.id(number), || Ok(head.labels(number)))?;
+            if let Some(at) = at {
+                self.series[at].head = Some(samples);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_blocks(&mut self, partition: &Partition) -> Result<(), Error> {
+        for stored in
+            partition.blocks().iter().filter(|b| b.meta.range.overlaps(self.request.range))
+        {
+            let block = self.blocks.len() as u32;
+            for tenant in self.scope.tenants() {
+                let rows = stored.block.select(tenant.id, &self.request.matchers)?;
+                self.check_series(rows.len())?;
+                let mut failed = None;
+                stored.block.for_each_series(rows, |row, id, labels| {
+                    match self.find_or_add(tenant, id, || Ok(labels)) {
+                        Ok(Some(at)) => self.series[at].rows.push(BlockRow { block, row }),
+                        Ok(None) => {}
+                        Err(error) => failed = Some(error),
+                    }
+                })?;
+                failed.map_or(Ok(()), Err)?;
+            }
+            self.blocks.push(Arc::clone(&stored.block));
+        }
+        Ok(())
+    }
+
+    /// The place of a series; `None` if the scope does not allow it.
+    fn find_or_add(
+        &mut self,
+        tenant: &TenantRead,
+        id: SeriesId,
+        labels: impl FnOnce() -> Result<Labels, Error>,
+    ) -> Result<Option<usize>, Error> {
+        if let Some(&at) = self.by_id.get(&(tenant.id, id)) {
+            return Ok(Some(at));
+        }
+        let labels = labels()?;
+        if !tenant.allows(&labels) {
+            return Ok(None);
+        }
+        let labels = shown(self.scope, tenant, labels);
+        let at = self.series.len();
+        self.check_series(at as u64 + 1)?;
+        self.series.push(Selected { labels, rows: Vec::new(), head: None });
+        self.by_id.insert((tenant.id, id), at);
+        Ok(Some(at))
+    }
+
+    fn check_series(&self, found: u64) -> Result<(), Error> {
+        let limit = self.scope.limits().query_series_max;
+        if found > limit as u64 {
+            return Err(Error::Limit(format!(
+                "the query touches more than {limit} series, the limit query_series_max; use narrower matchers"
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_samples(&self, found: usize) -> Result<(), Error> {
+        let limit = self.scope.limits().query_samples_max;
+        if found > limit {
+            return Err(Error::Limit(format!(
+                "query processing would load too many samples into memory in query execution: more than {limit}, the limit query_samples_max"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// A series' labels as the asker sees them.
+pub(crate) fn shown(scope: &ReadScope, tenant: &TenantRead, labels: Labels) -> Labels {
+    if scope.is_labelled() {
+        labels.to_builder().set(TENANT_LABEL, tenant.name.as_str()).build()
+    } else {
+        labels
+    }
+}
+
+impl Selection {
+    /// How many series there are.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether nothing matches.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// The labels of the `i`th series.
+    pub fn labels(&self, i: usize) -> &Labels {
+        &self.series[i].labels
+    }
+
+    /// Loads what blocks hold of some series.
+    pub async fn fetch(&self, series: Range<usize>) -> Result<Fetched, Error> {
+        let picked = self.series.get(series).unwrap_or_default();
+        let mut by_block: HashMap<u32, Vec<(u32, usize)>> = HashMap::new();
+        for (i, one) in picked.iter().enumerate() {
+            for at in &one.rows {
+                by_block.entry(at.block).or_default().push((at.row, i));
+            }
+        }
+        let mut parts = Vec::with_capacity(by_block.len());
+        for (number, rows) in by_block {
+            let block = &self.blocks[number as usize];
+            let (rows, series): (Vec<u32>, Vec<usize>) = rows.into_iter().unzip();
+            let plan = block.plan(&rows, self.range).await?;
+            parts.push(Part { number, series, fetched: block.load(plan).await? });
+        }
+        // The order of blocks in a selection is that of their log positions within a partition.
+        parts.sort_unstable_by_key(|part| part.number);
+        let heads = picked.iter().map(|one| one.head.clone()).collect();
+        Ok(Fetched { parts, heads, interner: Arc::clone(&self.interner) })
+    }
+}
+
+/// Pages of some series, in memory.
+#[derive(Debug)]
+pub struct Fetched {
+    parts: Vec<Part>,
+    heads: Vec<Option<SeriesSamples>>,
+    interner: Arc<Interner>,
+}
+
+#[derive(Debug)]
+struct Part {
+    number: u32,
+    /// Which of the fetched series each row belongs to.
+    series: Vec<usize>,
+    fetched: block::Fetched,
+}
+
+impl Fetched {
+    /// The samples of the fetched series, in their order. CPU work.
+    pub fn decode(self) -> Result<Vec<SeriesSamples>, Error> {
+        let mut pieces: Vec<Vec<SeriesSamples>> = self.heads.iter().map(|_| Vec::new()).collect();
+        for part in self.parts {
+            for (i, samples) in part.series.iter().zip(part.fetched.decode()?) {
+                pieces[*i].push(samples);
+            }
+        }
+        for (piece, head) in pieces.iter_mut().zip(self.heads) {
+            piece.extend(head);
+        }
+        Ok(pieces.into_iter().map(|pieces| merge::merge(pieces, &self.interner)).collect())
+    }
+}

@@ -1,0 +1,135 @@
+//! The store as the rest of the program sees it, and its background work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::{Clock, DiskLock, Log};
+use object_store::ObjectStore;
+use tokio::sync::{Notify, watch};
+
+use crate::block::BlockCache;
+use crate::log::{Damage, LocalLog, Recovery};
+use crate::partition::Partition;
+use crate::partition_map::PartitionMap;
+use crate::usage::Usage;
+use crate::{Config, Error};
+
+/// How often partitions are looked at for a flush by age.
+const FLUSH_CHECK: Duration = Duration::from_secs(5);
+
+/// Between two tries of a flush that failed.
+const FLUSH_RETRY: Duration = Duration::from_secs(10);
+
+/// An open data directory.
+#[derive(Debug)]
+pub struct Storage {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
+    pub(crate) log: Arc<LocalLog>,
+    pub(crate) cache: Arc<BlockCache>,
+    pub(crate) map: PartitionMap,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) usage: Usage,
+    pub(crate) recovery: Recovery,
+    /// Rung when a partition has enough for a flush.
+    pub(crate) wake: Notify,
+    pub(crate) _lock: Box<dyn DiskLock>,
+}
+
+impl Storage {
+    /// What was found damaged when the log was replayed.
+    pub fn damage(&self) -> &[Damage] {
+        &self.recovery.damaged
+    }
+
+    /// Why some partitions take no writes; empty if all do.
+    pub fn read_only(&self) -> Vec<(u16, String)> {
+        self.partitions
+            .iter()
+            .filter_map(|p| p.read_only().map(|reason| (p.number, reason)))
+            .collect()
+    }
+
+    /// Whether writes are taken at all.
+    pub fn ready(&self) -> Result<(), Error> {
+        self.log.ready().map_err(Error::Unavailable)
+    }
+
+    /// Flushes partitions as they fill, until `shutdown` says true.
+    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        loop {
+            let failed = self.flush_due().await;
+            let pause = if failed { FLUSH_RETRY } else { FLUSH_CHECK };
+            tokio::select! {
+                _ = shutdown.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified(), if !failed => {}
+            }
+        }
+    }
+
+    /// Flushes what is due; says whether a flush failed.
+    async fn flush_due(&self) -> bool {
+        let mut failed = false;
+        for partition in &self.partitions {
+            if partition.read_only().is_none()
+                && (self.is_full(partition) || self.is_old(partition).await)
+            {
+                failed |= self.flush_logged(partition).await.is_err();
+            }
+        }
+        failed
+    }
+
+    async fn flush_logged(&self, partition: &Partition) -> Result<(), Error> {
+        let flushed = self.flush(partition).await;
+        if let Err(error) = &flushed {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(
+                partition = partition.number,
+                error,
+                "flush failed and will be tried again"
+            );
+        }
+        flushed
+    }
+
+    /// Flushes everything, for instance before a planned stop: the next start replays nothing.
+    pub async fn flush_all(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        for partition in self.partitions.iter().filter(|p| p.read_only().is_none()) {
+            let flushed = self.flush_logged(partition).await;
+            first = first.and(flushed);
+        }
+        first
+    }
+
+    /// Flushes and closes the log. Writes fail afterwards.
+    pub async fn close(self: Arc<Self>) -> Result<(), Error> {
+        let flushed = self.flush_all().await;
+        let log = Arc::clone(&self.log);
+        let closed = tokio::task::spawn_blocking(move || log.close()).await;
+        let closed = closed.map_err(|e| Error::Internal(format!("close the log: {e}")))?;
+        closed.map_err(Error::Unavailable).and(flushed)
+    }
+
+    /// Whether a partition has buffered enough.
+    fn is_full(&self, partition: &Partition) -> bool {
+        let counts = partition.head.read().counts();
+        counts.open.samples + counts.open.histograms >= self.config.flush_samples
+            || counts.open_bytes as u64 >= self.config.flush_bytes
+    }
+
+    async fn is_old(&self, partition: &Partition) -> bool {
+        let flushed_at = partition.flush.lock().await.flushed_at;
+        self.clock.monotonic().as_secs_f64() - flushed_at >= self.config.flush_seconds as f64
+    }
+
+    /// Rings for the flush task if a partition is full; called after each append to it.
+    pub(crate) fn wake_if_full(&self, partition: &Partition) {
+        if self.is_full(partition) {
+            self.wake.notify_one();
+        }
+    }
+}
