@@ -260,6 +260,30 @@ async fn a_wait_that_is_dropped_disturbs_nobody() {
     assert_eq!(done.load(Ordering::Relaxed), 200);
 }
 
+#[test]
+fn the_log_works_on_a_real_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(crate::OsDisk::open(dir.path()).unwrap());
+    let mut expected = Vec::new();
+    for life in 0..3_u8 {
+        let mut seen = Vec::new();
+        let mut visit = |position: Position, record: Record<'_>| {
+            seen.push((position.0, record.payload.to_vec()))
+        };
+        let (log, recovery) =
+            LocalLog::open(Arc::clone(&disk), config(SMALL), Replay::default(), &mut visit)
+                .unwrap();
+        assert_eq!((&seen, recovery.torn_bytes, recovery.damaged), (&expected, 0, vec![]));
+        for number in 0..20_u8 {
+            let payload = vec![life ^ number; usize::from(number) * 97];
+            let position = append(&log, 0, &payload).unwrap();
+            expected.push((position, payload));
+        }
+        wait(&log, expected.last().unwrap().0).unwrap();
+        assert_eq!(disk.list(Path::new("log")).unwrap().len() as u64, log.status().segments);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

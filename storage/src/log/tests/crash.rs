@@ -152,3 +152,44 @@ fn a_read_that_fails_stops_the_start_and_changes_nothing() {
         verdict(&again, &promised).unwrap();
     }
 }
+
+/// Appends, trims what is covered then, and appends again.
+fn trimming(disk: &FaultyDisk, from: &mut u64, config: &Config) -> Run {
+    let mut run = Run::default();
+    let replay = Replay { from: Position(*from), floor: Position(*from) };
+    let Ok((log, ..)) = open_from(disk, config.clone(), replay) else { return run };
+    workload(&log, 0, 13, &mut run);
+    if run.acknowledged == 13 {
+        // As after a flush: a manifest calls all of it covered, and only then it is trimmed.
+        *from = log.end().0;
+        run = Run::default();
+        drop(log.trim(Position(*from)));
+        workload(&log, 13, 6, &mut run);
+    }
+    run
+}
+
+#[test]
+fn a_power_cut_around_a_trim_is_no_damage() {
+    let healthy = FaultyDisk::new();
+    trimming(&healthy, &mut 0, &config(1000));
+    assert!(files(&healthy).len() > 5 && !files(&healthy).contains(&segments::path_of(0)));
+    for operation in 1..=healthy.operations() {
+        for seed in 0..12 {
+            let disk = FaultyDisk::new();
+            disk.crash_at(operation, seed);
+            let mut from = 0;
+            let run = trimming(&disk, &mut from, &config(1000));
+            disk.crash();
+            let replay = Replay { from: Position(from), floor: Position(from) };
+            let (_log, recovery, seen) =
+                open_from(&disk.after_crash(seed), config(1000), replay).unwrap();
+            let (found, at) = (numbers(&seen), healthy.describe(operation));
+            assert!(
+                found.len() >= run.acknowledged && found == run.appended[..found.len()],
+                "{at}: {found:?} of {run:?}"
+            );
+            assert!(recovery.damaged.is_empty(), "{at}, seed {seed}: {:?}", recovery.damaged);
+        }
+    }
+}
