@@ -118,10 +118,9 @@ impl Scan<'_> {
             return Ok(Err(Bad { partition: None, reason: "no record header", end: None }));
         };
         let after = position + header.record_bytes();
-        let bad =
-            |reason| Bad { partition: Some(header.partition), reason, end: Some(after.min(stop)) };
         if after > stop {
-            return Ok(Err(bad("the record is cut off")));
+            // Whatever stood behind it is cut off as well.
+            return Ok(Err(Bad { partition: None, reason: "the record is cut off", end: None }));
         }
         if header.kind != KIND_FILLER && after > self.from {
             let record = self
@@ -132,7 +131,11 @@ impl Scan<'_> {
             if payload.len() != header.payload_bytes as usize
                 || crc32c::crc32c(payload) != header.payload_checksum
             {
-                return Ok(Err(bad("the checksum of the payload is wrong")));
+                return Ok(Err(Bad {
+                    partition: Some(header.partition),
+                    reason: "the checksum of the payload is wrong",
+                    end: Some(after),
+                }));
             }
             visit(Position(position), record_of(&header, payload)?);
             self.scanned.records += 1;

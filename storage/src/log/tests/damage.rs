@@ -210,12 +210,15 @@ fn segmented_log() -> (FaultyDisk, Vec<(u64, Owned)>) {
 #[test]
 fn lost_parts_of_segments_are_found() {
     type Harm = fn(&FaultyDisk, &[PathBuf]);
-    let cases: [(&str, &[usize], Harm); 7] = [
+    let cases: [(&str, &[usize], Harm); 8] = [
         ("second record zeroed", &[3], |disk, files| {
             disk.tamper(&files[1], |b| b[1608..].fill(0)).unwrap()
         }),
         ("second record cut off", &[3], |disk, files| {
             disk.tamper(&files[1], |b| b.truncate(1608)).unwrap()
+        }),
+        ("second record cut in the middle", &[3], |disk, files| {
+            disk.tamper(&files[1], |b| b.truncate(1701)).unwrap();
         }),
         ("a middle segment is missing", &[2, 3], |disk, files| disk.remove(&files[1]).unwrap()),
         ("a middle segment is empty", &[2, 3], |disk, files| {
