@@ -6,15 +6,15 @@
 use model::METRIC_NAME;
 
 use super::ast::{
-    AggregateOp, Binary, Call, Cardinality, Expr, ExprKind, Matching, Span, ValueType,
+    Aggregate, AggregateOp, Binary, Call, Cardinality, Expr, ExprKind, Matching, Span, ValueType,
     VectorSelector,
 };
-use super::error::ParseError;
+use super::error::{Fallible, ParseError};
 use super::functions::Variadic;
 use super::literals::quote;
 
 /// Checks a whole tree, and settles how the sides of binary operations are matched.
-pub(super) fn check(expr: &mut Expr, text: &str) -> Result<(), ParseError> {
+pub(super) fn check(expr: &mut Expr, text: &str) -> Fallible<()> {
     Checker { text }.expr(expr).map(|_| ())
 }
 
@@ -23,11 +23,13 @@ struct Checker<'t> {
 }
 
 impl Checker<'_> {
-    fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.text, span, message)
+    fn error(&self, span: Span, message: impl Into<String>) -> Box<ParseError> {
+        ParseError::boxed(self.text, span, message)
     }
 
-    fn expr(&self, expr: &mut Expr) -> Result<ValueType, ParseError> {
+    // What is between two levels of nesting holds little on the stack, as in the parser.
+
+    fn expr(&self, expr: &mut Expr) -> Fallible<ValueType> {
         let span = expr.span;
         match &mut expr.kind {
             ExprKind::Number(_) => Ok(ValueType::Scalar),
@@ -42,49 +44,74 @@ impl Checker<'_> {
             }
             ExprKind::Subquery(subquery) => {
                 let found = self.expr(&mut subquery.expr)?;
-                if found != ValueType::Vector {
-                    let message = format!(
-                        "subquery is only allowed on instant vector, got {} instead",
-                        raw(found)
-                    );
-                    return Err(self.error(span, message));
-                }
-                Ok(ValueType::Matrix)
+                self.subquery(found, span)
             }
             ExprKind::Call(call) => self.call(call, span),
-            ExprKind::Aggregate(aggregate) => {
-                self.expect(&mut aggregate.expr, ValueType::Vector, "aggregation expression")?;
-                if let Some(param) = &mut aggregate.param {
-                    let wanted = match aggregate.op {
-                        AggregateOp::CountValues => ValueType::String,
-                        _ => ValueType::Scalar,
-                    };
-                    self.expect(param, wanted, "aggregation parameter")?;
-                }
-                Ok(ValueType::Vector)
+            ExprKind::Aggregate(aggregate) => self.aggregate(aggregate),
+            ExprKind::Binary(binary) => {
+                let left = self.expr(&mut binary.lhs)?;
+                let right = self.expr(&mut binary.rhs)?;
+                self.binary(binary, left, right, span)
             }
-            ExprKind::Binary(binary) => self.binary(binary, span),
             ExprKind::Unary(_, operand) => {
                 let found = self.expr(operand)?;
-                if !is_arithmetic(found) {
-                    let allowed = "unary expression only allowed on expressions of type scalar or instant vector";
-                    return Err(self.error(span, format!("{allowed}, got \"{found}\"")));
-                }
-                Ok(found)
+                self.unary(found, span)
             }
             ExprKind::Paren(inner) => self.expr(inner),
         }
     }
 
-    fn expect(&self, expr: &mut Expr, wanted: ValueType, context: &str) -> Result<(), ParseError> {
+    fn subquery(&self, found: ValueType, span: Span) -> Fallible<ValueType> {
+        if found != ValueType::Vector {
+            let message =
+                format!("subquery is only allowed on instant vector, got {} instead", raw(found));
+            return Err(self.error(span, message));
+        }
+        Ok(ValueType::Matrix)
+    }
+
+    fn aggregate(&self, aggregate: &mut Aggregate) -> Fallible<ValueType> {
+        self.expect(&mut aggregate.expr, ValueType::Vector, Context::Aggregation)?;
+        if let Some(param) = &mut aggregate.param {
+            let wanted = match aggregate.op {
+                AggregateOp::CountValues => ValueType::String,
+                _ => ValueType::Scalar,
+            };
+            self.expect(param, wanted, Context::Parameter)?;
+        }
+        Ok(ValueType::Vector)
+    }
+
+    fn unary(&self, found: ValueType, span: Span) -> Fallible<ValueType> {
+        if !is_arithmetic(found) {
+            let allowed =
+                "unary expression only allowed on expressions of type scalar or instant vector";
+            return Err(self.error(span, format!("{allowed}, got \"{found}\"")));
+        }
+        Ok(found)
+    }
+
+    fn expect(&self, expr: &mut Expr, wanted: ValueType, context: Context) -> Fallible<()> {
         let found = self.expr(expr)?;
         match found == wanted {
             true => Ok(()),
-            false => {
-                Err(self
-                    .error(expr.span, format!("expected type {wanted} in {context}, got {found}")))
-            }
+            false => Err(self.wrong_type(expr.span, wanted, context, found)),
         }
+    }
+
+    fn wrong_type(
+        &self,
+        span: Span,
+        wanted: ValueType,
+        context: Context,
+        found: ValueType,
+    ) -> Box<ParseError> {
+        let context = match context {
+            Context::Aggregation => String::from("aggregation expression"),
+            Context::Parameter => String::from("aggregation parameter"),
+            Context::Call(name) => format!("call to function {}", quote(name.as_bytes())),
+        };
+        self.error(span, format!("expected type {wanted} in {context}, got {found}"))
     }
 
     fn selector(
@@ -92,7 +119,7 @@ impl Checker<'_> {
         selector: &VectorSelector,
         span: Span,
         empty: EmptyMatchers,
-    ) -> Result<(), ParseError> {
+    ) -> Fallible<()> {
         if let Some(name) = &selector.name {
             let mut others =
                 selector.matchers.iter().take(selector.matchers.len().saturating_sub(1));
@@ -118,27 +145,26 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn call(&self, call: &mut Call, span: Span) -> Result<ValueType, ParseError> {
+    fn call(&self, call: &mut Call, span: Span) -> Fallible<ValueType> {
         let func = call.func;
         self.argument_count(call, span)?;
         let is_info = func.name == "info";
         if let (true, Some(data)) = (is_info, call.args.get(1)) {
             self.info_data(data, span)?;
         }
-        let context = format!("call to function {}", quote(func.name.as_bytes()));
         for (at, arg) in call.args.iter_mut().enumerate() {
             let Some(wanted) = func.args.get(at).or(func.args.last()) else { continue };
             match &arg.kind {
                 ExprKind::Vector(data) if is_info && at == 1 => {
                     self.selector(data, arg.span, EmptyMatchers::Allowed)?;
                 }
-                _ => self.expect(arg, *wanted, &context)?,
+                _ => self.expect(arg, *wanted, Context::Call(func.name))?,
             }
         }
         Ok(func.returns)
     }
 
-    fn argument_count(&self, call: &Call, span: Span) -> Result<(), ParseError> {
+    fn argument_count(&self, call: &Call, span: Span) -> Fallible<()> {
         let (types, found) = (call.func.args.len(), call.args.len());
         let (least, most) = match call.func.variadic {
             Variadic::No => (types, types),
@@ -156,7 +182,7 @@ impl Checker<'_> {
     }
 
     /// `info`'s second argument says which labels to add; it selects nothing by itself.
-    fn info_data(&self, data: &Expr, call: Span) -> Result<(), ParseError> {
+    fn info_data(&self, data: &Expr, call: Span) -> Fallible<()> {
         let found = data.value_type();
         if found != ValueType::Vector {
             let message =
@@ -173,9 +199,13 @@ impl Checker<'_> {
         }
     }
 
-    fn binary(&self, binary: &mut Binary, span: Span) -> Result<ValueType, ParseError> {
-        let left = self.expr(&mut binary.lhs)?;
-        let right = self.expr(&mut binary.rhs)?;
+    fn binary(
+        &self,
+        binary: &mut Binary,
+        left: ValueType,
+        right: ValueType,
+        span: Span,
+    ) -> Fallible<ValueType> {
         let op = binary.op;
         let both_scalar = left == ValueType::Scalar && right == ValueType::Scalar;
         if binary.return_bool && !op.is_comparison() {
@@ -213,7 +243,7 @@ impl Checker<'_> {
         Ok(if both_scalar { ValueType::Scalar } else { ValueType::Vector })
     }
 
-    fn labels_once(&self, matching: &Matching, op: Span) -> Result<(), ParseError> {
+    fn labels_once(&self, matching: &Matching, op: Span) -> Fallible<()> {
         if !matching.on || matching.include.is_empty() {
             return Ok(());
         }
@@ -230,12 +260,7 @@ impl Checker<'_> {
         }
     }
 
-    fn set_matching(
-        &self,
-        matching: &mut Matching,
-        op: &str,
-        span: Span,
-    ) -> Result<(), ParseError> {
+    fn set_matching(&self, matching: &mut Matching, op: &str, span: Span) -> Fallible<()> {
         if matching.cardinality != Cardinality::OneToOne {
             return Err(self.error(span, format!("no grouping allowed for \"{op}\" operation")));
         }
@@ -246,7 +271,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn no_matching(&self, matching: &Matching, span: Span) -> Result<(), ParseError> {
+    fn no_matching(&self, matching: &Matching, span: Span) -> Fallible<()> {
         if !matching.labels.is_empty() {
             return Err(self.error(span, "vector matching only allowed between instant vectors"));
         }
@@ -257,6 +282,14 @@ impl Checker<'_> {
         }
         Ok(())
     }
+}
+
+/// Where a type was expected.
+#[derive(Clone, Copy)]
+enum Context {
+    Aggregation,
+    Parameter,
+    Call(&'static str),
 }
 
 /// Whether a selector may have nothing but matchers that a missing label satisfies.

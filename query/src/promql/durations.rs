@@ -157,3 +157,46 @@ impl DurationOp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::{ExprKind, parse};
+
+    #[track_caller]
+    fn check(range: &str, expected: Result<i64, &str>) {
+        let expr = parse(&format!("x[{range}]")).unwrap_or_else(|error| panic!("{range}: {error}"));
+        let ExprKind::Matrix(matrix) = expr.kind else { panic!("{range}: no range") };
+        let times = QueryTimes { step_ms: 15_000, range_ms: 3_600_000 };
+        let found = matrix.range.ms(times, Sense::Positive).map_err(|error| error.to_string());
+        assert_eq!(found, expected.map_err(String::from), "{range}");
+    }
+
+    #[test]
+    fn durations_are_calculated_for_a_query() {
+        check("5m", Ok(300_000));
+        check("1.001", Ok(1001));
+        check("0.0015", Ok(1));
+        check("step()", Ok(15_000));
+        check("range() / 2", Ok(1_800_000));
+        check("-5m + 35m", Ok(1_800_000));
+        check("2 ^ 3 ^ 2s", Ok(512_000));
+        check("7 % 4", Ok(3000));
+        check("max_of(step(), min_of(1h, 20s))", Ok(20_000));
+        check("-step() ^ 2 + 1h", Ok(3_375_000));
+        check("step() - 15", Err("2:13: duration must be greater than 0"));
+        check("1h / (step() - 15s)", Err("2:21: division by zero"));
+        check("1h % (step() - 15s)", Err("2:21: modulo by zero"));
+        check("9e9 * step()", Err("2:14: duration is out of range"));
+        check("(step() - 16) ^ 0.5", Err("2:21: duration is out of range"));
+    }
+
+    #[test]
+    fn an_offset_may_be_negative() {
+        let expr = parse("x offset (step() - 1h)").expect("valid");
+        let ExprKind::Vector(selector) = expr.kind else { panic!("no selector") };
+        let offset = selector.offset.expect("offset");
+        assert_eq!(offset.ms(QueryTimes::default(), Sense::Any), Ok(-3_600_000));
+        assert_eq!(offset.literal_ms(), None);
+    }
+}

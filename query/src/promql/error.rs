@@ -35,10 +35,13 @@ impl Position {
     }
 }
 
+/// What may fail in here. The error is on the heap: results pass through every level of nesting.
+pub(super) type Fallible<T> = Result<T, Box<ParseError>>;
+
 impl ParseError {
-    pub(super) fn new(text: &str, span: Span, message: impl Into<String>) -> Self {
+    pub(super) fn boxed(text: &str, span: Span, message: impl Into<String>) -> Box<Self> {
         let position = (!text.is_empty()).then(|| Position::of(text, span.start));
-        Self { position, span, message: message.into() }
+        Box::new(Self { position, span, message: message.into() })
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Function {
     pub variadic: Variadic,
     /// What it gives.
     pub returns: ValueType,
-    /// Whether it must be switched on (experimental functions are off by default).
+    /// Whether it must be switched on, by [`super::Features`].
     pub experimental: bool,
 }
 
@@ -157,3 +157,32 @@ pub const FUNCTIONS: &[Function] = &[
     stable("vector", &[Scalar], Vector),
     stable("year", &[Vector], Vector).up_to(1),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_can_be_searched() {
+        assert!(FUNCTIONS.is_sorted_by(|a, b| a.name < b.name));
+        for listed in FUNCTIONS {
+            assert_eq!(function(listed.name), Some(listed));
+            assert!(listed.variadic == Variadic::No || !listed.args.is_empty(), "{listed:?}");
+        }
+        assert_eq!(function("nothing"), None);
+    }
+
+    /// As its documentation says of Prometheus 3.14.
+    #[test]
+    fn what_is_experimental() {
+        let names: Vec<&str> =
+            FUNCTIONS.iter().filter(|f| f.experimental).map(|f| f.name).collect();
+        assert_eq!(
+            names.join(" "),
+            "double_exponential_smoothing end histogram_quantiles info mad_over_time max_of min_of range \
+             sort_by_label sort_by_label_desc start start_timestamp step ts_of_first_over_time \
+             ts_of_last_over_time ts_of_max_over_time ts_of_min_over_time"
+        );
+        assert_eq!(FUNCTIONS.len(), 90, "as many as Prometheus has");
+    }
+}

@@ -3,7 +3,7 @@
 //! The rules differ inside braces (no keywords) and inside brackets (only durations).
 
 use super::ast::{BinaryOp, Span};
-use super::error::ParseError;
+use super::error::{Fallible, ParseError};
 use super::literals::{quote, quote_char};
 use super::token::{Kind, Token, keyword};
 
@@ -48,7 +48,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The next token; at the end, `Eof` again and again.
-    pub(super) fn next(&mut self) -> Result<Token, ParseError> {
+    pub(super) fn next(&mut self) -> Fallible<Token> {
         self.skip_blanks();
         self.start = self.at;
         let Some(first) = self.bump() else { return self.end() };
@@ -64,7 +64,7 @@ impl<'t> Lexer<'t> {
         Token { kind, span: Span { start: self.start, end: self.at } }
     }
 
-    fn end(&self) -> Result<Token, ParseError> {
+    fn end(&self) -> Fallible<Token> {
         let unclosed = match self.brackets {
             _ if self.in_braces => "unexpected end of input inside braces",
             Brackets::Empty => "unexpected end of input in duration expression",
@@ -75,8 +75,8 @@ impl<'t> Lexer<'t> {
         Err(self.error(unclosed))
     }
 
-    fn error(&self, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.text, Span { start: self.start, end: self.text.len() }, message)
+    fn error(&self, message: impl Into<String>) -> Box<ParseError> {
+        ParseError::boxed(self.text, Span { start: self.start, end: self.text.len() }, message)
     }
 
     fn peek(&self) -> Option<char> {
@@ -112,7 +112,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn outside(&mut self, first: char) -> Result<Kind, ParseError> {
+    fn outside(&mut self, first: char) -> Fallible<Kind> {
         match first {
             '{' => {
                 self.in_braces = true;
@@ -147,7 +147,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// What may stand both outside and inside brackets.
-    fn arithmetic(&mut self, first: char) -> Result<Option<Kind>, ParseError> {
+    fn arithmetic(&mut self, first: char) -> Fallible<Option<Kind>> {
         Ok(Some(match first {
             ',' => Kind::Comma,
             '*' => Kind::Op(BinaryOp::Mul),
@@ -174,7 +174,7 @@ impl<'t> Lexer<'t> {
         }))
     }
 
-    fn in_brackets(&mut self, first: char) -> Result<Kind, ParseError> {
+    fn in_brackets(&mut self, first: char) -> Fallible<Kind> {
         match first {
             ']' => {
                 self.brackets = Brackets::Outside;
@@ -220,7 +220,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn not_a_duration(&self, found: char) -> ParseError {
+    fn not_a_duration(&self, found: char) -> Box<ParseError> {
         let found_text = quote_char(found);
         match self.brackets {
             Brackets::Empty => {
@@ -233,7 +233,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn in_braces(&mut self, first: char) -> Result<Kind, ParseError> {
+    fn in_braces(&mut self, first: char) -> Fallible<Kind> {
         match first {
             ',' => Ok(Kind::Comma),
             '"' | '\'' | '`' => self.string(first),
@@ -258,7 +258,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn after_exclamation(&self, message: &str) -> ParseError {
+    fn after_exclamation(&self, message: &str) -> Box<ParseError> {
         // Go prints the end of the text as the replacement character.
         let found = self.peek().unwrap_or(char::REPLACEMENT_CHARACTER);
         self.error(format!("{message}: {}", quote_char(found)))
@@ -287,7 +287,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// A number or a duration. One character was read.
-    fn number(&mut self) -> Result<Kind, ParseError> {
+    fn number(&mut self) -> Fallible<Kind> {
         self.at = self.start;
         if self.is_number() && !self.peek().is_some_and(is_word) {
             return Ok(Kind::Number);
@@ -348,7 +348,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// A string. The opening quote was read.
-    fn string(&mut self, quote: char) -> Result<Kind, ParseError> {
+    fn string(&mut self, quote: char) -> Fallible<Kind> {
         loop {
             match self.bump() {
                 Some(character) if character == quote => return Ok(Kind::String),
@@ -362,7 +362,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The rest of an escape. The backslash was read.
-    fn escape(&mut self, quote: char) -> Result<(), ParseError> {
+    fn escape(&mut self, quote: char) -> Fallible<()> {
         let unterminated = "escape sequence not terminated";
         let Some(kind) = self.bump() else { return Err(self.error(unterminated)) };
         let (digits, radix, max) = match kind {

@@ -92,11 +92,14 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 
 /// Reads and checks a query.
 pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
-    parser::Parser::new(text, features)?.query()
+    parser::Parser::new(text, features)
+        .and_then(|mut parser| parser.query())
+        .map_err(|error| *error)
 }
 
 /// Reads a selector such as an HTTP parameter `match[]`. `{}` is one: whether everything may be
 /// selected is for the caller to say.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
-    parser::Parser::new(text, Features::default())?.matchers_only()
+    let parser = parser::Parser::new(text, Features::default());
+    parser.and_then(|mut parser| parser.matchers_only()).map_err(|error| *error)
 }

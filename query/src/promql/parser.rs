@@ -3,6 +3,7 @@
 //! The first error ends the work. Which error that is, and how it is worded, follows Prometheus'
 //! grammar: inside an aggregation's parentheses an unexpected token is "in aggregation", and so on.
 
+mod calls;
 mod durations;
 mod modifiers;
 mod selectors;
@@ -10,11 +11,9 @@ mod selectors;
 use model::Matcher;
 
 use super::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Matching, Number,
-    Sign, Span, StringLiteral,
+    Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Number, Sign, Span, StringLiteral,
 };
-use super::error::ParseError;
-use super::functions::function;
+use super::error::{Fallible, ParseError};
 use super::lexer::Lexer;
 use super::token::{Kind, Token, describe};
 use super::{DEPTH_MAX, Features, NODES_MAX, TEXT_BYTES_MAX, check, literals};
@@ -37,10 +36,11 @@ pub(super) struct Parser<'t> {
     aggregations: usize,
 }
 
-/// A finished node and the levels under it, itself included.
+/// A finished node and the levels under it, itself included. On the heap: the functions between
+/// two levels of nesting hold several of them, and the stack is what limits the levels.
 #[derive(Debug)]
 struct Built {
-    expr: Expr,
+    expr: Box<Expr>,
     height: usize,
 }
 
@@ -52,13 +52,13 @@ struct BinaryModifiers {
 }
 
 impl<'t> Parser<'t> {
-    pub(super) fn new(text: &'t str, features: Features) -> Result<Self, ParseError> {
+    pub(super) fn new(text: &'t str, features: Features) -> Fallible<Self> {
         if text.len() > TEXT_BYTES_MAX {
             let message = format!(
                 "the query is {} bytes long, at most {TEXT_BYTES_MAX} are allowed",
                 text.len()
             );
-            return Err(ParseError::new(text, Span { start: 0, end: text.len() }, message));
+            return Err(ParseError::boxed(text, Span { start: 0, end: text.len() }, message));
         }
         Ok(Self {
             text,
@@ -74,7 +74,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The whole text as an expression.
-    pub(super) fn query(&mut self) -> Result<Expr, ParseError> {
+    pub(super) fn query(&mut self) -> Fallible<Expr> {
         if self.peek()?.kind == Kind::Eof {
             return Err(self.error(Span::default(), "no expression found in input"));
         }
@@ -84,11 +84,11 @@ impl<'t> Parser<'t> {
             return Err(self.unexpected(after, "", ""));
         }
         check::check(&mut built.expr, self.text)?;
-        Ok(built.expr)
+        Ok(*built.expr)
     }
 
     /// The whole text as a vector selector's matchers. They may all match the empty value.
-    pub(super) fn matchers_only(&mut self) -> Result<Vec<Matcher>, ParseError> {
+    pub(super) fn matchers_only(&mut self) -> Fallible<Vec<Matcher>> {
         let first = self.peek()?;
         if first.kind != Kind::LeftBrace && !first.kind.is_metric_name() {
             return Err(self.unexpected(first, "", ""));
@@ -105,7 +105,13 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn peek(&mut self) -> Result<Token, ParseError> {
+    /// Characters read and nodes built.
+    #[cfg(test)]
+    pub(super) fn steps(&self) -> usize {
+        self.lexer.steps + self.nodes
+    }
+
+    fn peek(&mut self) -> Fallible<Token> {
         if let Some(token) = self.ahead {
             return Ok(token);
         }
@@ -114,7 +120,7 @@ impl<'t> Parser<'t> {
         Ok(token)
     }
 
-    fn advance(&mut self) -> Result<Token, ParseError> {
+    fn advance(&mut self) -> Fallible<Token> {
         let token = self.peek()?;
         self.ahead = None;
         self.used_to = token.span.end;
@@ -122,7 +128,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Uses the next token if it is of that kind.
-    fn accept(&mut self, kind: Kind) -> Result<bool, ParseError> {
+    fn accept(&mut self, kind: Kind) -> Fallible<bool> {
         let found = self.peek()?.kind == kind;
         if found {
             self.advance()?;
@@ -134,11 +140,11 @@ impl<'t> Parser<'t> {
         &self.text[span.start..span.end]
     }
 
-    fn error(&self, span: Span, message: impl Into<String>) -> ParseError {
-        ParseError::new(self.text, span, message)
+    fn error(&self, span: Span, message: impl Into<String>) -> Box<ParseError> {
+        ParseError::boxed(self.text, span, message)
     }
 
-    fn unexpected(&self, token: Token, context: &str, expected: &str) -> ParseError {
+    fn unexpected(&self, token: Token, context: &str, expected: &str) -> Box<ParseError> {
         let mut message = format!("unexpected {}", describe(token, self.text));
         if !context.is_empty() {
             message = format!("{message} in {context}");
@@ -150,38 +156,29 @@ impl<'t> Parser<'t> {
     }
 
     /// A token that nothing more precise can be said about.
-    fn misplaced(&self, token: Token) -> ParseError {
+    fn misplaced(&self, token: Token) -> Box<ParseError> {
         self.unexpected(token, if self.aggregations > 0 { "aggregation" } else { "" }, "")
     }
 
-    fn too_deep(&self, span: Span) -> ParseError {
+    fn too_deep(&self, span: Span) -> Box<ParseError> {
         let message =
             format!("the expression has more than {DEPTH_MAX} levels, chained operators included");
         self.error(span, message)
     }
 
-    /// Does something that may come back here, as long as there is stack for it.
-    fn deeper<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, ParseError>,
-    ) -> Result<T, ParseError> {
+    /// One level down, as long as there is stack for it. Whoever calls it steps up again, unless
+    /// the parse is over.
+    fn descend(&mut self) -> Fallible<()> {
         if self.depth >= DEPTH_MAX {
             let span = self.peek()?.span;
             return Err(self.too_deep(span));
         }
         self.depth += 1;
-        let done = work(self);
-        self.depth -= 1;
-        done
+        Ok(())
     }
 
     /// A node over the highest of the nodes under it, within the bounds.
-    fn build(
-        &mut self,
-        kind: ExprKind,
-        span: Span,
-        height_below: usize,
-    ) -> Result<Built, ParseError> {
+    fn build(&mut self, kind: ExprKind, span: Span, height_below: usize) -> Fallible<Built> {
         self.nodes += 1;
         let height = height_below + 1;
         if height > DEPTH_MAX {
@@ -190,24 +187,40 @@ impl<'t> Parser<'t> {
         if self.nodes > NODES_MAX {
             return Err(self.error(span, format!("the expression has more than {NODES_MAX} parts")));
         }
-        Ok(Built { expr: Expr { kind, span }, height })
+        Ok(Built { expr: Box::new(Expr { kind, span }), height })
     }
 
+    // Between two levels of nesting stand `expression`, `operand`, `primary` and one more. Unlike
+    // other functions these are cut so that each holds little on the stack.
+
     /// An expression whose operators bind at least as tightly as `floor`.
-    fn expression(&mut self, floor: u8) -> Result<Built, ParseError> {
-        let mut left = self.deeper(Self::operand)?;
-        loop {
-            let token = self.peek()?;
-            let Kind::Op(op) = token.kind else { return Ok(left) };
-            if precedence(op) < floor {
-                return Ok(left);
-            }
-            self.advance()?;
-            let modifiers = self.binary_modifiers()?;
-            let right_floor = if op == BinaryOp::Pow { precedence(op) } else { precedence(op) + 1 };
-            let right = self.deeper(|parser| parser.expression(right_floor))?;
-            left = self.binary(left, op, token.span, modifiers, right)?;
+    fn expression(&mut self, floor: u8) -> Fallible<Built> {
+        self.descend()?;
+        let mut left = self.operand()?;
+        while let Some((op, span)) = self.operator(floor)? {
+            left = self.operation(left, op, span)?;
         }
+        self.depth -= 1;
+        Ok(left)
+    }
+
+    /// Uses an operator that binds at least as tightly as `floor`, if that is what comes.
+    fn operator(&mut self, floor: u8) -> Fallible<Option<(BinaryOp, Span)>> {
+        let token = self.peek()?;
+        match token.kind {
+            Kind::Op(op) if precedence(op) >= floor => {
+                self.advance()?;
+                Ok(Some((op, token.span)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn operation(&mut self, left: Built, op: BinaryOp, op_span: Span) -> Fallible<Built> {
+        let modifiers = Box::new(self.binary_modifiers()?);
+        // `^` groups from the right.
+        let right = self.expression(precedence(op) + u8::from(op != BinaryOp::Pow))?;
+        self.binary(left, op, op_span, *modifiers, right)
     }
 
     fn binary(
@@ -217,7 +230,7 @@ impl<'t> Parser<'t> {
         op_span: Span,
         modifiers: BinaryModifiers,
         right: Built,
-    ) -> Result<Built, ParseError> {
+    ) -> Fallible<Built> {
         let span = Span { start: left.expr.span.start, end: right.expr.span.end };
         let BinaryModifiers { return_bool, matching } = modifiers;
         if !self.features.fill_modifiers
@@ -229,15 +242,15 @@ impl<'t> Parser<'t> {
         let binary = Binary {
             op,
             op_span,
-            lhs: left.expr,
-            rhs: right.expr,
+            lhs: *left.expr,
+            rhs: *right.expr,
             return_bool,
             matching: Some(matching),
         };
         self.build(ExprKind::Binary(Box::new(binary)), span, height)
     }
 
-    fn binary_modifiers(&mut self) -> Result<BinaryModifiers, ParseError> {
+    fn binary_modifiers(&mut self) -> Fallible<BinaryModifiers> {
         let mut modifiers =
             BinaryModifiers { return_bool: self.accept(Kind::Bool)?, ..Default::default() };
         let matching = &mut modifiers.matching;
@@ -263,7 +276,7 @@ impl<'t> Parser<'t> {
     }
 
     /// `fill (v)`, or `fill_left (v)` and `fill_right (v)` in any order, each at most once.
-    fn fill_modifiers(&mut self, matching: &mut Matching) -> Result<(), ParseError> {
+    fn fill_modifiers(&mut self, matching: &mut Matching) -> Fallible<()> {
         if self.accept(Kind::Fill)? {
             let value = Some(self.fill_value()?);
             (matching.fill_left, matching.fill_right) = (value, value);
@@ -284,7 +297,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn fill_value(&mut self) -> Result<f64, ParseError> {
+    fn fill_value(&mut self) -> Fallible<f64> {
         self.expect(Kind::LeftParen)?;
         let sign = self.sign()?;
         let token = self.advance()?;
@@ -296,7 +309,7 @@ impl<'t> Parser<'t> {
         Ok(if sign == Some(Sign::Minus) { -value } else { value })
     }
 
-    fn expect(&mut self, kind: Kind) -> Result<Token, ParseError> {
+    fn expect(&mut self, kind: Kind) -> Fallible<Token> {
         let token = self.peek()?;
         match token.kind == kind {
             true => self.advance(),
@@ -305,7 +318,7 @@ impl<'t> Parser<'t> {
     }
 
     /// Uses a sign if there is one.
-    fn sign(&mut self) -> Result<Option<Sign>, ParseError> {
+    fn sign(&mut self) -> Fallible<Option<Sign>> {
         let sign = match self.peek()?.kind {
             Kind::Op(BinaryOp::Add) => Sign::Plus,
             Kind::Op(BinaryOp::Sub) => Sign::Minus,
@@ -316,7 +329,7 @@ impl<'t> Parser<'t> {
     }
 
     /// The value of a number or duration token.
-    fn number(&self, token: Token) -> Result<Number, ParseError> {
+    fn number(&self, token: Token) -> Fallible<Number> {
         let duration = token.kind == Kind::Duration;
         let read = if duration { literals::duration } else { literals::number };
         let value =
@@ -325,36 +338,41 @@ impl<'t> Parser<'t> {
     }
 
     /// A sign and its operand, or an operand with what follows it (`[…]`, `offset`, `@`).
-    fn operand(&mut self) -> Result<Built, ParseError> {
+    fn operand(&mut self) -> Fallible<Built> {
         let start = self.peek()?.span.start;
-        let Some(sign) = self.sign()? else {
-            let primary = self.primary()?;
-            return self.modified(primary);
-        };
-        // Signs bind as tightly as `*`: `-a ^ b` is `-(a ^ b)`.
-        let Built { mut expr, height } = self.expression(precedence(BinaryOp::Pow))?;
-        if let ExprKind::Number(number) = &mut expr.kind {
+        match self.sign()? {
+            // Signs bind as tightly as `*`: `-a ^ b` is `-(a ^ b)`.
+            Some(sign) => {
+                let operand = self.expression(precedence(BinaryOp::Pow))?;
+                self.signed_expression(sign, start, operand)
+            }
+            None => {
+                let primary = self.primary()?;
+                self.modified(primary)
+            }
+        }
+    }
+
+    fn signed_expression(
+        &mut self,
+        sign: Sign,
+        start: usize,
+        mut operand: Built,
+    ) -> Fallible<Built> {
+        if let ExprKind::Number(number) = &mut operand.expr.kind {
             if sign == Sign::Minus {
                 number.value = -number.value;
             }
-            expr.span.start = start;
-            return Ok(Built { expr, height });
+            operand.expr.span.start = start;
+            return Ok(operand);
         }
-        let span = Span { start, end: expr.span.end };
-        self.build(ExprKind::Unary(sign, Box::new(expr)), span, height)
+        let span = Span { start, end: operand.expr.span.end };
+        self.build(ExprKind::Unary(sign, operand.expr), span, operand.height)
     }
 
-    fn primary(&mut self) -> Result<Built, ParseError> {
+    fn primary(&mut self) -> Fallible<Built> {
         let token = self.advance()?;
         match token.kind {
-            Kind::Number | Kind::Duration => {
-                let number = self.number(token)?;
-                self.build(ExprKind::Number(number), token.span, 0)
-            }
-            Kind::String => {
-                let bytes = literals::unquote(self.word(token.span));
-                self.build(ExprKind::String(StringLiteral { bytes }), token.span, 0)
-            }
             Kind::LeftParen => self.parenthesised(token),
             Kind::Aggregation(op) => match self.peek()?.kind {
                 Kind::LeftParen | Kind::By | Kind::Without => self.aggregate(op, token),
@@ -366,6 +384,21 @@ impl<'t> Parser<'t> {
                     _ => self.named_selector(token),
                 }
             }
+            _ => self.leaf(token),
+        }
+    }
+
+    /// A literal, or a selector whose name is no plain word.
+    fn leaf(&mut self, token: Token) -> Fallible<Built> {
+        match token.kind {
+            Kind::Number | Kind::Duration => {
+                let number = self.number(token)?;
+                self.build(ExprKind::Number(number), token.span, 0)
+            }
+            Kind::String => {
+                let bytes = literals::unquote(self.word(token.span));
+                self.build(ExprKind::String(StringLiteral { bytes }), token.span, 0)
+            }
             Kind::LeftBrace => {
                 self.ahead = Some(token);
                 let (selector, span) = self.vector_selector(None)?;
@@ -376,111 +409,16 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn named_selector(&mut self, name: Token) -> Result<Built, ParseError> {
+    fn named_selector(&mut self, name: Token) -> Fallible<Built> {
         let (selector, span) = self.vector_selector(Some(name.span))?;
         self.build(ExprKind::Vector(selector), span, 0)
     }
 
-    fn parenthesised(&mut self, open: Token) -> Result<Built, ParseError> {
+    fn parenthesised(&mut self, open: Token) -> Fallible<Built> {
         let inner = self.expression(0)?;
         let close = self.expect(Kind::RightParen)?;
         let span = Span { start: open.span.start, end: close.span.end };
-        self.build(ExprKind::Paren(Box::new(inner.expr)), span, inner.height)
-    }
-
-    fn call(&mut self, name: Token) -> Result<Built, ParseError> {
-        let (args, height) = self.arguments()?;
-        let word = self.word(name.span);
-        let func = match name.kind.is_function_keyword() {
-            true => function(&word.to_ascii_lowercase()),
-            false => function(word),
-        };
-        let quoted = literals::quote(word.as_bytes());
-        let Some(func) = func else {
-            return Err(self.error(name.span, format!("unknown function with name {quoted}")));
-        };
-        if func.experimental && !self.features.experimental_functions {
-            return Err(self.error(name.span, format!("function {quoted} is not enabled")));
-        }
-        let span = Span { start: name.span.start, end: self.used_to };
-        self.build(ExprKind::Call(Call { func, args }), span, height)
-    }
-
-    /// `(a, b)`, and the highest of them.
-    fn arguments(&mut self) -> Result<(Vec<Expr>, usize), ParseError> {
-        let (mut args, mut height) = (Vec::new(), 0);
-        self.expect(Kind::LeftParen)?;
-        if self.accept(Kind::RightParen)? {
-            return Ok((args, height));
-        }
-        loop {
-            let arg = self.expression(0)?;
-            args.push(arg.expr);
-            height = height.max(arg.height);
-            let token = self.peek()?;
-            if token.kind != Kind::Comma {
-                self.expect(Kind::RightParen)?;
-                return Ok((args, height));
-            }
-            self.advance()?;
-            if !self.peek()?.kind.starts_expression() {
-                return Err(
-                    self.error(token.span, "trailing commas not allowed in function call args")
-                );
-            }
-        }
-    }
-
-    fn aggregate(&mut self, op: AggregateOp, name: Token) -> Result<Built, ParseError> {
-        self.aggregations += 1;
-        let mut grouping = self.grouping()?;
-        let (args, height) = self.arguments()?;
-        self.aggregations -= 1;
-        let mut end = self.used_to;
-        if grouping.is_none() {
-            grouping = self.grouping()?;
-            end = self.used_to;
-        }
-        let (without, grouping) = grouping.unwrap_or_default();
-        let span = Span { start: name.span.start, end };
-        let (param, expr) = self.aggregate_arguments(op, span, args)?;
-        let aggregate = Aggregate { op, expr, param, grouping, without };
-        self.build(ExprKind::Aggregate(Box::new(aggregate)), span, height)
-    }
-
-    fn aggregate_arguments(
-        &self,
-        op: AggregateOp,
-        span: Span,
-        mut args: Vec<Expr>,
-    ) -> Result<(Option<Expr>, Expr), ParseError> {
-        if args.is_empty() {
-            return Err(self.error(span, "no arguments for aggregate expression provided"));
-        }
-        if op.is_experimental() && !self.features.experimental_functions {
-            let flag = "--enable-feature=promql-experimental-functions";
-            let message =
-                format!("{}() is experimental and must be enabled with {flag}", op.as_str());
-            return Err(self.error(span, message));
-        }
-        let (wanted, found) = (1 + usize::from(op.has_param()), args.len());
-        match (args.pop(), args.pop()) {
-            (Some(expr), param) if wanted == found => Ok((param, expr)),
-            _ => {
-                let problem = "wrong number of arguments for aggregate expression provided";
-                Err(self.error(span, format!("{problem}, expected {wanted}, got {found}")))
-            }
-        }
-    }
-
-    /// `by (…)` or `without (…)`, if there is one; `true` for the second.
-    fn grouping(&mut self) -> Result<Option<(bool, Vec<String>)>, ParseError> {
-        let kind = self.peek()?.kind;
-        if !matches!(kind, Kind::By | Kind::Without) {
-            return Ok(None);
-        }
-        self.advance()?;
-        Ok(Some((kind == Kind::Without, self.grouping_labels()?)))
+        self.build(ExprKind::Paren(inner.expr), span, inner.height)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::super::DEPTH_MAX;
 use super::super::ast::{BinaryOp, Number, Sign, Span};
 use super::super::durations::{Duration, DurationExpr, DurationOp, in_range};
-use super::super::error::ParseError;
+use super::super::error::Fallible;
 use super::super::token::{Kind, Token};
 use super::{Parser, precedence};
 
@@ -25,7 +25,7 @@ impl Parser<'_> {
         &mut self,
         context: &'static str,
         expected: &'static str,
-    ) -> Result<Duration, ParseError> {
+    ) -> Fallible<Duration> {
         let part = self.duration(0, (context, expected))?;
         // Prometheus reads the token behind before it looks at the value.
         self.peek()?;
@@ -39,7 +39,7 @@ impl Parser<'_> {
 
     /// An offset. Without parentheses it ends after one term: `a offset 5m + 1` is
     /// `(a offset 5m) + 1`. After a parenthesis it goes on, as in Prometheus.
-    pub(super) fn offset_duration(&mut self) -> Result<Duration, ParseError> {
+    pub(super) fn offset_duration(&mut self) -> Fallible<Duration> {
         let token = self.peek()?;
         let mut part = match token.kind {
             Kind::LeftParen => self.duration(0, OFFSET)?,
@@ -63,27 +63,23 @@ impl Parser<'_> {
         Ok(part.into_duration())
     }
 
-    fn duration(&mut self, floor: u8, context: Context) -> Result<Part, ParseError> {
-        let left = self.deeper(|parser| {
-            let token = parser.peek()?;
-            match parser.sign()? {
-                None => parser.duration_primary(context),
-                sign => {
-                    let operand = parser.duration(precedence(BinaryOp::Pow), context)?;
-                    parser.signed(sign, token, operand)
-                }
+    fn duration(&mut self, floor: u8, context: Context) -> Fallible<Part> {
+        self.descend()?;
+        let token = self.peek()?;
+        let left = match self.sign()? {
+            None => self.duration_primary(context)?,
+            sign => {
+                let operand = self.duration(precedence(BinaryOp::Pow), context)?;
+                self.signed(sign, token, operand)?
             }
-        })?;
-        self.duration_rest(left, floor, context)
+        };
+        let whole = self.duration_rest(left, floor, context)?;
+        self.depth -= 1;
+        Ok(whole)
     }
 
     /// The operators after a first operand.
-    fn duration_rest(
-        &mut self,
-        mut left: Part,
-        floor: u8,
-        context: Context,
-    ) -> Result<Part, ParseError> {
+    fn duration_rest(&mut self, mut left: Part, floor: u8, context: Context) -> Fallible<Part> {
         loop {
             let token = self.peek()?;
             let Kind::Op(binary_op) = token.kind else { return Ok(left) };
@@ -92,7 +88,7 @@ impl Parser<'_> {
             };
             self.advance()?;
             let right_floor = precedence(binary_op) + u8::from(binary_op != BinaryOp::Pow);
-            let right = self.deeper(|parser| parser.duration(right_floor, context))?;
+            let right = self.duration(right_floor, context)?;
             self.experimental_duration(left.span)?;
             let divides_by_zero =
                 matches!(right.expr, DurationExpr::Literal(number) if number.value == 0.0);
@@ -108,24 +104,14 @@ impl Parser<'_> {
         }
     }
 
-    fn duration_binary(
-        &mut self,
-        op: DurationOp,
-        left: Part,
-        right: Part,
-    ) -> Result<Part, ParseError> {
+    fn duration_binary(&mut self, op: DurationOp, left: Part, right: Part) -> Fallible<Part> {
         let span = Span { start: left.span.start, end: right.span.end };
         let height = left.height.max(right.height);
         let expr = DurationExpr::Binary { op, lhs: Box::new(left.expr), rhs: Box::new(right.expr) };
         self.part(expr, span, height)
     }
 
-    fn part(
-        &mut self,
-        expr: DurationExpr,
-        span: Span,
-        height_below: usize,
-    ) -> Result<Part, ParseError> {
+    fn part(&mut self, expr: DurationExpr, span: Span, height_below: usize) -> Fallible<Part> {
         self.nodes += 1;
         match height_below < DEPTH_MAX {
             true => Ok(Part { expr, span, height: height_below + 1 }),
@@ -133,12 +119,7 @@ impl Parser<'_> {
         }
     }
 
-    fn signed(
-        &mut self,
-        sign: Option<Sign>,
-        sign_token: Token,
-        operand: Part,
-    ) -> Result<Part, ParseError> {
+    fn signed(&mut self, sign: Option<Sign>, sign_token: Token, operand: Part) -> Fallible<Part> {
         let span = Span { start: sign_token.span.start, end: operand.span.end };
         if sign != Some(Sign::Minus) {
             return Ok(Part { span, ..operand });
@@ -152,7 +133,7 @@ impl Parser<'_> {
         }
     }
 
-    fn duration_primary(&mut self, context: Context) -> Result<Part, ParseError> {
+    fn duration_primary(&mut self, context: Context) -> Fallible<Part> {
         let token = self.peek()?;
         match token.kind {
             Kind::Number | Kind::Duration => {
@@ -191,7 +172,7 @@ impl Parser<'_> {
     }
 
     /// `min_of(a, b)`
-    fn duration_choice(&mut self, name: Token, context: Context) -> Result<Part, ParseError> {
+    fn duration_choice(&mut self, name: Token, context: Context) -> Fallible<Part> {
         self.advance()?;
         self.duration_expect(Kind::LeftParen, context)?;
         let first = self.duration(0, context)?;
@@ -204,7 +185,7 @@ impl Parser<'_> {
         Ok(Part { span, ..self.duration_binary(op, first, second)? })
     }
 
-    fn duration_expect(&mut self, kind: Kind, context: Context) -> Result<Token, ParseError> {
+    fn duration_expect(&mut self, kind: Kind, context: Context) -> Fallible<Token> {
         let token = self.peek()?;
         match token.kind == kind {
             true => self.advance(),
@@ -212,7 +193,7 @@ impl Parser<'_> {
         }
     }
 
-    fn experimental_duration(&self, span: Span) -> Result<(), ParseError> {
+    fn experimental_duration(&self, span: Span) -> Fallible<()> {
         match self.features.duration_expressions {
             true => Ok(()),
             false => Err(self.error(span, "experimental duration expression is not enabled")),

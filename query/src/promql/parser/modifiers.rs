@@ -2,7 +2,7 @@
 
 use super::super::ast::{At, BinaryOp, Edges, Expr, ExprKind, MatrixSelector, Span, Subquery};
 use super::super::durations::{Duration, DurationExpr};
-use super::super::error::ParseError;
+use super::super::error::Fallible;
 use super::super::literals::number_text;
 use super::super::token::{Kind, Token};
 use super::{Built, Parser};
@@ -15,7 +15,7 @@ struct Slots<'e> {
 
 impl Parser<'_> {
     /// The operand with all that follows it.
-    pub(super) fn modified(&mut self, mut operand: Built) -> Result<Built, ParseError> {
+    pub(super) fn modified(&mut self, mut operand: Built) -> Fallible<Built> {
         loop {
             let token = self.peek()?;
             match token.kind {
@@ -29,7 +29,7 @@ impl Parser<'_> {
     }
 
     /// `[5m]` makes a range of a selector, `[5m:1m]` a subquery of anything.
-    fn range(&mut self, operand: Built) -> Result<Built, ParseError> {
+    fn range(&mut self, operand: Built) -> Fallible<Built> {
         let open = self.advance()?;
         let expected = "number, duration, step(), or range()";
         let range = self.positive_duration("subquery or range selector", expected)?;
@@ -41,15 +41,10 @@ impl Parser<'_> {
         }
     }
 
-    fn matrix(
-        &mut self,
-        operand: Built,
-        open: Token,
-        range: Duration,
-    ) -> Result<Built, ParseError> {
+    fn matrix(&mut self, operand: Built, open: Token, range: Duration) -> Fallible<Built> {
         let close = self.advance()?;
         let brackets = Span { start: open.span.start, end: close.span.end };
-        let Expr { kind: ExprKind::Vector(selector), span } = operand.expr else {
+        let Expr { kind: ExprKind::Vector(selector), span } = *operand.expr else {
             return Err(self.error(brackets, "ranges only allowed for vector selectors"));
         };
         if selector.offset.is_some() {
@@ -63,7 +58,7 @@ impl Parser<'_> {
         self.build(ExprKind::Matrix(Box::new(matrix)), span, operand.height)
     }
 
-    fn subquery(&mut self, operand: Built, range: Duration) -> Result<Built, ParseError> {
+    fn subquery(&mut self, operand: Built, range: Duration) -> Fallible<Built> {
         self.advance()?;
         let step = match self.peek()?.kind {
             Kind::RightBracket => None,
@@ -78,11 +73,11 @@ impl Parser<'_> {
         }
         self.advance()?;
         let span = Span { start: operand.expr.span.start, end: close.span.end };
-        let subquery = Subquery { expr: operand.expr, range, step, offset: None, at: None };
+        let subquery = Subquery { expr: *operand.expr, range, step, offset: None, at: None };
         self.build(ExprKind::Subquery(Box::new(subquery)), span, operand.height)
     }
 
-    fn offset(&mut self, operand: &mut Expr) -> Result<(), ParseError> {
+    fn offset(&mut self, operand: &mut Expr) -> Fallible<()> {
         self.advance()?;
         let duration = self.offset_duration()?;
         let span = operand.span;
@@ -99,7 +94,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn at(&mut self, operand: &mut Expr) -> Result<(), ParseError> {
+    fn at(&mut self, operand: &mut Expr) -> Fallible<()> {
         self.advance()?;
         let at = self.at_time(operand.span)?;
         let span = operand.span;
@@ -116,7 +111,7 @@ impl Parser<'_> {
     }
 
     /// `1609746000.5`, `start()` or `end()`
-    fn at_time(&mut self, operand: Span) -> Result<At, ParseError> {
+    fn at_time(&mut self, operand: Span) -> Fallible<At> {
         let token = self.peek()?;
         let negative = token.kind == Kind::Op(BinaryOp::Sub);
         let at = match token.kind {
@@ -145,7 +140,7 @@ impl Parser<'_> {
         Ok(at)
     }
 
-    fn timestamp(&self, seconds: f64, operand: Span) -> Result<At, ParseError> {
+    fn timestamp(&self, seconds: f64, operand: Span) -> Fallible<At> {
         if !seconds.is_finite() || seconds >= i64::MAX as f64 || seconds <= i64::MIN as f64 {
             let shown =
                 if seconds.is_finite() { format!("{seconds:.6}") } else { number_text(seconds) };
@@ -156,7 +151,7 @@ impl Parser<'_> {
         Ok(At::Timestamp((seconds * 1000.0).round() as i64))
     }
 
-    fn edges(&mut self, token: Token, operand: &mut Expr) -> Result<(), ParseError> {
+    fn edges(&mut self, token: Token, operand: &mut Expr) -> Fallible<()> {
         self.advance()?;
         let (edges, word) = match token.kind {
             Kind::Anchored => (Edges::Anchored, "anchored"),

@@ -3,7 +3,7 @@
 use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::super::ast::{BinaryOp, Edges, Span, VectorSelector};
-use super::super::error::ParseError;
+use super::super::error::Fallible;
 use super::super::literals::{quote, unquote};
 use super::super::token::{Kind, Token};
 use super::super::{PATTERNS_MAX, literals};
@@ -14,7 +14,7 @@ impl Parser<'_> {
     pub(super) fn vector_selector(
         &mut self,
         name: Option<Span>,
-    ) -> Result<(VectorSelector, Span), ParseError> {
+    ) -> Fallible<(VectorSelector, Span)> {
         let start = match name {
             Some(name) => name.start,
             None => self.peek()?.span.start,
@@ -30,7 +30,7 @@ impl Parser<'_> {
     }
 
     /// `{…}`
-    fn matchers(&mut self) -> Result<Vec<Matcher>, ParseError> {
+    fn matchers(&mut self) -> Fallible<Vec<Matcher>> {
         const CONTEXT: &str = "label matching";
         self.advance()?;
         let mut matchers = Vec::new();
@@ -70,7 +70,7 @@ impl Parser<'_> {
         }
     }
 
-    fn matcher(&mut self, label: Token, op: MatchOp, value: Token) -> Result<Matcher, ParseError> {
+    fn matcher(&mut self, label: Token, op: MatchOp, value: Token) -> Fallible<Matcher> {
         let span = Span { start: label.span.start, end: value.span.end };
         let name = self.name(label)?;
         let value = unquote(self.word(value.span));
@@ -93,7 +93,7 @@ impl Parser<'_> {
     }
 
     /// A label's name, quoted or not.
-    fn name(&self, token: Token) -> Result<String, ParseError> {
+    fn name(&self, token: Token) -> Fallible<String> {
         let word = self.word(token.span);
         if token.kind != Kind::String {
             return Ok(word.to_owned());
@@ -104,7 +104,7 @@ impl Parser<'_> {
     }
 
     /// `(a, "b")`
-    pub(super) fn grouping_labels(&mut self) -> Result<Vec<String>, ParseError> {
+    pub(super) fn grouping_labels(&mut self) -> Fallible<Vec<String>> {
         const CONTEXT: &str = "grouping opts";
         let open = self.peek()?;
         if open.kind != Kind::LeftParen {
@@ -133,7 +133,7 @@ impl Parser<'_> {
         }
     }
 
-    fn grouping_label(&self, token: Token) -> Result<String, ParseError> {
+    fn grouping_label(&self, token: Token) -> Fallible<String> {
         let bytes = match token.kind {
             Kind::String => literals::unquote(self.word(token.span)),
             _ => self.word(token.span).as_bytes().to_vec(),
