@@ -1,0 +1,115 @@
+//! The answer does not depend on where the rows lie: head, being flushed, one block, many, after
+//! a restart.
+
+use model::{MatchOp, Matcher, TimeRange, stale_nan};
+use storage::Storage;
+use tenancy::ReadScope;
+
+use crate::store::{Ground, NOW_MS, Row, read, write};
+
+/// Ten series of two tenants, twenty scrapes with a gap, a stale marker, odd values.
+fn scrapes() -> Vec<Vec<Row>> {
+    let value = |series: u32, scrape: i64| match (series, scrape) {
+        (3, 7) => stale_nan(),
+        (4, _) => -0.0,
+        (5, 9) => f64::from_bits(0x7ff8_0000_0000_beef),
+        (6, s) => 1e15 + s as f64 / 3.0,
+        (series, scrape) => f64::from(series) * 10.0 + scrape as f64,
+    };
+    let scrape = |s: i64| (0..10u32).filter(move |&n| n != 8 || s % 3 != 0).map(move |n| (n, NOW_MS - 600_000 + s * 15_000 + i64::from(n % 2), value(n, s)));
+    (0..20).map(|s| scrape(s).collect()).collect()
+}
+
+/// Answers to a set of questions, as text.
+async fn answers(storage: &Storage) -> String {
+    let mut out = String::new();
+    let one = ReadScope::for_test(&[(1, "team-1")]);
+    let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
+    let part = one.clone().restricted_for_test(vec![vec![Matcher::equal("zone", "a")], vec![Matcher::equal("pod", "pod-3")]]);
+    let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value).expect("a valid matcher");
+    let questions = [
+        vec![],
+        vec![Matcher::equal("zone", "b")],
+        vec![matcher(MatchOp::Regex, "pod", "pod-[0-3]")],
+        vec![matcher(MatchOp::NotRegex, "__name__", ".*_1|.*_2"), matcher(MatchOp::NotEqual, "zone", "a")],
+        vec![Matcher::equal("absent", "")],
+        vec![Matcher::equal("zone", "nowhere")],
+    ];
+    let ranges = [TimeRange::ALL, TimeRange { start_ms: NOW_MS - 500_000, end_ms: NOW_MS - 420_000 }];
+    for scope in [&one, &both, &part] {
+        for (matchers, range) in questions.iter().flat_map(|m| ranges.iter().map(move |r| (m, *r))) {
+            out += &format!("{matchers:?} {range:?} {:?}\n", read(storage, scope, matchers, range).await.expect("readable"));
+        }
+        let all = TimeRange::ALL;
+        out += &format!("{:?}\n", storage.series(scope, &[vec![Matcher::equal("zone", "a")]], all).expect("series"));
+        out += &format!("{:?}\n", storage.label_names(scope, &[], all).expect("names"));
+        out += &format!("{:?}\n", storage.label_values(scope, "pod", &[], all).expect("values"));
+        out += &format!("{:?}\n", storage.label_values(scope, "__tenant_id__", &[], all).expect("values"));
+    }
+    out
+}
+
+/// Writes all scrapes, flushing after those for which `flush` says so.
+async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, reopen: bool) -> String {
+    let storage = ground.open().await.expect("a new store");
+    for (i, rows) in scrapes().iter().enumerate() {
+        for tenant in [1, 2] {
+            let appended = write(&storage, tenant, rows).await.expect("a good write");
+            assert_eq!(appended.outcome.samples, rows.len() as u64);
+        }
+        if flush(i) {
+            storage.flush_all().await.expect("a good flush");
+        }
+    }
+    if !reopen {
+        return answers(&storage).await;
+    }
+    drop(storage);
+    answers(&ground.open().await.expect("the same store")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_do_not_depend_on_placement() {
+    let in_head = placed(&Ground::default(), |_| false, false).await;
+    assert!(in_head.contains("pod-9") && in_head.contains("team-2"), "{in_head}");
+    for (what, every, reopen) in [
+        ("one block", 20, false),
+        ("a block a scrape", 1, false),
+        ("blocks and head", 7, false),
+        ("replayed", 100, true),
+        ("blocks, reopened", 1, true),
+        ("blocks and replay", 7, true),
+    ] {
+        let there = placed(&Ground::default(), |i| (i + 1) % every == 0, reopen).await;
+        assert!(there == in_head, "{what}:\n{there}\nin the head:\n{in_head}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_is_refused() {
+    let ground = Ground::default();
+    let storage = ground.open().await.expect("a new store");
+    let error = ground.open().await.map(drop).expect_err("the directory is taken");
+    assert!(error.to_string().contains("another process"), "{error}");
+    drop(storage);
+    ground.open().await.expect("free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflicting_sample_is_refused_and_the_first_one_stays() {
+    let ground = Ground::default();
+    let storage = ground.open().await.expect("a new store");
+    let scope = ReadScope::for_test(&[(1, "team-1")]);
+    write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS + 1, 2.0)]).await.expect("a good write");
+    let again = write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS, 9.0), (2, NOW_MS, 5.0)]).await.expect("partly good");
+    assert_eq!((again.outcome.samples, again.outcome.rejected.len()), (2, 1), "{again:?}");
+    storage.flush_all().await.expect("a good flush");
+    // Late, against a block: taken, but what came first stays.
+    write(&storage, 1, &[(1, NOW_MS, 7.0), (1, NOW_MS - 5, 0.5)]).await.expect("late samples");
+    let expected = [(NOW_MS - 5, 0.5f64), (NOW_MS, 1.0), (NOW_MS + 1, 2.0)].map(|(at, v)| (at, v.to_bits()));
+    for _ in 0..2 {
+        let found = read(&storage, &scope, &[Matcher::equal("pod", "pod-1")], TimeRange::ALL).await.expect("readable");
+        assert_eq!(found[0].1, expected);
+        storage.flush_all().await.expect("a good flush");
+    }
+}

@@ -1,0 +1,99 @@
+//! A store for tests: on a disk in memory, with time set by hand.
+
+use std::sync::Arc;
+
+use model::{Clock, Labels, Matcher, METRIC_NAME, TimeRange};
+use storage::{Appended, Config, MetricRows, Parts, Select, SeriesRows, Storage};
+use tenancy::{Limits, ReadScope, WriteScope};
+use testkit::{FaultyDisk, ManualClock, SeededRandom};
+
+/// When tests happen. Milliseconds.
+pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
+
+/// What a store stands on, to open it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Ground {
+    pub(crate) disk: FaultyDisk,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        Self { disk: FaultyDisk::default(), clock: Arc::new(ManualClock::new(NOW_MS)) }
+    }
+}
+
+/// Few partitions and small files: every border is crossed.
+pub(crate) fn config() -> Config {
+    Config { partitions: 3, log_segment_bytes: 1 << 16, disk_reserve_bytes: 0, ..Config::default() }
+}
+
+impl Ground {
+    pub(crate) async fn open(&self) -> Result<Arc<Storage>, storage::Error> {
+        self.open_with(config()).await
+    }
+
+    pub(crate) async fn open_with(&self, config: Config) -> Result<Arc<Storage>, storage::Error> {
+        let parts = Parts {
+            disk: Arc::new(self.disk.clone()),
+            objects: None,
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom::new(7)),
+        };
+        Storage::open(config, parts).await
+    }
+}
+
+/// A sample to write: series number, instant, value.
+pub(crate) type Row = (u32, i64, f64);
+
+/// The labels of a numbered series.
+pub(crate) fn labels_of(number: u32) -> Labels {
+    let (name, pod) = (format!("metric_{}", number % 5), format!("pod-{number}"));
+    Labels::from_pairs([(METRIC_NAME, name.as_str()), ("pod", &pod), ("zone", ["a", "b"][number as usize % 2])])
+}
+
+pub(crate) fn write_scope(tenant: u32) -> WriteScope {
+    WriteScope::for_test(tenant, &format!("team-{tenant}"), Limits::default())
+}
+
+/// Writes samples, each as a series of its own in the request; not synced yet.
+pub(crate) fn append(storage: &Storage, tenant: u32, rows: &[Row]) -> Result<Appended, storage::Error> {
+    let mut body = Vec::new();
+    let mut request = MetricRows::default();
+    for (i, &(series, timestamp_ms, value)) in (0u32..).zip(rows) {
+        let start = body.len() as u32;
+        labels_of(series).encode(&mut body);
+        request.samples.push(model::Sample { timestamp_ms, value });
+        let (labels, samples) = (start..body.len() as u32, i..i + 1);
+        request.series.push(SeriesRows { labels, samples, ..SeriesRows::default() });
+    }
+    storage.append(&write_scope(tenant), &MetricRows { body: &body, ..request })
+}
+
+/// Writes samples and waits until they are durable.
+pub(crate) async fn write(storage: &Storage, tenant: u32, rows: &[Row]) -> Result<Appended, storage::Error> {
+    let appended = append(storage, tenant, rows)?;
+    if let Some(position) = appended.position {
+        storage.durable(position).await?;
+    }
+    Ok(appended)
+}
+
+/// Everything a scope may read of matching series: labels, and samples as (instant, bits).
+pub(crate) async fn read(storage: &Storage, scope: &ReadScope, matchers: &[Matcher], range: TimeRange) -> Result<Vec<(String, Vec<(i64, u64)>)>, storage::Error> {
+    let selection = storage.select(scope, &Select { matchers: matchers.to_vec(), range })?;
+    let mut all = Vec::new();
+    for start in (0..selection.len()).step_by(3) {
+        let part = start..(start + 3).min(selection.len());
+        let decoded = selection.fetch(part.clone()).await?.decode()?;
+        for (i, samples) in part.zip(decoded) {
+            let points = samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
+            let points: Vec<_> = points.collect();
+            if !points.is_empty() {
+                all.push((selection.labels(i).to_string(), points));
+            }
+        }
+    }
+    Ok(all)
+}
