@@ -66,7 +66,8 @@ pub(super) fn close_table(mut table: TableWriter) -> Result<(Sink, u64), Error> 
     let data_end =
         data.map(|c| c.byte_range()).map(|(start, length)| start + length).max().unwrap_or(4);
     let tail = indexes.flatten().min().map_or(data_end, |i| i as u64);
-    Ok((table.into_inner().map_err(table_error)?, tail))
+    // `into_inner` would finish it a second time.
+    Ok((std::mem::take(table.inner_mut()), tail))
 }
 
 pub(super) fn table_error(source: ParquetError) -> Error {

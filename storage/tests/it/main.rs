@@ -1,4 +1,4 @@
 //! The store as its users see it: real log, real objects, a disk in memory.
 
-mod store;
 mod placement;
+mod store;

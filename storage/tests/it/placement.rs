@@ -16,7 +16,11 @@ fn scrapes() -> Vec<Vec<Row>> {
         (6, s) => 1e15 + s as f64 / 3.0,
         (series, scrape) => f64::from(series) * 10.0 + scrape as f64,
     };
-    let scrape = |s: i64| (0..10u32).filter(move |&n| n != 8 || s % 3 != 0).map(move |n| (n, NOW_MS - 600_000 + s * 15_000 + i64::from(n % 2), value(n, s)));
+    let scrape = |s: i64| {
+        (0..10u32)
+            .filter(move |&n| n != 8 || s % 3 != 0)
+            .map(move |n| (n, NOW_MS - 600_000 + s * 15_000 + i64::from(n % 2), value(n, s)))
+    };
     (0..20).map(|s| scrape(s).collect()).collect()
 }
 
@@ -25,26 +29,44 @@ async fn answers(storage: &Storage) -> String {
     let mut out = String::new();
     let one = ReadScope::for_test(&[(1, "team-1")]);
     let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
-    let part = one.clone().restricted_for_test(vec![vec![Matcher::equal("zone", "a")], vec![Matcher::equal("pod", "pod-3")]]);
-    let matcher = |op, name: &str, value: &str| Matcher::new(op, name, value).expect("a valid matcher");
+    let part = one.clone().restricted_for_test(vec![
+        vec![Matcher::equal("zone", "a")],
+        vec![Matcher::equal("pod", "pod-3")],
+    ]);
+    let matcher =
+        |op, name: &str, value: &str| Matcher::new(op, name, value).expect("a valid matcher");
     let questions = [
         vec![],
         vec![Matcher::equal("zone", "b")],
         vec![matcher(MatchOp::Regex, "pod", "pod-[0-3]")],
-        vec![matcher(MatchOp::NotRegex, "__name__", ".*_1|.*_2"), matcher(MatchOp::NotEqual, "zone", "a")],
+        vec![
+            matcher(MatchOp::NotRegex, "__name__", ".*_1|.*_2"),
+            matcher(MatchOp::NotEqual, "zone", "a"),
+        ],
         vec![Matcher::equal("absent", "")],
         vec![Matcher::equal("zone", "nowhere")],
     ];
-    let ranges = [TimeRange::ALL, TimeRange { start_ms: NOW_MS - 500_000, end_ms: NOW_MS - 420_000 }];
+    let ranges =
+        [TimeRange::ALL, TimeRange { start_ms: NOW_MS - 500_000, end_ms: NOW_MS - 420_000 }];
     for scope in [&one, &both, &part] {
-        for (matchers, range) in questions.iter().flat_map(|m| ranges.iter().map(move |r| (m, *r))) {
-            out += &format!("{matchers:?} {range:?} {:?}\n", read(storage, scope, matchers, range).await.expect("readable"));
+        for (matchers, range) in questions.iter().flat_map(|m| ranges.iter().map(move |r| (m, *r)))
+        {
+            out += &format!(
+                "{matchers:?} {range:?} {:?}\n",
+                read(storage, scope, matchers, range).await.expect("readable")
+            );
         }
         let all = TimeRange::ALL;
-        out += &format!("{:?}\n", storage.series(scope, &[vec![Matcher::equal("zone", "a")]], all).expect("series"));
+        out += &format!(
+            "{:?}\n",
+            storage.series(scope, &[vec![Matcher::equal("zone", "a")]], all).expect("series")
+        );
         out += &format!("{:?}\n", storage.label_names(scope, &[], all).expect("names"));
         out += &format!("{:?}\n", storage.label_values(scope, "pod", &[], all).expect("values"));
-        out += &format!("{:?}\n", storage.label_values(scope, "__tenant_id__", &[], all).expect("values"));
+        out += &format!(
+            "{:?}\n",
+            storage.label_values(scope, "__tenant_id__", &[], all).expect("values")
+        );
     }
     out
 }
@@ -101,14 +123,19 @@ async fn a_conflicting_sample_is_refused_and_the_first_one_stays() {
     let storage = ground.open().await.expect("a new store");
     let scope = ReadScope::for_test(&[(1, "team-1")]);
     write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS + 1, 2.0)]).await.expect("a good write");
-    let again = write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS, 9.0), (2, NOW_MS, 5.0)]).await.expect("partly good");
+    let again = write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS, 9.0), (2, NOW_MS, 5.0)])
+        .await
+        .expect("partly good");
     assert_eq!((again.outcome.samples, again.outcome.rejected.len()), (2, 1), "{again:?}");
     storage.flush_all().await.expect("a good flush");
     // Late, against a block: taken, but what came first stays.
     write(&storage, 1, &[(1, NOW_MS, 7.0), (1, NOW_MS - 5, 0.5)]).await.expect("late samples");
-    let expected = [(NOW_MS - 5, 0.5f64), (NOW_MS, 1.0), (NOW_MS + 1, 2.0)].map(|(at, v)| (at, v.to_bits()));
+    let expected =
+        [(NOW_MS - 5, 0.5f64), (NOW_MS, 1.0), (NOW_MS + 1, 2.0)].map(|(at, v)| (at, v.to_bits()));
     for _ in 0..2 {
-        let found = read(&storage, &scope, &[Matcher::equal("pod", "pod-1")], TimeRange::ALL).await.expect("readable");
+        let found = read(&storage, &scope, &[Matcher::equal("pod", "pod-1")], TimeRange::ALL)
+            .await
+            .expect("readable");
         assert_eq!(found[0].1, expected);
         storage.flush_all().await.expect("a good flush");
     }

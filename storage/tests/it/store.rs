@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Clock, Labels, Matcher, METRIC_NAME, TimeRange};
+use model::{Clock, Labels, METRIC_NAME, Matcher, TimeRange};
 use storage::{Appended, Config, MetricRows, Parts, Select, SeriesRows, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
 use testkit::{FaultyDisk, ManualClock, SeededRandom};
@@ -50,7 +50,11 @@ pub(crate) type Row = (u32, i64, f64);
 /// The labels of a numbered series.
 pub(crate) fn labels_of(number: u32) -> Labels {
     let (name, pod) = (format!("metric_{}", number % 5), format!("pod-{number}"));
-    Labels::from_pairs([(METRIC_NAME, name.as_str()), ("pod", &pod), ("zone", ["a", "b"][number as usize % 2])])
+    Labels::from_pairs([
+        (METRIC_NAME, name.as_str()),
+        ("pod", &pod),
+        ("zone", ["a", "b"][number as usize % 2]),
+    ])
 }
 
 pub(crate) fn write_scope(tenant: u32) -> WriteScope {
@@ -58,7 +62,11 @@ pub(crate) fn write_scope(tenant: u32) -> WriteScope {
 }
 
 /// Writes samples, each as a series of its own in the request; not synced yet.
-pub(crate) fn append(storage: &Storage, tenant: u32, rows: &[Row]) -> Result<Appended, storage::Error> {
+pub(crate) fn append(
+    storage: &Storage,
+    tenant: u32,
+    rows: &[Row],
+) -> Result<Appended, storage::Error> {
     let mut body = Vec::new();
     let mut request = MetricRows::default();
     for (i, &(series, timestamp_ms, value)) in (0u32..).zip(rows) {
@@ -72,7 +80,11 @@ pub(crate) fn append(storage: &Storage, tenant: u32, rows: &[Row]) -> Result<App
 }
 
 /// Writes samples and waits until they are durable.
-pub(crate) async fn write(storage: &Storage, tenant: u32, rows: &[Row]) -> Result<Appended, storage::Error> {
+pub(crate) async fn write(
+    storage: &Storage,
+    tenant: u32,
+    rows: &[Row],
+) -> Result<Appended, storage::Error> {
     let appended = append(storage, tenant, rows)?;
     if let Some(position) = appended.position {
         storage.durable(position).await?;
@@ -81,14 +93,20 @@ pub(crate) async fn write(storage: &Storage, tenant: u32, rows: &[Row]) -> Resul
 }
 
 /// Everything a scope may read of matching series: labels, and samples as (instant, bits).
-pub(crate) async fn read(storage: &Storage, scope: &ReadScope, matchers: &[Matcher], range: TimeRange) -> Result<Vec<(String, Vec<(i64, u64)>)>, storage::Error> {
+pub(crate) async fn read(
+    storage: &Storage,
+    scope: &ReadScope,
+    matchers: &[Matcher],
+    range: TimeRange,
+) -> Result<Vec<(String, Vec<(i64, u64)>)>, storage::Error> {
     let selection = storage.select(scope, &Select { matchers: matchers.to_vec(), range })?;
     let mut all = Vec::new();
     for start in (0..selection.len()).step_by(3) {
         let part = start..(start + 3).min(selection.len());
         let decoded = selection.fetch(part.clone()).await?.decode()?;
         for (i, samples) in part.zip(decoded) {
-            let points = samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
+            let points =
+                samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
             let points: Vec<_> = points.collect();
             if !points.is_empty() {
                 all.push((selection.labels(i).to_string(), points));
