@@ -18,6 +18,10 @@ pub enum Error {
     /// Nobody waits for the answer any more.
     #[error("{0}")]
     Canceled(String),
+    /// The scope allows a part of what the answer would be made of, and the parts cannot be told
+    /// apart.
+    #[error("{0}")]
+    Forbidden(String),
     /// What was asked for does not exist.
     #[error("{0}")]
     NotFound(String),
@@ -50,6 +54,7 @@ impl Error {
             Self::Execution(_) => "execution",
             Self::Timeout(_) => "timeout",
             Self::Canceled(_) => "canceled",
+            Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
             Self::NotAcceptable(_) => "not_acceptable",
             Self::Unavailable(_) => "unavailable",
@@ -64,6 +69,7 @@ impl Error {
             Self::Execution(_) => 422,
             Self::Timeout(_) | Self::Unavailable(_) => 503,
             Self::Canceled(_) => 499,
+            Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
             Self::NotAcceptable(_) => 406,
             Self::Internal { .. } => 500,

@@ -16,6 +16,9 @@ use crate::{Answer, Error};
 
 /// Runs questions. `query/engine` implements it; `query` never sees storage.
 ///
+/// A scope over several tenants says whether answers carry `__tenant_id__`. If they do not, equal
+/// label sets of two tenants are an error that names both.
+///
 /// A dropped future must free its core soon: work that was handed to other threads watches
 /// [`Evaluation::cancel`].
 #[async_trait]
@@ -79,9 +82,6 @@ pub struct Evaluation {
     pub lookback_ms: i64,
     /// Wall time the evaluation may take. The caller also stops waiting by itself.
     pub timeout: Duration,
-    /// Whether several tenants are merged into series without `__tenant_id__`. Identical label
-    /// sets of two tenants then fail, naming both.
-    pub merge_tenants: bool,
     /// Set when nobody waits for the answer any more.
     pub cancel: Cancel,
 }
@@ -145,8 +145,6 @@ pub struct SeriesRequest {
     pub range: TimeRange,
     /// Most items wanted; `None` for all.
     pub limit: Option<usize>,
-    /// As [`Evaluation::merge_tenants`].
-    pub merge_tenants: bool,
 }
 
 /// A list in order, and whether the limit cut it.

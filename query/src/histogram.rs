@@ -1,9 +1,10 @@
 //! Native histograms as queries see them: absolute float counts, whatever was stored.
 
+mod bounds;
+
 use model::{Buckets, Histogram, ResetHint, Span};
 
-/// The schema of histograms with bounds of their own.
-pub const CUSTOM_BOUNDS_SCHEMA: i32 = -53;
+pub use bounds::{CUSTOM_BOUNDS_SCHEMA, bucket_bound};
 
 /// A native histogram with absolute counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,88 @@ pub struct FloatHistogram {
     pub negative: Vec<f64>,
     /// Upper bounds of custom buckets, else empty.
     pub custom_values: Vec<f64>,
+}
+
+/// One bucket with its bounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// Lower bound.
+    pub lower: f64,
+    /// Upper bound.
+    pub upper: f64,
+    /// Whether the lower bound belongs to it.
+    pub lower_inclusive: bool,
+    /// Whether the upper bound belongs to it.
+    pub upper_inclusive: bool,
+    /// Observations in it.
+    pub count: f64,
+}
+
+impl FloatHistogram {
+    /// Buckets from the lowest up, empty ones inside a span included; the zero bucket only if it
+    /// is not empty.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        let mut buckets = Vec::with_capacity(self.negative.len() + self.positive.len() + 1);
+        for (index, count) in indexed(&self.negative_spans, &self.negative) {
+            let mirrored = self.exponential(index, count);
+            buckets.push(Bucket {
+                lower: -mirrored.upper,
+                upper: -mirrored.lower,
+                lower_inclusive: mirrored.upper_inclusive,
+                upper_inclusive: mirrored.lower_inclusive,
+                count,
+            });
+        }
+        buckets.reverse();
+        if self.zero_count > 0.0 {
+            let (lower, upper) = (-self.zero_threshold, self.zero_threshold);
+            buckets.push(Bucket {
+                lower,
+                upper,
+                lower_inclusive: true,
+                upper_inclusive: true,
+                count: self.zero_count,
+            });
+        }
+        for (index, count) in indexed(&self.positive_spans, &self.positive) {
+            buckets.push(if self.schema == CUSTOM_BOUNDS_SCHEMA {
+                self.custom(index, count)
+            } else {
+                self.exponential(index, count)
+            });
+        }
+        buckets
+    }
+
+    /// A positive bucket. The part of it that the zero bucket covers is cut off.
+    fn exponential(&self, index: i32, count: f64) -> Bucket {
+        let lower = bucket_bound(self.schema, index.wrapping_sub(1), &[]);
+        let upper = bucket_bound(self.schema, index, &[]);
+        let covered = lower < self.zero_threshold && self.zero_threshold < upper;
+        let lower = if covered { self.zero_threshold } else { lower };
+        Bucket { lower, upper, lower_inclusive: false, upper_inclusive: true, count }
+    }
+
+    fn custom(&self, index: i32, count: f64) -> Bucket {
+        Bucket {
+            lower: bucket_bound(self.schema, index.wrapping_sub(1), &self.custom_values),
+            upper: bucket_bound(self.schema, index, &self.custom_values),
+            lower_inclusive: index == 0,
+            upper_inclusive: true,
+            count,
+        }
+    }
+}
+
+/// Each count with the index of its bucket. As many as there are counts, whatever the spans say.
+fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
+    let mut next = 0i32;
+    let indexes = spans.iter().flat_map(move |span| {
+        let first = next.wrapping_add(span.offset);
+        next = first.wrapping_add(span.length as i32);
+        (0..span.length).map(move |i| first.wrapping_add(i as i32))
+    });
+    indexes.zip(counts.iter().copied())
 }
 
 impl From<&Histogram> for FloatHistogram {
@@ -70,4 +153,63 @@ fn absolute(deltas: &[i64]) -> Vec<f64> {
         count as f64
     };
     deltas.iter().map(add).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(schema: i32, positive: Vec<i64>, negative: Vec<i64>) -> Histogram {
+        let span = |deltas: &Vec<i64>| vec![Span { offset: 0, length: deltas.len() as u32 }];
+        Histogram {
+            reset_hint: ResetHint::Unknown,
+            schema,
+            zero_threshold: 0.75,
+            sum: 3.0,
+            positive_spans: span(&positive),
+            negative_spans: span(&negative),
+            buckets: Buckets::Integer {
+                count: 9,
+                zero_count: 2,
+                positive_deltas: positive,
+                negative_deltas: negative,
+            },
+            custom_values: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn check(histogram: &FloatHistogram, shown: &[&str]) {
+        let show = |b: &Bucket| {
+            let open = if b.lower_inclusive { '[' } else { '(' };
+            let close = if b.upper_inclusive { ']' } else { ')' };
+            format!("{open}{},{}{close}:{}", b.lower, b.upper, b.count)
+        };
+        assert_eq!(histogram.buckets().iter().map(show).collect::<Vec<_>>(), shown);
+    }
+
+    #[test]
+    fn buckets_come_from_the_lowest_up() {
+        let histogram = FloatHistogram::from(&stored(0, vec![1, 1, -2], vec![3, -1]));
+        // The zero bucket reaches to 0.75 and cuts what lies next to it.
+        let shown =
+            ["[-2,-1):2", "[-1,-0.75):3", "[-0.75,0.75]:2", "(0.75,1]:1", "(1,2]:2", "(2,4]:0"];
+        check(&histogram, &shown);
+    }
+
+    #[test]
+    fn custom_bounds_are_upper_bounds() {
+        let mut histogram =
+            FloatHistogram::from(&stored(CUSTOM_BOUNDS_SCHEMA, vec![1, 1, 1], vec![]));
+        histogram.custom_values = vec![5.0, 10.0];
+        histogram.zero_count = 0.0;
+        check(&histogram, &["[-inf,5]:1", "(5,10]:2", "(10,inf]:3"]);
+    }
+
+    #[test]
+    fn damaged_spans_give_no_more_buckets_than_counts() {
+        let mut histogram = FloatHistogram::from(&stored(8, vec![1], vec![]));
+        histogram.positive_spans = vec![Span { offset: i32::MAX, length: u32::MAX }; 3];
+        assert_eq!(histogram.buckets().len(), 2, "the zero bucket and one more");
+    }
 }

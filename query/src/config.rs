@@ -1,0 +1,56 @@
+//! Settings of this crate. What one tenant may use is in `tenancy::Limits`.
+
+use serde::Deserialize;
+
+use crate::promql::Features;
+
+/// Settings of the query API.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Length of an expression or selector in bytes. Dashboards' longest have a few thousand; the
+    /// cost of parsing grows with it.
+    pub expression_bytes_max: usize,
+    /// Length of a request's form in bytes. Grafana sends one expression or some selectors.
+    pub form_bytes_max: usize,
+    /// Steps of a range query between its first and its last point. Prometheus' limit: enough for
+    /// a week at 60 s, or a year at 1 h.
+    pub steps_max: i64,
+    /// How long the last sample of a series stands in for a missing one, in seconds, unless a
+    /// request says otherwise. Prometheus' default.
+    pub lookback_seconds: f64,
+    /// Whether the experimental parts of PromQL are on, as Prometheus' feature switches would have
+    /// it: functions, `anchored` and `smoothed`, fill modifiers. They may change.
+    pub experimental_promql: bool,
+    /// Queries of one tenant that may wait for their turn. A full dashboard sends some dozens.
+    pub queue_max: usize,
+    /// Value of `Access-Control-Allow-Origin`, empty for none. With `*` any page a user visits may
+    /// read what this server answers without credentials.
+    pub cors_origin: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            expression_bytes_max: 64 << 10,
+            form_bytes_max: 1 << 20,
+            steps_max: 11_000,
+            lookback_seconds: 300.0,
+            experimental_promql: false,
+            queue_max: 200,
+            cors_origin: String::new(),
+        }
+    }
+}
+
+impl Config {
+    /// What of PromQL is switched on.
+    pub fn features(&self) -> Features {
+        if self.experimental_promql { Features::ALL } else { Features::default() }
+    }
+
+    /// The look-back in milliseconds.
+    pub fn lookback_ms(&self) -> i64 {
+        (self.lookback_seconds * 1000.0) as i64
+    }
+}

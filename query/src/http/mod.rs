@@ -1,0 +1,208 @@
+//! Prometheus' HTTP API, version 1.
+//!
+//! ```text
+//! route ─► scope ─► parameters ─► endpoint ─► Querier::run ─► document ─► pieces of JSON ─► gzip
+//! ```
+//!
+//! Statuses, error words and texts are Prometheus' own: its clients look at them.
+
+mod documents;
+mod encoding;
+mod expressions;
+mod json;
+mod listings;
+mod params;
+mod reply;
+mod routes;
+mod status;
+mod times;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use tenancy::{Authenticator, Read, ReadScope};
+use tracing::{Instrument, info_span, warn};
+
+pub use routes::{Endpoint, ROUTES, Route};
+
+use crate::{Error, Querier};
+use params::Params;
+#[doc(hidden)]
+pub use params::read_parameters;
+use reply::Reply;
+
+/// The API, to be mounted at `/` and wherever else clients look for it.
+pub fn router(querier: Querier, authenticator: Arc<Authenticator>) -> Router {
+    let api = Arc::new(Api { querier, authenticator });
+    let mut router = Router::new();
+    for (i, route) in ROUTES.iter().enumerate() {
+        let path = route.path;
+        if ROUTES[..i].iter().any(|earlier| earlier.path == path) {
+            continue;
+        }
+        let api = Arc::clone(&api);
+        router = router.route(path, any(move |request: Request| serve(api, path, request)));
+    }
+    router
+}
+
+/// What every request needs.
+struct Api {
+    querier: Querier,
+    authenticator: Arc<Authenticator>,
+}
+
+/// One request to one path.
+async fn serve(api: Arc<Api>, path: &'static str, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let browser = parts.headers.contains_key(header::ORIGIN);
+    let mut response = match routes::find(path, &parts.method) {
+        Some(endpoint) => counted(&api, endpoint, &mut parts, body).await,
+        None if parts.method == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        None => reply::method_not_allowed(path),
+    };
+    if browser {
+        reply::allow_origin(response.headers_mut(), &api.querier.config().cors_origin);
+    }
+    response
+}
+
+/// Answers and counts; a request whose client goes away in between counts as cancelled.
+async fn counted(api: &Api, endpoint: Endpoint, parts: &mut Parts, body: Body) -> Response {
+    let querier = &api.querier;
+    let mut count =
+        Count { querier, endpoint, started: querier.clock().monotonic(), code: CLIENT_GONE };
+    let response = authorized(api, endpoint, parts, body).await;
+    count.code = response.status().as_u16();
+    response
+}
+
+/// The status Prometheus counts when the client went away, from nginx.
+const CLIENT_GONE: u16 = 499;
+
+struct Count<'a> {
+    querier: &'a Querier,
+    endpoint: Endpoint,
+    started: Duration,
+    code: u16,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        let took = self.querier.clock().monotonic().saturating_sub(self.started);
+        self.querier.metrics().answered(self.endpoint, self.code, took);
+    }
+}
+
+async fn authorized(api: &Api, endpoint: Endpoint, parts: &mut Parts, body: Body) -> Response {
+    let querier = &api.querier;
+    let Read(scope) = match Read::from_request_parts(parts, &api.authenticator).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal,
+    };
+    let span = info_span!("query.request", handler = endpoint.name(), tenants = tenants(&scope));
+    let answer = async {
+        let question = question(querier, scope, parts, body).await?;
+        answer(endpoint, question).await
+    };
+    let reply = answer.instrument(span.clone()).await;
+    let _entered = span.enter();
+    match reply {
+        Ok(reply) => reply::success(reply, &parts.headers),
+        Err(error) => {
+            log(&error);
+            reply::failure(&error, &parts.headers)
+        }
+    }
+}
+
+/// Failures that are ours are logged here, where they are turned into an answer.
+fn log(error: &Error) {
+    if let Error::Internal { doing, source } = error {
+        warn!(doing, error = %reply::chain(&**source), "question failed");
+    }
+}
+
+/// For the span: the tenant's name, or how many there are.
+fn tenants(scope: &ReadScope) -> String {
+    match scope.tenants() {
+        [one] => one.name.to_string(),
+        several => format!("{} tenants", several.len()),
+    }
+}
+
+/// All that an endpoint looks at.
+pub(super) struct Question<'a> {
+    querier: &'a Querier,
+    scope: ReadScope,
+    params: Params,
+    /// The label's name in the path, decoded.
+    label: String,
+}
+
+async fn question<'a>(
+    querier: &'a Querier,
+    scope: ReadScope,
+    parts: &mut Parts,
+    body: Body,
+) -> Result<Question<'a>, Error> {
+    let form = form(querier, parts, body).await?;
+    let params = Params::parse(&form, parts.uri.query().unwrap_or(""))?;
+    // Several tenants are told apart by `__tenant_id__` unless the question says otherwise; equal
+    // label sets of two tenants then fail.
+    let scope = if params.switch("merge_tenants")? { scope.unlabelled() } else { scope };
+    let path = RawPathParams::from_request_parts(parts, &()).await;
+    let path = path.map_err(|e| Error::BadData(format!("the path cannot be decoded: {e}")))?;
+    let label =
+        path.iter().find(|(name, _)| *name == "name").map_or("", |(_, value)| value).to_owned();
+    Ok(Question { querier, scope, params, label })
+}
+
+/// The body, if it is a form: other types are left alone, as Go does.
+async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<axum::body::Bytes, Error> {
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
+    let is =
+        |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    if parts.method != Method::POST || !is(b"application/x-www-form-urlencoded") {
+        if parts.method == Method::POST && is(b"multipart/form-data") {
+            let text = "multipart forms are not read; send application/x-www-form-urlencoded";
+            return Err(Error::BadData(text.to_owned()));
+        }
+        return Ok(axum::body::Bytes::new());
+    }
+    let limit = querier.config().form_bytes_max;
+    to_bytes(body, limit).await.map_err(|e| {
+        Error::BadData(format!(
+            "error parsing form values: {e}; a form may have {limit} bytes (form_bytes_max)"
+        ))
+    })
+}
+
+async fn answer(endpoint: Endpoint, question: Question<'_>) -> Result<Reply, Error> {
+    match endpoint {
+        Endpoint::Query => expressions::instant(question).await,
+        Endpoint::QueryRange => expressions::range(question).await,
+        Endpoint::QueryExemplars => expressions::exemplars(question).await,
+        Endpoint::FormatQuery => expressions::format(&question),
+        Endpoint::Series => listings::series(question).await,
+        Endpoint::Labels => listings::label_names(question).await,
+        Endpoint::LabelValues => listings::label_values(question).await,
+        Endpoint::Metadata => listings::metadata(question).await,
+        Endpoint::Rules => status::rules(&question),
+        Endpoint::Alerts => Ok(status::alerts()),
+        Endpoint::BuildInfo => Ok(status::build_info(&question)),
+        Endpoint::RuntimeInfo => Ok(status::runtime_info(&question)),
+        Endpoint::Flags => Ok(status::flags(&question)),
+        Endpoint::Tsdb => status::tsdb(question).await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! Parameters of a request: the form in the body before the query string, as Go reads them.
+
+use model::{Matcher, TimeRange};
+
+use super::times::{DurationRefused, duration_ms, instant_ms};
+use crate::promql;
+use crate::{Config, Error};
+
+/// Names and values in order.
+#[derive(Debug, Default)]
+pub(super) struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl Params {
+    /// Reads the form and the query string.
+    pub(super) fn parse(form: &[u8], query: &str) -> Result<Self, Error> {
+        let mut params = Self::default();
+        for encoded in [form, query.as_bytes()] {
+            for pair in encoded.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+                if pair.contains(&b';') {
+                    return Err(form_error("invalid semicolon separator in query"));
+                }
+                let equals = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+                let name = decoded(&pair[..equals])?;
+                let value = decoded(pair.get(equals + 1..).unwrap_or_default())?;
+                params.pairs.push((name, value));
+            }
+        }
+        Ok(params)
+    }
+
+    /// The first value, empty if there is none.
+    pub(super) fn get(&self, name: &str) -> &str {
+        let found = self.pairs.iter().find(|(n, _)| n == name);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// All values.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// An instant that must be there.
+    pub(super) fn instant(&self, name: &str) -> Result<i64, Error> {
+        let text = self.get(name);
+        instant_ms(text).ok_or_else(|| invalid(name, &not_a_time(text)))
+    }
+
+    /// An instant that may be left out.
+    pub(super) fn instant_or(&self, name: &str, default_ms: i64) -> Result<i64, Error> {
+        let text = self.get(name);
+        if text.is_empty() {
+            return Ok(default_ms);
+        }
+        let reason = || format!("invalid time value for '{name}': {}", not_a_time(text));
+        instant_ms(text).ok_or_else(|| invalid(name, &reason()))
+    }
+
+    /// `start` and `end`, everything if they are left out.
+    pub(super) fn range(&self) -> Result<TimeRange, Error> {
+        let start_ms = self.instant_or("start", i64::MIN)?;
+        let end_ms = self.instant_or("end", i64::MAX)?;
+        Ok(TimeRange { start_ms, end_ms })
+    }
+
+    /// A duration, `None` if it is left out. Milliseconds.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, Error> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => duration(text).map(Some).map_err(|reason| invalid(name, &reason)),
+        }
+    }
+
+    /// A duration that must be there. Milliseconds.
+    pub(super) fn required_duration(&self, name: &str) -> Result<i64, Error> {
+        duration(self.get(name)).map_err(|reason| invalid(name, &reason))
+    }
+
+    /// `lookback_delta`, whose text in errors is another one. Milliseconds; zero and less mean the
+    /// default.
+    pub(super) fn lookback_ms(&self, config: &Config) -> Result<i64, Error> {
+        let text = self.get("lookback_delta");
+        if text.is_empty() {
+            return Ok(config.lookback_ms());
+        }
+        let asked = duration(text).map_err(|reason| {
+            Error::BadData(format!("error parsing lookback delta duration: {reason}"))
+        })?;
+        Ok(if asked > 0 { asked } else { config.lookback_ms() })
+    }
+
+    /// `limit`: 0 is none.
+    pub(super) fn limit(&self) -> Result<Option<usize>, Error> {
+        let text = self.get("limit");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let number = integer(text).map_err(|reason| invalid("limit", &reason))?;
+        let limit =
+            usize::try_from(number).map_err(|_| invalid("limit", "limit must be non-negative"))?;
+        Ok((limit > 0).then_some(limit))
+    }
+
+    /// An integer whose error is a text of its own; `None` if it is left out.
+    pub(super) fn number(&self, name: &str, refused: &str) -> Result<Option<i64>, Error> {
+        match self.get(name) {
+            "" => Ok(None),
+            text => integer(text).map(Some).map_err(|_| Error::BadData(refused.to_owned())),
+        }
+    }
+
+    /// A switch: `true` or `1`.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, Error> {
+        match self.get(name) {
+            "" | "false" | "0" => Ok(false),
+            "true" | "1" => Ok(true),
+            other => Err(invalid(name, &format!("{} is neither true nor false", quoted(other)))),
+        }
+    }
+
+    /// The selectors in `match[]`.
+    pub(super) fn selectors(&self, config: &Config) -> Result<Vec<Vec<Matcher>>, String> {
+        self.all("match[]").map(|text| selector(text, config)).collect()
+    }
+
+    /// The expression in `query`.
+    pub(super) fn expression(&self, config: &Config) -> Result<promql::Expr, String> {
+        parse_expression(self.get("query"), config)
+    }
+}
+
+/// An error about one parameter.
+pub(super) fn invalid(name: &str, reason: &str) -> Error {
+    Error::BadData(format!("invalid parameter \"{name}\": {reason}"))
+}
+
+fn form_error(reason: &str) -> Error {
+    Error::BadData(format!("error parsing form values: {reason}"))
+}
+
+fn not_a_time(text: &str) -> String {
+    format!("cannot parse {} to a valid timestamp", quoted(text))
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    duration_ms(text).map_err(|refused| {
+        let overflow =
+            if refused == DurationRefused::Overflow { ". It overflows int64" } else { "" };
+        format!("cannot parse {} to a valid duration{overflow}", quoted(text))
+    })
+}
+
+/// An integer as Go's `strconv.Atoi` reads it, with its error texts.
+fn integer(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let error = |reason| format!("strconv.Atoi: parsing {}: {reason}", quoted(text));
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(error("invalid syntax"));
+    }
+    text.parse().map_err(|_| error("value out of range"))
+}
+
+fn parse_expression(text: &str, config: &Config) -> Result<promql::Expr, String> {
+    check_length(text, config)?;
+    promql::parse_with(text, config.features()).map_err(|e| e.to_string())
+}
+
+fn check_length(text: &str, config: &Config) -> Result<(), String> {
+    let limit = config.expression_bytes_max;
+    if text.len() <= limit {
+        return Ok(());
+    }
+    Err(format!(
+        "expression has {} bytes, the limit is {limit} (expression_bytes_max); ask for less or name parts by recording rules",
+        text.len()
+    ))
+}
+
+/// A series selector, as `match[]` holds one.
+fn selector(text: &str, config: &Config) -> Result<Vec<Matcher>, String> {
+    check_length(text, config)?;
+    let matchers = promql::parse_matchers(text).map_err(|e| e.to_string())?;
+    if matchers.iter().all(Matcher::matches_empty) {
+        return Err("match[] must contain at least one non-empty matcher".to_owned());
+    }
+    Ok(matchers)
+}
+
+/// Percent-decoding of forms: `+` is a blank.
+fn decoded(encoded: &[u8]) -> Result<String, Error> {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match first {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let byte = after.split_at_checked(2).and_then(|(hex, after)| {
+                    rest = after;
+                    Some(hex_digit(hex[0])? << 4 | hex_digit(hex[1])?)
+                });
+                let shown = || String::from_utf8_lossy(&after[..after.len().min(2)]).into_owned();
+                bytes.push(
+                    byte.ok_or_else(|| {
+                        form_error(&format!("invalid URL escape \"%{}\"", shown()))
+                    })?,
+                );
+            }
+            other => bytes.push(other),
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| form_error("a value is not valid UTF-8"))
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+/// A text from outside, quoted as Go's `%q` does and shortened to what a person reads.
+pub(super) fn quoted(text: &str) -> String {
+    const SHOWN_BYTES: usize = 200;
+    let shown = &text[..text.floor_char_boundary(SHOWN_BYTES)];
+    let mut out = String::from("\"");
+    for c in shown.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push_str(if shown.len() < text.len() { "…\"" } else { "\"" });
+    out
+}
+
+/// Reads a form as every endpoint would; for fuzzing. Nothing in here may panic.
+#[doc(hidden)]
+pub fn read_parameters(data: &[u8]) {
+    let config = Config { expression_bytes_max: 256, ..Config::default() };
+    let Ok(params) = Params::parse(data, "") else { return };
+    // Whether each is right does not matter, only that each is looked at.
+    let _ = (params.instant("start"), params.instant_or("time", 0), params.range());
+    let _ =
+        (params.duration("timeout"), params.required_duration("step"), params.lookback_ms(&config));
+    let _ = (params.limit(), params.number("limit_per_metric", ""), params.switch("merge_tenants"));
+    let _ = (params.selectors(&config), params.expression(&config));
+}

@@ -1,0 +1,148 @@
+//! The routes, as data: the router is built from this list, and so is the table of who may reach
+//! what.
+
+use axum::http::Method;
+
+/// One method on one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// The path with `{name}` for its variable part.
+    pub path: &'static str,
+    /// What answers it.
+    pub endpoint: Endpoint,
+}
+
+/// What answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the path of that name in Prometheus' API")]
+pub enum Endpoint {
+    Query,
+    QueryRange,
+    QueryExemplars,
+    FormatQuery,
+    Series,
+    Labels,
+    LabelValues,
+    Metadata,
+    Rules,
+    Alerts,
+    BuildInfo,
+    RuntimeInfo,
+    Flags,
+    Tsdb,
+}
+
+impl Endpoint {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// All, in order.
+    pub const ALL: [Self; 14] = [
+        Self::Query,
+        Self::QueryRange,
+        Self::QueryExemplars,
+        Self::FormatQuery,
+        Self::Series,
+        Self::Labels,
+        Self::LabelValues,
+        Self::Metadata,
+        Self::Rules,
+        Self::Alerts,
+        Self::BuildInfo,
+        Self::RuntimeInfo,
+        Self::Flags,
+        Self::Tsdb,
+    ];
+
+    /// The word in metrics and spans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::QueryRange => "query_range",
+            Self::QueryExemplars => "query_exemplars",
+            Self::FormatQuery => "format_query",
+            Self::Series => "series",
+            Self::Labels => "labels",
+            Self::LabelValues => "label_values",
+            Self::Metadata => "metadata",
+            Self::Rules => "rules",
+            Self::Alerts => "alerts",
+            Self::BuildInfo => "status_buildinfo",
+            Self::RuntimeInfo => "status_runtimeinfo",
+            Self::Flags => "status_flags",
+            Self::Tsdb => "status_tsdb",
+        }
+    }
+}
+
+const fn get(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: "GET", path, endpoint }
+}
+
+const fn post(path: &'static str, endpoint: Endpoint) -> Route {
+    Route { method: "POST", path, endpoint }
+}
+
+/// Every route of the API. `OPTIONS` on each path answers 204 without looking at anything.
+pub const ROUTES: &[Route] = &[
+    get("/api/v1/query", Endpoint::Query),
+    post("/api/v1/query", Endpoint::Query),
+    get("/api/v1/query_range", Endpoint::QueryRange),
+    post("/api/v1/query_range", Endpoint::QueryRange),
+    get("/api/v1/query_exemplars", Endpoint::QueryExemplars),
+    post("/api/v1/query_exemplars", Endpoint::QueryExemplars),
+    get("/api/v1/format_query", Endpoint::FormatQuery),
+    post("/api/v1/format_query", Endpoint::FormatQuery),
+    get("/api/v1/series", Endpoint::Series),
+    post("/api/v1/series", Endpoint::Series),
+    get("/api/v1/labels", Endpoint::Labels),
+    post("/api/v1/labels", Endpoint::Labels),
+    get("/api/v1/label/{name}/values", Endpoint::LabelValues),
+    get("/api/v1/metadata", Endpoint::Metadata),
+    get("/api/v1/rules", Endpoint::Rules),
+    get("/api/v1/alerts", Endpoint::Alerts),
+    get("/api/v1/status/buildinfo", Endpoint::BuildInfo),
+    get("/api/v1/status/runtimeinfo", Endpoint::RuntimeInfo),
+    get("/api/v1/status/flags", Endpoint::Flags),
+    get("/api/v1/status/tsdb", Endpoint::Tsdb),
+];
+
+/// What answers that method on that path.
+pub(super) fn find(path: &str, method: &Method) -> Option<Endpoint> {
+    let found = ROUTES.iter().find(|route| route.path == path && route.method == method.as_str());
+    found.map(|route| route.endpoint)
+}
+
+/// The header `Allow` of a path.
+pub(super) fn allowed(path: &str) -> String {
+    let mut methods: Vec<_> = ROUTES.iter().filter(|r| r.path == path).map(|r| r.method).collect();
+    methods.push("OPTIONS");
+    methods.sort_unstable();
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_listed_in_order_and_reachable() {
+        for (i, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, i);
+            assert!(
+                ROUTES.iter().any(|route| route.endpoint == endpoint),
+                "{endpoint:?} has a route"
+            );
+        }
+    }
+
+    #[test]
+    fn no_route_is_listed_twice() {
+        for (i, route) in ROUTES.iter().enumerate() {
+            let same = |r: &&Route| (r.method, r.path) == (route.method, route.path);
+            assert!(!ROUTES[..i].iter().any(|r| same(&r)), "{route:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Endpoints about the server: versions, flags, statistics, and the lists of rules and alerts.
+
+use super::Question;
+use super::documents::Single;
+use super::json::{push_counts, push_integer_field, push_string_map};
+use super::listings::restricted;
+use super::params::{invalid, quoted};
+use super::reply::Reply;
+use super::times::rfc3339_text;
+use crate::limits::seconds;
+use crate::{Error, Statistics};
+
+/// The level of Prometheus' API that is answered. Clients choose by it what they may ask: Grafana,
+/// for instance, filters label values only from 2.24 on.
+const API_VERSION: &str = "3.14.0";
+
+/// `status/buildinfo`. There is no `features`: with it Grafana would take us for Mimir.
+pub(super) fn build_info(question: &Question<'_>) -> Reply {
+    let about = question.querier.about();
+    let pairs = [
+        ("application", format!("Taffrail {}", about.version)),
+        ("version", API_VERSION.to_owned()),
+        ("revision", about.revision.clone()),
+        ("branch", String::new()),
+        ("buildUser", String::new()),
+        ("buildDate", about.built.clone()),
+        ("goVersion", String::new()),
+    ];
+    Reply::document(Single::new(|out| push_string_map(out, &pairs)))
+}
+
+/// `status/runtimeinfo`: what of it has a meaning outside Go.
+pub(super) fn runtime_info(question: &Question<'_>) -> Reply {
+    let started = rfc3339_text(question.querier.about().started_ms);
+    let now = rfc3339_text(question.querier.clock().now_ms());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Reply::document(Single::new(|out| {
+        let times =
+            [("startTime", started.clone()), ("serverTime", now), ("lastConfigTime", started)];
+        push_string_map(out, &times);
+        out.pop();
+        out.extend_from_slice(b",\"reloadConfigSuccess\":true,");
+        push_integer_field(out, "GOMAXPROCS", i64::try_from(threads).unwrap_or(i64::MAX));
+        out.push(b'}');
+    }))
+}
+
+/// `status/flags`: the settings that have a flag in Prometheus.
+pub(super) fn flags(question: &Question<'_>) -> Reply {
+    let limits = question.scope.limits();
+    let lookback_ms = u64::try_from(question.querier.config().lookback_ms()).unwrap_or(0);
+    let timeout =
+        std::time::Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or_default();
+    let pairs = [
+        ("query.lookback-delta", seconds(std::time::Duration::from_millis(lookback_ms))),
+        ("query.max-concurrency", limits.queries_concurrent_max.to_string()),
+        ("query.max-samples", limits.query_samples_max.to_string()),
+        ("query.timeout", seconds(timeout)),
+    ];
+    Reply::document(Single::new(|out| push_string_map(out, &pairs)))
+}
+
+/// `rules`: there is no rule evaluator yet, so there are no groups.
+pub(super) fn rules(question: &Question<'_>) -> Result<Reply, Error> {
+    match question.params.get("type").to_lowercase().as_str() {
+        "" | "alert" | "record" => {}
+        _ => {
+            let shown = quoted(question.params.get("type"));
+            return Err(invalid("type", &format!("not supported value {shown}")));
+        }
+    }
+    Ok(Reply::document(Single::new(|out| out.extend_from_slice(b"{\"groups\":[]}"))))
+}
+
+/// `alerts`: as [`rules`].
+pub(super) fn alerts() -> Reply {
+    Reply::document(Single::new(|out| out.extend_from_slice(b"{\"alerts\":[]}")))
+}
+
+/// Most entries of each list of statistics.
+const TSDB_LIMIT_MAX: i64 = 10_000;
+
+/// `status/tsdb`
+pub(super) async fn tsdb(question: Question<'_>) -> Result<Reply, Error> {
+    let Question { querier, scope, params, .. } = question;
+    let refused = "limit must be a positive number";
+    let limit = params.number("limit", refused)?.unwrap_or(10);
+    if limit < 1 {
+        return Err(Error::BadData(refused.to_owned()));
+    }
+    if limit > TSDB_LIMIT_MAX {
+        return Err(Error::BadData(format!("limit must not exceed {TSDB_LIMIT_MAX}")));
+    }
+    if scope.is_restricted() {
+        return Err(restricted("statistics"));
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let deadline = querier.deadline(&scope, None)?;
+    let found = querier
+        .run(&scope, deadline, |_cancel| querier.executor().statistics(&scope, limit))
+        .await?;
+    Ok(Reply::document(Single::new(|out| push_statistics(out, &found.answer, limit))))
+}
+
+fn push_statistics(out: &mut Vec<u8>, statistics: &Statistics, limit: usize) {
+    let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    // An empty head has the range that holds nothing, as in Prometheus.
+    let (oldest, newest) =
+        statistics.range.map_or((i64::MAX, i64::MIN), |r| (r.start_ms, r.end_ms));
+    let head = [
+        ("numSeries", number(statistics.series)),
+        ("numLabelPairs", number(statistics.label_pairs)),
+        ("chunkCount", number(statistics.chunks)),
+        ("minTime", oldest),
+        ("maxTime", newest),
+    ];
+    out.extend_from_slice(b"{\"headStats\":{");
+    for (i, (name, value)) in head.into_iter().enumerate() {
+        super::json::comma(out, i);
+        push_integer_field(out, name, value);
+    }
+    out.push(b'}');
+    let lists = [
+        ("seriesCountByMetricName", &statistics.series_by_metric),
+        ("labelValueCountByLabelName", &statistics.values_by_label),
+        ("memoryInBytesByLabelName", &statistics.bytes_by_label),
+        ("seriesCountByLabelValuePair", &statistics.series_by_pair),
+    ];
+    for (name, counts) in lists {
+        out.push(b',');
+        super::json::push_string(out, name);
+        out.push(b':');
+        push_counts(out, &counts[..counts.len().min(limit)]);
+    }
+    out.push(b'}');
+}

@@ -1,0 +1,395 @@
+//! Every endpoint and error over HTTP, before an executor that answers from a table.
+
+mod documents;
+mod fake;
+mod flow;
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use axum::response::Response;
+use model::Labels;
+use tenancy::{AuthenticationMode, Authenticator, TenantName, TokenFile};
+use testkit::ManualClock;
+use tower::ServiceExt;
+
+use super::{ROUTES, router};
+use crate::{About, Config, Querier};
+use fake::Fake;
+
+/// 2026-11-21T12:32:17.053Z
+const NOW_MS: i64 = 1_795_264_337_053;
+
+fn querier(fake: &Arc<Fake>) -> Querier {
+    let about = About {
+        version: "0.1.0".to_owned(),
+        revision: "abc123".to_owned(),
+        built: "2026-11-20".to_owned(),
+        started_ms: NOW_MS - 60_000,
+    };
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    let config = Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() };
+    Querier::new(Arc::clone(fake) as _, clock, config, about)
+}
+
+/// A request as a line: method, path with query, and a form if there is one.
+fn request(line: &str) -> Request<Body> {
+    let mut words = line.split(' ');
+    let method: Method = words.next().and_then(|m| m.parse().ok()).expect("a method");
+    let uri =
+        words.next().expect("a path").replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+    let mut builder = Request::builder().method(method).uri(uri);
+    let body = match words.next() {
+        Some(form) => {
+            builder = builder.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            Body::from(form.to_owned())
+        }
+        None => Body::empty(),
+    };
+    builder.body(body).expect("a request")
+}
+
+/// Who asks in tests: one tenant, unless the request names others.
+fn everybody() -> Arc<Authenticator> {
+    let authenticator = Authenticator::for_test();
+    for name in ["team-a", "team-b"] {
+        let name = TenantName::new(name).expect("a name");
+        authenticator.directory().find_or_create(&name, 9).expect("a directory in memory");
+    }
+    Arc::new(authenticator)
+}
+
+async fn send(querier: &Querier, mut request: Request<Body>) -> Response {
+    let tenant = HeaderValue::from_static("team-a");
+    request.headers_mut().entry("X-Scope-OrgID").or_insert(tenant);
+    let router = router(querier.clone(), everybody());
+    router.oneshot(request).await.expect("routers do not fail")
+}
+
+async fn body(response: Response) -> String {
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.expect("a whole body");
+    String::from_utf8(bytes.to_vec()).expect("a body that is text")
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// The answers to some requests as a text.
+#[track_caller]
+fn golden(name: &str, requests: &str) {
+    let querier = querier(&Arc::default());
+    let mut shown = String::new();
+    for line in requests.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let response = block_on(send(&querier, request(line)));
+        let status = response.status().as_u16();
+        let kind = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .map_or("", |v| v.to_str().expect("text"))
+            .to_owned();
+        let text = block_on(body(response));
+        if kind == "application/json" {
+            serde_json::from_str::<serde_json::Value>(&text)
+                .unwrap_or_else(|e| panic!("{line}: {e}: {text}"));
+        }
+        shown.push_str(&format!("> {line}\n{status} {kind}\n{}\n\n", text.trim_end()));
+    }
+    testkit::golden::check(format!("tests/golden/http/{name}.txt"), &shown);
+}
+
+#[test]
+fn instant_queries() {
+    golden(
+        "query",
+        r#"
+        POST /api/v1/query query=1%2B1&time=4
+        GET /api/v1/query?query=1%2B1&time=4
+        GET /api/v1/query?query=1%2B1
+        GET /api/v1/query?query=1%2B1&time=2015-07-01T20:10:51.781Z
+        POST /api/v1/query?time=9 query=1%2B1&time=3
+        GET /api/v1/query?query="text"
+        GET /api/v1/query?query=up
+        GET /api/v1/query?query=up&limit=1
+        GET /api/v1/query?query=up&limit=2
+        GET /api/v1/query?query=up&limit=0
+        GET /api/v1/query?query=up[5m]
+        GET /api/v1/query?query=latency
+        GET /api/v1/query?query=nothing
+        GET /api/v1/query?query=noisy
+        GET /api/v1/query?query=up&stats=true
+        GET /api/v1/query?query=echo&time=-5
+        GET /api/v1/query?query=echo&time=1e15&timeout=30&lookback_delta=1m&merge_tenants=true
+        GET /api/v1/query?query=echo&timeout=1h&lookback_delta=0
+        GET /api/v1/query?query=echo&time=-292273086-05-16T16:47:06Z
+        GET /api/v1/query?query=echo&time=292277025-08-18T07:12:54.999999999Z
+        "#,
+    );
+}
+
+#[test]
+fn range_queries() {
+    golden(
+        "query_range",
+        r#"
+        GET /api/v1/query_range?query=up&start=1435781430.781&end=1435781460.781&step=15s
+        POST /api/v1/query_range query=up&start=0&end=2&step=2&limit=1
+        GET /api/v1/query_range?query=nothing&start=0&end=2&step=1
+        GET /api/v1/query_range?query=latency&start=0&end=1&step=1
+        GET /api/v1/query_range?query=echo&start=1970-01-01T00:00:10Z&end=20&step=1m30s
+        GET /api/v1/query_range?query=echo&start=0&end=11000&step=1
+        GET /api/v1/query_range?query=echo&start=0&end=11001&step=1
+        GET /api/v1/query_range?query=up
+        GET /api/v1/query_range?query=up&start=1&end=x
+        GET /api/v1/query_range?query=up&start=10&end=5&step=1
+        GET /api/v1/query_range?query=up&start=1&end=5
+        GET /api/v1/query_range?query=up&start=1&end=5&step=x
+        GET /api/v1/query_range?query=up&start=1&end=5&step=1e30
+        GET /api/v1/query_range?query=up&start=1&end=5&step=0
+        GET /api/v1/query_range?query=up&start=1&end=5&step=-1
+        GET /api/v1/query_range?query=up&start=1&end=5&step=0.0001
+        GET /api/v1/query_range?query=up[5m]&start=0&end=10&step=1
+        GET /api/v1/query_range?query="a"&start=0&end=10&step=1
+        GET /api/v1/query_range?query=up(&start=0&end=3&step=2
+        GET /api/v1/query_range?query=up&start=-1e30&end=3&step=2
+        "#,
+    );
+}
+
+#[test]
+fn wrong_questions() {
+    golden(
+        "errors",
+        r#"
+        GET /api/v1/query
+        GET /api/v1/query?query=up(
+        GET /api/v1/query?query=1%2B1&time=x
+        GET /api/v1/query?query=1%2B1&time=NaN
+        GET /api/v1/query?query=1%2B1&time="\%0a
+        GET /api/v1/query?query=up&timeout=x
+        GET /api/v1/query?query=up&timeout=-1
+        GET /api/v1/query?query=up&lookback_delta=x
+        GET /api/v1/query?query=up&limit=x
+        GET /api/v1/query?query=up&limit=-1
+        GET /api/v1/query?query=up&limit=99999999999999999999
+        GET /api/v1/query?query=up&merge_tenants=maybe
+        GET /api/v1/query?query=up%zz
+        GET /api/v1/query?query=up%2
+        GET /api/v1/query?query=%ff
+        GET /api/v1/query?query=1;time=4
+        GET /api/v1/query?query=fails
+        GET /api/v1/query?query=breaks
+        GET /api/v1/query?query=slow&timeout=0.01
+        HEAD /api/v1/query?query=1
+        PUT /api/v1/query?query=1
+        DELETE /api/v1/labels
+        POST /api/v1/label/job/values
+        OPTIONS /api/v1/query
+        GET /api/v1/nope
+        "#,
+    );
+}
+
+#[test]
+fn lists() {
+    golden(
+        "lists",
+        r#"
+        GET /api/v1/series?match[]=up&match[]={job=~"a.*"}&start=1&end=2.5&limit=10
+        POST /api/v1/series match[]=up&limit=1
+        GET /api/v1/series
+        GET /api/v1/series?match[]={}
+        GET /api/v1/series?match[]={a=~".*"}
+        GET /api/v1/series?match[]=up(
+        GET /api/v1/series?match[]=up&start=x
+        GET /api/v1/series?match[]=%zz
+        POST /api/v1/labels limit=40000
+        GET /api/v1/labels?match[]=up&limit=1
+        GET /api/v1/labels?match[]={}
+        GET /api/v1/labels?match[]=up(
+        GET /api/v1/labels?start=x
+        GET /api/v1/label/job/values
+        GET /api/v1/label/job/values?limit=1&merge_tenants=1
+        GET /api/v1/label/a-b/values
+        GET /api/v1/label/U__http_2e_status/values
+        GET /api/v1/label/k8s%2Fnode%20%C3%A9/values
+        GET /api/v1/label/%ff/values
+        GET /api/v1/label/job/values?end=x
+        GET /api/v1/metadata
+        GET /api/v1/metadata?metric=up
+        GET /api/v1/metadata?limit=1&limit_per_metric=1
+        GET /api/v1/metadata?limit=0
+        GET /api/v1/metadata?limit=x
+        GET /api/v1/metadata?limit_per_metric=x
+        POST /api/v1/query_exemplars query=test&start=1795190000000&end=1795191800000
+        GET /api/v1/query_exemplars?query=sum(rate(up[5m]))%2Blatency&start=1&end=2
+        GET /api/v1/query_exemplars?query=1
+        GET /api/v1/query_exemplars?query=up(
+        GET /api/v1/query_exemplars?query=up&start=5&end=3
+        "#,
+    );
+}
+
+#[test]
+fn the_server_about_itself() {
+    golden(
+        "status",
+        r#"
+        GET /api/v1/status/buildinfo
+        GET /api/v1/status/flags
+        GET /api/v1/status/tsdb
+        GET /api/v1/status/tsdb?limit=1
+        GET /api/v1/status/tsdb?limit=0
+        GET /api/v1/status/tsdb?limit=x
+        GET /api/v1/status/tsdb?limit=10001
+        GET /api/v1/rules
+        GET /api/v1/rules?type=alert
+        GET /api/v1/rules?type=x
+        GET /api/v1/alerts
+        GET /api/v1/format_query?query=foo/bar
+        GET /api/v1/format_query?query=foo(
+        "#,
+    );
+    let response =
+        block_on(send(&querier(&Arc::default()), request("GET /api/v1/status/runtimeinfo")));
+    let shown: serde_json::Value = serde_json::from_str(&block_on(body(response))).expect("JSON");
+    assert_eq!(shown["data"]["startTime"], "2026-11-21T12:31:17.053Z");
+    assert!(shown["data"]["GOMAXPROCS"].as_i64() >= Some(1));
+}
+
+/// A path of the API with its variable part filled.
+fn example(path: &str) -> String {
+    path.replace("{name}", "job")
+}
+
+/// Two tokens: `whole` reads all of a tenant, `part` some of its series.
+fn guarded() -> Arc<Authenticator> {
+    let text = r#"
+        [[tokens]]
+        name = "whole"
+        # SHA-256 of `whole`.
+        sha256 = "WHOLE"
+        grants = [{ tenant = "team-a", access = "read" }]
+        [[tokens]]
+        name = "part"
+        # SHA-256 of `part`.
+        sha256 = "PART"
+        grants = [{ tenant = "team-a", access = "read", alternatives = [["namespace='shop'"]] }]
+    "#;
+    let text = text.replace("WHOLE", SHA256_OF_WHOLE).replace("PART", SHA256_OF_PART);
+    let tokens: TokenFile = toml::from_str(&text).expect("a token file");
+    let authenticator = everybody();
+    let config = tenancy::Config { mode: AuthenticationMode::Token, ..Default::default() };
+    authenticator.reload(&config, &tokens.tokens).expect("a configuration");
+    authenticator
+}
+
+const SHA256_OF_WHOLE: &str = "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099";
+const SHA256_OF_PART: &str = "37a680133bd09342f934afb8dd2c7d9e1b624da5f35e3a38adb103e37c055ed1";
+
+#[track_caller]
+fn status_with(token: &str, line: &str) -> StatusCode {
+    let mut request = request(line);
+    if !token.is_empty() {
+        let value = format!("Bearer {token}").parse().expect("a header");
+        request.headers_mut().insert(header::AUTHORIZATION, value);
+    }
+    let router = router(querier(&Arc::default()), guarded());
+    block_on(router.oneshot(request)).expect("routers do not fail").status()
+}
+
+#[test]
+fn no_route_answers_without_a_scope() {
+    for route in ROUTES {
+        let line = format!("{} {}?query=up&match[]=up", route.method, example(route.path));
+        assert_eq!(status_with("", &line), StatusCode::UNAUTHORIZED, "{line}");
+        assert_ne!(status_with("whole", &line), StatusCode::UNAUTHORIZED, "{line}");
+    }
+}
+
+#[test]
+fn tenants_are_merged_on_demand() {
+    let querier = querier(&Arc::default());
+    let ask = |parameter: &str| {
+        let line = format!("GET /api/v1/query?query=echo{parameter}");
+        let mut request = request(&line);
+        request.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static("team-b|team-a"));
+        block_on(body(block_on(send(&querier, request))))
+    };
+    assert!(ask("").contains(r#"[\"team-a\", \"team-b\"] labelled=true"#), "{}", ask(""));
+    let merged = ask("&merge_tenants=true");
+    assert!(merged.contains(r#"[\"team-a\", \"team-b\"] labelled=false"#), "{merged}");
+}
+
+#[test]
+fn other_methods_are_told_which_are_allowed() {
+    let querier = querier(&Arc::default());
+    let allow = |line: &str| {
+        let response = block_on(send(&querier, request(line)));
+        let allow =
+            response.headers().get(header::ALLOW).map(|v| v.to_str().expect("text").to_owned());
+        (response.status().as_u16(), allow.unwrap_or_default())
+    };
+    assert_eq!(allow("PUT /api/v1/query"), (405, "GET, OPTIONS, POST".to_owned()));
+    assert_eq!(allow("POST /api/v1/metadata"), (405, "GET, OPTIONS".to_owned()));
+    for route in ROUTES {
+        let path = example(route.path);
+        assert_eq!(allow(&format!("PATCH {path}")).0, 405, "{path}");
+        assert_eq!(allow(&format!("OPTIONS {path}")).0, 204, "{path}");
+    }
+}
+
+#[test]
+fn a_restricted_scope_sees_no_totals() {
+    for path in ["/api/v1/metadata", "/api/v1/status/tsdb"] {
+        let line = format!("GET {path}");
+        assert_eq!(status_with("whole", &line), StatusCode::OK, "{path}");
+        assert_eq!(status_with("part", &line), StatusCode::FORBIDDEN, "{path}");
+    }
+    assert_eq!(status_with("part", "GET /api/v1/query?query=up"), StatusCode::OK);
+}
+
+#[test]
+fn bombs_are_refused() {
+    let querier = querier(&Arc::default());
+    let check = |form: String, told: &str| {
+        let response = block_on(send(&querier, request(&format!("POST /api/v1/query {form}"))));
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let text = block_on(body(response));
+        assert!(text.contains(told), "{text}");
+    };
+    check(format!("query={}", "%2B1".repeat(300_000)), "form_bytes_max");
+    check(format!("query=1{}", "%2B1".repeat(900)), "expression has 1801 bytes, the limit is 1024");
+}
+
+#[test]
+fn pages_of_other_origins_need_permission() {
+    let fake = Arc::default();
+    let ask = |querier: &Querier| {
+        let mut request = request("GET /api/v1/query?query=1%2B1");
+        request.headers_mut().insert(header::ORIGIN, "http://elsewhere".parse().expect("a header"));
+        let headers: HeaderMap = block_on(send(querier, request)).headers().clone();
+        headers
+            .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .map(|v| v.to_str().expect("text").to_owned())
+    };
+    let closed = querier(&fake);
+    assert_eq!(ask(&closed), None);
+    let config = Config { cors_origin: "*".to_owned(), ..Config::default() };
+    let open = Querier::new(
+        Arc::clone(&fake) as _,
+        Arc::new(ManualClock::new(0)),
+        config,
+        About::default(),
+    );
+    assert_eq!(ask(&open), Some("*".to_owned()));
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    Labels::from_pairs(pairs.iter().copied())
+}

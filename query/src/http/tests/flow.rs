@@ -1,0 +1,123 @@
+//! Deadlines, clients that go away, turns, compression, metrics.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::to_bytes;
+use axum::http::header;
+
+use super::{Fake, block_on, body, querier, request, send};
+use crate::http::documents::{List, Notes};
+use crate::http::json::push_string;
+use crate::http::reply::{Reply, success};
+
+#[test]
+fn work_ends_when_the_client_goes_away() {
+    let fake: Arc<Fake> = Arc::default();
+    let querier = querier(&fake);
+    block_on(async {
+        let asked = send(&querier, request("GET /api/v1/query?query=slow"));
+        let gone = tokio::time::timeout(Duration::from_millis(20), asked).await;
+        assert!(gone.is_err(), "it would have run on");
+    });
+    assert!(fake.cancels.lock()[0].is_set(), "the evaluation was told");
+    let mut metrics = String::new();
+    querier.metrics().write(&mut metrics);
+    assert!(metrics.contains("requests_total{handler=\"query\",code=\"499\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("taffrail_query_running_queries 0\n"), "{metrics}");
+}
+
+#[test]
+fn work_ends_at_the_deadline_and_after_the_answer() {
+    let fake: Arc<Fake> = Arc::default();
+    let querier = querier(&fake);
+    for line in ["GET /api/v1/query?query=slow&timeout=10ms", "GET /api/v1/query?query=up"] {
+        drop(block_on(send(&querier, request(line))));
+    }
+    assert!(fake.cancels.lock().iter().all(crate::Cancel::is_set));
+    let mut metrics = String::new();
+    querier.metrics().write(&mut metrics);
+    for expected in [
+        "taffrail_query_requests_total{handler=\"query\",code=\"200\"} 1\n",
+        "taffrail_query_requests_total{handler=\"query\",code=\"503\"} 1\n",
+        "taffrail_query_samples_read_total 3\n",
+        "taffrail_query_series_read_total 2\n",
+    ] {
+        assert!(metrics.contains(expected), "{expected} in\n{metrics}");
+    }
+}
+
+#[test]
+fn queries_above_the_limit_wait_for_their_turn() {
+    let querier = querier(&Arc::default());
+    block_on(async {
+        let mut slow = Vec::new();
+        for _ in 0..20 {
+            let asked = send(&querier, request("GET /api/v1/query?query=slow"));
+            slow.push(Box::pin(asked));
+        }
+        let all = futures::future::select_all(slow);
+        let late = send(&querier, request("GET /api/v1/query?query=up&timeout=0.03"));
+        let late = Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            body(late.await).await
+        });
+        let futures::future::Either::Right((text, _running)) =
+            futures::future::select(all, late).await
+        else {
+            panic!("the slow ones never end");
+        };
+        assert!(
+            text.contains("\"errorType\":\"timeout\",\"error\":\"query timed out in query queue"),
+            "{text}"
+        );
+        assert!(text.contains("limit queries_concurrent_max"), "{text}");
+    });
+}
+
+/// A document of about a megabyte.
+fn large() -> Reply {
+    let texts =
+        (0..20_000).map(|i| format!("value number {i} of a label that has many of them")).collect();
+    Reply::document(List::new(texts, Notes::truncated(true), |out, text: &String| {
+        push_string(out, text)
+    }))
+}
+
+#[track_caller]
+fn check_encoding(accept: &str, decode: impl FnOnce(&[u8]) -> String) {
+    let mut asked = axum::http::HeaderMap::new();
+    let plain = block_on(body(success(large(), &asked)));
+    asked.insert(header::ACCEPT_ENCODING, accept.parse().expect("a header"));
+    let response = success(large(), &asked);
+    assert_eq!(response.headers()[header::CONTENT_ENCODING], accept);
+    let encoded = block_on(to_bytes(response.into_body(), usize::MAX)).expect("a whole body");
+    assert!(encoded.len() * 4 < plain.len(), "{} of {} bytes", encoded.len(), plain.len());
+    assert!(decode(&encoded) == plain, "{accept} gives the document back");
+    serde_json::from_str::<serde_json::Value>(&plain).expect("JSON");
+}
+
+#[test]
+fn large_answers_are_sent_in_pieces_and_compressed() {
+    check_encoding("gzip", |bytes| {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(bytes).read_to_string(&mut text).expect("gzip");
+        text
+    });
+    check_encoding("deflate", |bytes| {
+        let mut text = String::new();
+        flate2::read::ZlibDecoder::new(bytes).read_to_string(&mut text).expect("zlib");
+        text
+    });
+}
+
+#[test]
+fn small_answers_are_not_compressed() {
+    let querier = querier(&Arc::default());
+    let mut request = request("GET /api/v1/query?query=1%2B1");
+    request.headers_mut().insert(header::ACCEPT_ENCODING, "gzip".parse().expect("a header"));
+    let response = block_on(send(&querier, request));
+    assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
+    assert_eq!(response.headers()[header::VARY], "Accept-Encoding");
+}

@@ -1,0 +1,156 @@
+//! The way of a question: a turn, a deadline, the executor, and the end of its work when nobody
+//! waits any more.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use model::Clock;
+use tenancy::ReadScope;
+
+use crate::limits::{Turns, seconds};
+use crate::metrics::Gauged;
+use crate::{Answer, Cancel, Config, Error, Executor, Metrics};
+
+/// Answers questions under limits. Cloning is cheap.
+#[derive(Clone)]
+pub struct Querier {
+    executor: Arc<dyn Executor>,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+    about: Arc<About>,
+    turns: Arc<Turns>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the process says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// Version of this program.
+    pub version: String,
+    /// Commit it was built from.
+    pub revision: String,
+    /// When it was built, in any form.
+    pub built: String,
+    /// When it started. Milliseconds since the Unix epoch.
+    pub started_ms: i64,
+}
+
+/// A question's answer and how long its parts took.
+#[derive(Debug)]
+pub(crate) struct Timed<T> {
+    pub(crate) answer: T,
+    /// Waiting for a turn.
+    pub(crate) queued: Duration,
+    /// Running.
+    pub(crate) ran: Duration,
+}
+
+/// How long a question may take, and whose number that is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline {
+    pub(crate) timeout: Duration,
+    /// Whether the request asked for less than the tenant's limit.
+    pub(crate) asked: bool,
+}
+
+impl Querier {
+    /// A querier over one executor.
+    pub fn new(
+        executor: Arc<dyn Executor>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+        about: About,
+    ) -> Self {
+        let (turns, metrics) = Default::default();
+        Self { executor, clock, config: Arc::new(config), about: Arc::new(about), turns, metrics }
+    }
+
+    /// What it counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(crate) fn executor(&self) -> &dyn Executor {
+        &*self.executor
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The deadline of a question: the tenant's limit, or less if the request asks for less.
+    pub(crate) fn deadline(
+        &self,
+        scope: &ReadScope,
+        asked_ms: Option<i64>,
+    ) -> Result<Deadline, Error> {
+        let limit =
+            Duration::try_from_secs_f64(scope.limits().query_seconds_max).unwrap_or(Duration::MAX);
+        let Some(asked_ms) = asked_ms else { return Ok(Deadline { timeout: limit, asked: false }) };
+        let asked = u64::try_from(asked_ms).unwrap_or(0);
+        if asked == 0 {
+            return Err(Error::Timeout("query timed out in query queue".to_owned()));
+        }
+        let asked = Duration::from_millis(asked);
+        Ok(Deadline { timeout: asked.min(limit), asked: asked < limit })
+    }
+
+    /// Runs work when it is this tenant's turn, and for no longer than the deadline. `cancel` is
+    /// set as soon as the answer is there, the deadline has passed, or this future was dropped
+    /// because the client is gone.
+    pub(crate) async fn run<T, F>(
+        &self,
+        scope: &ReadScope,
+        deadline: Deadline,
+        work: impl FnOnce(Cancel) -> F,
+    ) -> Result<Timed<T>, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let started = self.clock.monotonic();
+        let waiting = Gauged::new(&self.metrics.waiting);
+        let _turn = self.turns.take(scope, self.config.queue_max, deadline.timeout).await?;
+        drop(waiting);
+        let _running = Gauged::new(&self.metrics.running);
+        let queued = self.clock.monotonic().saturating_sub(started);
+        let cancel = Cancel::default();
+        let _guard = cancel.guard();
+        let left = deadline.timeout.saturating_sub(queued);
+        let answer =
+            tokio::time::timeout(left, work(cancel)).await.map_err(|_| too_slow(deadline))??;
+        let ran = self.clock.monotonic().saturating_sub(started).saturating_sub(queued);
+        Ok(Timed { answer, queued, ran })
+    }
+
+    /// Counts what an answer cost.
+    pub(crate) fn count(&self, answer: &Answer) {
+        self.metrics.samples_read.fetch_add(answer.stats.samples_read, Ordering::Relaxed);
+        self.metrics.series_read.fetch_add(answer.stats.series, Ordering::Relaxed);
+    }
+}
+
+fn too_slow(deadline: Deadline) -> Error {
+    let whose = if deadline.asked { "the request's timeout" } else { "limit query_seconds_max" };
+    Error::Timeout(format!(
+        "query timed out in expression evaluation: it took longer than {} ({whose}); \
+         select fewer series, a shorter range or a longer step",
+        seconds(deadline.timeout)
+    ))
+}
+
+impl fmt::Debug for Querier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Querier").field("config", &self.config).finish_non_exhaustive()
+    }
+}
