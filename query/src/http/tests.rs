@@ -365,6 +365,9 @@ fn bombs_are_refused() {
     };
     check(format!("query={}", "%2B1".repeat(300_000)), "form_bytes_max");
     check(format!("query=1{}", "%2B1".repeat(900)), "expression has 1801 bytes, the limit is 1024");
+    for nested in ["(", "-", "sum(", "abs(", "1^"] {
+        check(format!("query={}1", nested.repeat(1000 / nested.len())), "parse error");
+    }
 }
 
 #[test]
