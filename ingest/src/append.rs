@@ -27,6 +27,6 @@ pub type Durable<'a> = Pin<Box<dyn Future<Output = Result<(), storage::Error>> +
 pub struct Appended {
     /// Counts and refusals.
     pub outcome: AppendOutcome,
-    /// The last record of the request.
-    pub position: Position,
+    /// The last record of the request; `None` if nothing was logged.
+    pub position: Option<Position>,
 }

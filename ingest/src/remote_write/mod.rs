@@ -154,15 +154,15 @@ impl RemoteWrite {
         headers::check(request.headers())?;
         let received =
             self.receiver.receive(request.into_body(), scope.limits().body_bytes_max).await?;
-        let appended = if received.bytes().len() <= INLINE_BYTES_MAX {
+        let Appended { outcome, position } = if received.bytes().len() <= INLINE_BYTES_MAX {
             self.store(scope, received.bytes())?
         } else {
             self.store_apart(scope.clone(), received).await?
         };
-        if let Some(appended) = &appended.position {
-            self.appender.durable(*appended).await?;
+        if let Some(position) = position {
+            self.appender.durable(position).await?;
         }
-        Ok(appended.outcome)
+        Ok(outcome)
     }
 
     /// Stores on a thread of the blocking pool. The permit goes along: a client that hangs up does
@@ -171,7 +171,7 @@ impl RemoteWrite {
         self: &Arc<Self>,
         scope: WriteScope,
         received: body::Received,
-    ) -> Result<Stored, Refusal> {
+    ) -> Result<Appended, Refusal> {
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Refusal::Lost)?;
         let this = Arc::clone(self);
         let stored = tokio::task::spawn_blocking(move || {
@@ -185,7 +185,7 @@ impl RemoteWrite {
     }
 
     /// Inflates, takes apart, admits and appends one body.
-    fn store(&self, scope: &WriteScope, compressed: &[u8]) -> Result<Stored, Refusal> {
+    fn store(&self, scope: &WriteScope, compressed: &[u8]) -> Result<Appended, Refusal> {
         let mut work = self.work.take();
         let result = self.store_with(scope, compressed, &mut work);
         self.work.put(work);
@@ -197,7 +197,7 @@ impl RemoteWrite {
         scope: &WriteScope,
         compressed: &[u8],
         work: &mut pool::Work,
-    ) -> Result<Stored, Refusal> {
+    ) -> Result<Appended, Refusal> {
         let limits = scope.limits();
         let body =
             snappy::inflate(compressed, limits.body_decompressed_bytes_max, &mut work.inflated)?;
@@ -213,10 +213,10 @@ impl RemoteWrite {
         scope: &WriteScope,
         body: &'a [u8],
         rows: &mut storage::MetricRows<'a>,
-    ) -> Result<Stored, Refusal> {
+    ) -> Result<Appended, Refusal> {
         let refused = walk(body, scope.limits(), &self.caps, rows)?;
         if rows.series.is_empty() && rows.metadata.is_empty() {
-            return Ok(Stored { outcome: refused, position: None });
+            return Ok(Appended { outcome: refused, position: None });
         }
         let samples = rows.samples.len() + rows.histograms.len();
         self.admission.admit(scope, samples as u64, self.clock.monotonic())?;
@@ -224,12 +224,6 @@ impl RemoteWrite {
         for rejected in refused.rejected {
             outcome.reject(rejected.reason, rejected.count, || rejected.example);
         }
-        Ok(Stored { outcome, position: Some(position) })
+        Ok(Appended { outcome, position })
     }
-}
-
-/// What became of a request, before it is durable. No position: nothing was written.
-struct Stored {
-    outcome: AppendOutcome,
-    position: Option<model::Position>,
 }

@@ -176,7 +176,10 @@ impl Shared {
                     let (reason, count) = (rejected.reason.as_str(), rejected.count);
                     warn!(reason, count, example = rejected.example, "own samples refused");
                 }
-                self.appender.durable(appended.position).await
+                match appended.position {
+                    Some(position) => self.appender.durable(position).await,
+                    None => Ok(()),
+                }
             }
             Ok(Err(error)) => Err(error),
             Err(error) => {

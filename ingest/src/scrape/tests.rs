@@ -46,7 +46,7 @@ impl Appender for Kept {
         }
         let outcome =
             AppendOutcome { samples: rows.samples.len() as u64, ..AppendOutcome::default() };
-        Ok(Appended { outcome, position: Position(1) })
+        Ok(Appended { outcome, position: Some(Position(1)) })
     }
 
     fn durable(&self, _: Position) -> Durable<'_> {

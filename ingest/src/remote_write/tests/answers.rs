@@ -48,7 +48,7 @@ impl Appender for Fake {
             Does::Panic => panic!("a bug in storage"),
             Does::Store | Does::FailSync(_) => {}
         }
-        Ok(Appended { outcome, position: Position(7) })
+        Ok(Appended { outcome, position: Some(Position(7)) })
     }
 
     fn durable(&self, position: Position) -> Durable<'_> {
