@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use model::Position;
-use storage::{AppendOutcome, MetricRows};
+use storage::{Appended, MetricRows, Storage};
 use tenancy::WriteScope;
 
 /// Takes rows and makes them durable.
@@ -22,11 +22,16 @@ pub trait Appender: Send + Sync + 'static {
 /// The wait for durability.
 pub type Durable<'a> = Pin<Box<dyn Future<Output = Result<(), storage::Error>> + Send + 'a>>;
 
-/// What became of the rows, and the log position that must be durable before the answer.
-#[derive(Debug, Clone, Default)]
-pub struct Appended {
-    /// Counts and refusals.
-    pub outcome: AppendOutcome,
-    /// The last record of the request; `None` if nothing was logged.
-    pub position: Option<Position>,
+impl Appender for Storage {
+    fn append(
+        &self,
+        scope: &WriteScope,
+        rows: &MetricRows<'_>,
+    ) -> Result<Appended, storage::Error> {
+        Self::append(self, scope, rows)
+    }
+
+    fn durable(&self, position: Position) -> Durable<'_> {
+        Box::pin(Self::durable(self, position))
+    }
 }

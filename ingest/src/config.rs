@@ -1,9 +1,9 @@
 //! Settings of this crate.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How writes are received.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Seconds a sender may take to transmit one body. Longer than any sender's own deadline
@@ -27,7 +27,7 @@ impl Default for Config {
 }
 
 /// How Taffrail scrapes itself and the host it runs on.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelfScrapeConfig {
     /// Whether it does. Off where a Prometheus scrapes both already.

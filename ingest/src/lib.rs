@@ -20,6 +20,6 @@ pub mod remote_write;
 pub mod scrape;
 
 pub use admit::{Admission, RateRefused};
-pub use append::{Appended, Appender, Durable};
+pub use append::{Appender, Durable};
 pub use config::{Config, SelfScrapeConfig};
 pub use metrics::{Metrics, RefusedRequest};

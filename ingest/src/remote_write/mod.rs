@@ -25,7 +25,7 @@ use axum::extract::{FromRef, Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use model::Clock;
-use storage::AppendOutcome;
+use storage::{AppendOutcome, Appended};
 use tenancy::{Authenticator, Write, WriteScope};
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
@@ -38,7 +38,7 @@ pub use walk::{Caps, WalkError, walk};
 pub use wire::WireError;
 
 use crate::admit::Admission;
-use crate::{Appended, Appender, Config, Metrics};
+use crate::{Appender, Config, Metrics};
 
 /// Method and path of every route, for the router and for the test that knocks on each of them.
 pub const ROUTES: &[(&str, &str)] = &[("POST", "/api/v1/write"), ("POST", "/api/v1/push")];

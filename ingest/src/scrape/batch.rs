@@ -1,10 +1,10 @@
 //! Rows made here rather than received: labels are encoded into a body of our own.
 
 use model::{Metadata, Sample};
-use storage::{MetricRows, SeriesRows};
+use storage::{Appended, MetricRows, SeriesRows};
 use tenancy::WriteScope;
 
-use crate::{Appended, Appender};
+use crate::Appender;
 
 /// Rows being collected.
 #[derive(Debug, Default)]

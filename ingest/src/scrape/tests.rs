@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::{Clock, Labels, Position, SystemClock};
 use parking_lot::Mutex;
-use storage::{AppendOutcome, MetricRows};
+use storage::{AppendOutcome, Appended, MetricRows};
 use tenancy::{Limits, WriteScope};
 use testkit::ManualClock;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::batch::Batch;
 use super::target::Tracked;
 use super::{ScopeOf, SelfScraper, Target, next_tick, stamp};
-use crate::{Appended, Appender, Durable, Metrics, SelfScrapeConfig};
+use crate::{Appender, Durable, Metrics, SelfScrapeConfig};
 
 /// Keeps what it is given, as text.
 #[derive(Default)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::Request;
 use model::{LogError, Position};
-use storage::{AppendOutcome, Error, MetricRows, Reason};
+use storage::{AppendOutcome, Appended, Error, MetricRows, Reason};
 use tenancy::{Authenticator, Limits, WriteScope};
 use testkit::{ManualClock, labels, remote_write as write};
 
 use super::super::{INLINE_BYTES_MAX, ROUTES, RemoteWrite, router};
-use crate::{Admission, Appended, Appender, Config, Durable, Metrics};
+use crate::{Admission, Appender, Config, Durable, Metrics};
 
 /// What the fake storage does with rows.
 #[derive(Clone, Copy)]
