@@ -1,0 +1,268 @@
+//! Any sequence of appends, cuts, thaws, renumberings and restarts reads like a sorted map.
+
+use std::collections::BTreeMap;
+
+use model::TimeRange;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Series of the test: names with how many labels, of two tenants.
+const SERIES: usize = 8;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// (series, time step, which value, whether labels are sent unsorted).
+    Append(Vec<(usize, i64, usize, bool)>),
+    Cut {
+        idle_ms: i64,
+    },
+    /// The flush succeeded; the snapshot was taken now or at the cut, whole or not.
+    Thaw {
+        is_delta: bool,
+    },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let row = (0..SERIES, 0i64..60, 0usize..9, any::<bool>());
+    prop_oneof![
+        8 => prop::collection::vec(row, 1..12).prop_map(Step::Append),
+        2 => prop_oneof![Just(1i64), Just(100_000)].prop_map(|idle_ms| Step::Cut { idle_ms }),
+        2 => any::<bool>().prop_map(|is_delta| Step::Thaw { is_delta }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn value(which: usize, ms: i64) -> f64 {
+    match which {
+        0 => model::stale_nan(),
+        1 => -0.0,
+        2 => 0.1,
+        3 => f64::from_bits(0x7ff8_0000_0000_0abc),
+        4 => 1e300,
+        _ => (ms / 1_000) as f64 * which as f64,
+    }
+}
+
+/// What one series should be.
+#[derive(Debug, Default, Clone)]
+struct Expected {
+    open: BTreeMap<i64, u64>,
+    frozen: BTreeMap<i64, u64>,
+}
+
+/// The newest sample the head remembers, which may be flushed already.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    ms: i64,
+    bits: Option<u64>,
+}
+
+impl Last {
+    fn of(head: &Head, series: usize) -> Self {
+        let number = World::number(head, series);
+        let ms = number.and_then(|n| head.last_ms(n)).unwrap_or(i64::MIN);
+        Self { ms, bits: number.and_then(|n| head.last(n)).map(|(_, v)| v.to_bits()) }
+    }
+}
+
+impl Expected {
+    /// Whether the sample is accepted.
+    fn append(&mut self, last: &mut Last, ms: i64, bits: u64) -> bool {
+        let remembered = last.bits.filter(|_| last.ms == ms);
+        if let Some(known) =
+            self.open.get(&ms).or_else(|| self.frozen.get(&ms)).copied().or(remembered)
+        {
+            return known == bits;
+        }
+        self.open.insert(ms, bits);
+        if ms > last.ms {
+            *last = Last { ms, bits: Some(bits) };
+        }
+        true
+    }
+
+    fn all(&self) -> Vec<(i64, u64)> {
+        let mut all = self.frozen.clone();
+        all.extend(self.open.iter());
+        all.into_iter().collect()
+    }
+}
+
+/// A head with what its owner keeps on disk.
+struct World {
+    rig: Rig,
+    expected: Vec<Expected>,
+    snapshots: Vec<Vec<u8>>,
+    /// Where the next restart's replay starts.
+    covered: usize,
+    /// Where it will start once the flush is done.
+    cut_at: usize,
+    /// Series in the snapshots; `None` once they were renumbered.
+    in_snapshots: Option<u32>,
+}
+
+fn pairs(series: usize) -> Vec<(&'static str, &'static str)> {
+    let all = [("__name__", "m"), ("a", "1"), ("b", "22"), ("c", "333"), ("d", "4")];
+    all[..1 + series / 2].to_vec()
+}
+
+fn tenant(series: usize) -> u32 {
+    1 + (series % 2) as u32
+}
+
+impl World {
+    fn new() -> Self {
+        let (rig, expected) = (Rig::new(), vec![Expected::default(); SERIES]);
+        Self { rig, expected, snapshots: Vec::new(), covered: 0, cut_at: 0, in_snapshots: Some(0) }
+    }
+
+    fn number(head: &Head, series: usize) -> Option<u32> {
+        let id = Labels::from_pairs(pairs(series)).series_id();
+        head.find(TenantId(tenant(series)), id)
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Append(rows) => self.append(rows),
+            Step::Cut { idle_ms } => self.cut(*idle_ms),
+            Step::Thaw { is_delta } => self.thaw(*is_delta),
+            Step::Restart => self.restart(),
+        }
+        check_reads(&self.rig.head, &self.expected);
+    }
+
+    fn append(&mut self, rows: &[(usize, i64, usize, bool)]) {
+        let mut last: Vec<Last> =
+            (0..SERIES).map(|series| Last::of(&self.rig.head, series)).collect();
+        for of_tenant in [1, 2] {
+            let (mut request, mut accepted, mut refused) = (Vec::new(), 0, 0);
+            for &(series, at, which, unsorted) in rows.iter().filter(|r| tenant(r.0) == of_tenant) {
+                let (ms, mut pairs) = (OLDEST_MS + at * 1_000 + at % 3, pairs(series));
+                let value = value(which, ms);
+                if unsorted {
+                    pairs.reverse();
+                }
+                request.push(Sent {
+                    wire: as_given(&pairs),
+                    samples: vec![(ms, value)],
+                    ..Sent::default()
+                });
+                match self.expected[series].append(&mut last[series], ms, value.to_bits()) {
+                    true => accepted += 1,
+                    false => refused += 1,
+                }
+            }
+            let outcome = self.rig.send(of_tenant, &request);
+            let told: u64 = outcome.rejected.iter().map(|r| r.count).sum();
+            assert_eq!((outcome.samples, told), (accepted, refused));
+        }
+    }
+
+    fn cut(&mut self, idle_ms: i64) {
+        let was_frozen = self.rig.head.frozen().is_some();
+        let cut = self.rig.head.cut(OLDEST_MS + 60_000, idle_ms);
+        if let Some(payload) = cut.renumbered {
+            self.rig.log.push((RecordKind::Renumbered, TenantId(0), payload));
+            self.in_snapshots = None;
+        }
+        if was_frozen {
+            return;
+        }
+        self.cut_at = self.rig.log.len();
+        for (series, expected) in self.expected.iter_mut().enumerate() {
+            expected.frozen = std::mem::take(&mut expected.open);
+            if Self::number(&self.rig.head, series).is_none() {
+                assert!(expected.frozen.is_empty(), "a series with samples was dropped");
+            }
+        }
+    }
+
+    fn thaw(&mut self, is_delta: bool) {
+        let Some(frozen) = self.rig.head.frozen().cloned() else { return };
+        for (series, expected) in self.expected.iter_mut().enumerate() {
+            if let Some(number) = Self::number(&self.rig.head, series) {
+                let read = frozen.read(number, TimeRange::ALL, &mut SharedTimestamps::default());
+                let bits = read.values.iter().map(|v| v.to_bits());
+                let flushed: Vec<(i64, u64)> = read.timestamps.iter().copied().zip(bits).collect();
+                assert_eq!(flushed, expected.frozen.clone().into_iter().collect::<Vec<_>>());
+            }
+            expected.frozen.clear();
+        }
+        match self.in_snapshots {
+            Some(from) if is_delta => self.snapshots.push(self.rig.head.snapshot_delta(from)),
+            _ => self.snapshots = vec![self.rig.head.snapshot_full()],
+        }
+        self.in_snapshots = Some(self.rig.head.series_count());
+        self.covered = self.cut_at;
+        self.rig.head.thaw();
+    }
+
+    fn restarted(&self) -> Head {
+        let mut head = Head::new(99);
+        for snapshot in &self.snapshots {
+            head.restore(snapshot).expect("a snapshot of ours");
+        }
+        for (kind, tenant, payload) in &self.rig.log[self.covered..] {
+            head.replay(*kind, *tenant, payload).expect("payloads of append and cut");
+        }
+        head
+    }
+
+    fn restart(&mut self) {
+        self.rig.head = self.restarted();
+        for expected in &mut self.expected {
+            let frozen = std::mem::take(&mut expected.frozen);
+            expected.open.extend(frozen);
+        }
+    }
+}
+
+fn check_reads(head: &Head, expected: &[Expected]) {
+    for (series, expected) in expected.iter().enumerate() {
+        let all = expected.all();
+        let Some(number) = World::number(head, series) else {
+            assert_eq!(all, [], "series {series} is missing");
+            continue;
+        };
+        assert_eq!(read_all(head, number), all, "series {series}");
+        let range = TimeRange { start_ms: OLDEST_MS + 10_000, end_ms: OLDEST_MS + 30_000 };
+        let within = head.read(number, range, &mut SharedTimestamps::default());
+        assert!(
+            all.iter()
+                .map(|s| s.0)
+                .filter(|ms| range.contains(*ms))
+                .eq(within.timestamps.iter().copied())
+        );
+        assert_eq!(head.labels(number), Labels::from_pairs(pairs(series)));
+    }
+    for tenant_id in [1, 2] {
+        let of_tenant = expected.iter().enumerate().filter(|(s, _)| tenant(*s) == tenant_id);
+        let samples: usize = of_tenant.map(|(_, e)| e.all().len()).sum();
+        assert_eq!(head.tenant_samples(TenantId(tenant_id)), samples as u64);
+    }
+    let counts = head.counts();
+    assert_eq!(counts.open.samples, expected.iter().map(|e| e.open.len() as u64).sum::<u64>());
+    let oldest = expected.iter().filter_map(|e| e.open.keys().next()).min();
+    assert_eq!(counts.open.time_range().map(|r| r.start_ms), oldest.copied());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn a_head_reads_like_a_map(steps in prop::collection::vec(step(), 1..30)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.step(step);
+        }
+        // What a restart at the end would give, without what was flushed.
+        let head = world.restarted();
+        let mut expected = world.expected.clone();
+        for e in &mut expected {
+            let frozen = std::mem::take(&mut e.frozen);
+            e.open.extend(frozen);
+        }
+        check_reads(&head, &expected);
+    }
+}
