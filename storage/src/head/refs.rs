@@ -127,7 +127,7 @@ impl Refs {
 }
 
 /// The union of several sets.
-pub(super) fn union<'a>(sets: &[&'a Refs]) -> RoaringBitmap {
+pub(super) fn union(sets: &[&Refs]) -> RoaringBitmap {
     match sets {
         [] => RoaringBitmap::new(),
         [one] => one.to_bitmap(),

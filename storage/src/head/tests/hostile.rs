@@ -5,8 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Records = Vec<(RecordKind, TenantId, Vec<u8>)>;
+
 /// One payload of each kind, and the snapshot, of a small head.
-fn good() -> (Vec<(RecordKind, TenantId, Vec<u8>)>, Vec<u8>) {
+fn good() -> (Records, Vec<u8>) {
     let mut rig = Rig::new();
     let exemplar =
         Exemplar { labels: Labels::from_pairs([("id", "1")]), value: 1.0, timestamp_ms: 16_000 };
