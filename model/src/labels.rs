@@ -143,11 +143,17 @@ impl Labels {
         Ok(Self::from_sorted(pairs.iter().copied()))
     }
 
-    /// From pairs that are already in order, unique and non-empty.
-    fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
-        let bytes = pairs.clone().map(|(n, v)| n.len() + v.len()).sum();
+    /// From pairs that are already in order, unique and with non-empty values; nothing is checked.
+    pub fn from_sorted<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
+        debug_assert!(
+            pairs.clone().map(|(n, _)| n).is_sorted_by(|a, b| a < b),
+            "names in order and unique"
+        );
+        debug_assert!(pairs.clone().all(|(_, v)| !v.is_empty()), "no value is empty");
+        let (bytes, count) =
+            pairs.clone().fold((0, 0), |(b, c), (n, v)| (b + n.len() + v.len(), c + 1));
         let mut text = String::with_capacity(bytes);
-        let mut ends = Vec::with_capacity(2 * pairs.size_hint().0);
+        let mut ends = Vec::with_capacity(2 * count);
         for (name, value) in pairs {
             text.push_str(name);
             ends.push(text.len() as u32);

@@ -101,7 +101,7 @@ impl Head {
             if !is_usual {
                 return self.append_unusual(request, number, &samples[at..]);
             }
-            request.payloads.columns.push(number, to, series.stream_value());
+            request.payloads.ordered.push(number, to, series.stream_value());
             self.open.push(series, to);
             request.outcome.samples += 1;
         }
@@ -129,7 +129,7 @@ impl Head {
             }
             let series = &mut self.series.all[number as usize];
             if to.ms > series.last_ms {
-                request.payloads.columns.push(number, to, series.stream_value());
+                request.payloads.ordered.push(number, to, series.stream_value());
                 self.open.push(series, to);
                 if let Some(stream) = &mut stream {
                     stream.push(to);
@@ -138,7 +138,7 @@ impl Head {
                 let known = self.value_at(number, to.ms, &mut stream);
                 match known {
                     None => {
-                        request.payloads.columns.push_late(number, to);
+                        request.payloads.late.push(number, to, None);
                         self.open.insert_late(number, to);
                     }
                     Some(bits) if bits == to.bits => {}

@@ -86,16 +86,17 @@ impl Head {
         self.frozen.as_ref()
     }
 
-    /// Identities of frozen series from number `from` on, at most about `limit` at a time so that
-    /// no lock is held long, and the number to go on from (`None`: that was all). Sort the whole
-    /// with [`sort_for_flush`].
+    /// Identities of frozen series, some of them: `from` is 0 at first, then what the call before
+    /// gave; at most `limit` at a time, so that no lock is held long. `None` to go on from: that
+    /// was all. They come nearly in the order of [`sort_for_flush`], which the whole then needs.
     pub fn frozen_series(&self, from: u32, limit: usize) -> (Vec<FrozenSeries>, Option<u32>) {
         let Some(frozen) = &self.frozen else { return (Vec::new(), None) };
         let mut found = Vec::new();
-        for number in from..frozen.buffers.len() as u32 {
+        for at in from..frozen.buffers.len() as u32 {
             if found.len() == limit {
-                return (found, Some(number));
+                return (found, Some(at));
             }
+            let number = self.flush_order.get(at as usize).copied().unwrap_or(at);
             if frozen.has(number) {
                 let (tenant, id, labels) =
                     (self.tenant(number), self.id(number), self.labels(number));
@@ -103,6 +104,24 @@ impl Head {
             }
         }
         (found, None)
+    }
+
+    /// Remembers the order that sorting gave, so that the next flush has only new series to sort.
+    /// To be called with all frozen series, before [`Head::thaw`].
+    pub fn remember_order(&mut self, sorted: &[FrozenSeries]) {
+        let Some(frozen) = &self.frozen else { return };
+        let count = frozen.buffers.len();
+        let mut is_flushed = vec![false; count];
+        let mut order = Vec::with_capacity(count);
+        for flushed in sorted.iter().map(|s| s.series).filter(|s| (*s as usize) < count) {
+            if !std::mem::replace(&mut is_flushed[flushed as usize], true) {
+                order.push(flushed);
+            }
+        }
+        let before = std::mem::take(&mut self.flush_order);
+        let new = before.len() as u32..count as u32;
+        order.extend(before.into_iter().chain(new).filter(|s| !is_flushed[*s as usize]));
+        self.flush_order = order;
     }
 
     /// Forgets the frozen generation: it is in a block that readers see.
@@ -124,6 +143,9 @@ impl Head {
         self.labels.renumber(&new_number);
         self.index.rebuild(self.series.all.iter().map(|s| s.tenant), &self.labels);
         self.open.renumber(&new_number);
+        let order = std::mem::take(&mut self.flush_order);
+        self.flush_order =
+            order.into_iter().map(|s| new_number[s as usize]).filter(|s| *s != GONE).collect();
         let histograms = std::mem::take(&mut self.last_histogram_ms);
         let renumbered = histograms.into_iter().map(|(s, ms)| (new_number[s as usize], ms));
         self.last_histogram_ms = renumbered.filter(|(s, _)| *s != GONE).collect::<HashMap<_, _>>();
@@ -132,7 +154,8 @@ impl Head {
 
 /// The order of rows in a block: tenant, metric name, labels.
 pub fn sort_for_flush(series: &mut [FrozenSeries]) {
-    series.sort_unstable_by(|a, b| {
+    // The stable sort merges what is in order already.
+    series.sort_by(|a, b| {
         let names = || a.labels.metric_name().cmp(b.labels.metric_name());
         a.tenant.cmp(&b.tenant).then_with(names).then_with(|| a.labels.cmp(&b.labels))
     });

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use hashbrown::HashTable;
-use model::{Labels, varint};
+use model::Labels;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::series::GONE;
@@ -111,7 +111,10 @@ impl LabelStore {
 
     /// Name and value symbols of a series.
     #[inline]
-    pub(super) fn pairs(&self, series: u32) -> impl ExactSizeIterator<Item = (u32, u32)> + '_ {
+    pub(super) fn pairs(
+        &self,
+        series: u32,
+    ) -> impl ExactSizeIterator<Item = (u32, u32)> + Clone + '_ {
         let at = self.at[series as usize];
         let names = self.shapes.names(at.shape);
         let values = &self.values[at.start as usize..at.start as usize + names.len()];
@@ -128,20 +131,9 @@ impl LabelStore {
 
     /// The label set of a series.
     pub(super) fn labels(&self, series: u32) -> Labels {
-        let mut wire = Vec::with_capacity(512);
-        for (name, value) in self.pairs(series) {
-            let (name, value) = (self.symbols.text(name), self.symbols.text(value));
-            let inner =
-                2 + varint_bytes(name.len()) + name.len() + varint_bytes(value.len()) + value.len();
-            wire.push(0x0a);
-            varint::put(&mut wire, inner as u64);
-            for (tag, text) in [(0x0a, name), (0x12, value)] {
-                wire.push(tag);
-                varint::put(&mut wire, text.len() as u64);
-                wire.extend_from_slice(text.as_bytes());
-            }
-        }
-        Labels::from_wire(&wire).unwrap_or_else(|_| Labels::empty())
+        Labels::from_sorted(
+            self.pairs(series).map(|(n, v)| (self.symbols.text(n), self.symbols.text(v))),
+        )
     }
 
     /// Keeps the series that have a new number and drops the texts and shapes only the others
@@ -195,8 +187,4 @@ impl LabelStore {
 fn numbers_of(kept: &[bool], mut number: impl FnMut(u32) -> u32) -> Vec<u32> {
     let new = |(old, &kept): (usize, &bool)| if kept { number(old as u32) } else { GONE };
     kept.iter().enumerate().map(new).collect()
-}
-
-fn varint_bytes(value: usize) -> usize {
-    ((usize::BITS - (value | 1).leading_zeros()) as usize).div_ceil(7)
 }

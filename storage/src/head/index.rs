@@ -26,6 +26,14 @@ pub(super) struct Index {
     names_table: HashTable<u32>,
     postings: Vec<Posting>,
     postings_table: HashTable<u32>,
+    recent: Recent,
+}
+
+/// The shape last added and its entries in `names`: series of one kind arrive together.
+#[derive(Debug, Default)]
+struct Recent {
+    of: Option<(TenantId, u32)>,
+    names: Vec<u32>,
 }
 
 /// What a partition holds of one tenant.
@@ -47,6 +55,8 @@ struct Name {
     name: u32,
     /// First of the chain of its values.
     first: u32,
+    /// The posting last added to: series of one target arrive together.
+    recent: u32,
     /// Next name of the tenant.
     next: u32,
 }
@@ -89,13 +99,30 @@ impl Index {
     }
 
     fn add_postings(&mut self, tenant: TenantId, series: u32, labels: &LabelStore) {
-        for (name, value) in labels.pairs(series) {
-            let name = self.name_entry(tenant, name);
-            match self.find_posting(name, value) {
-                Some(posting) => self.postings[posting as usize].refs.push(series),
+        let shape = labels.at[series as usize].shape;
+        let mut recent = std::mem::take(&mut self.recent);
+        if recent.of != Some((tenant, shape)) {
+            recent.of = Some((tenant, shape));
+            recent.names.clear();
+            recent.names.extend(
+                labels.shapes.names(shape).iter().map(|&name| self.name_entry(tenant, name)),
+            );
+        }
+        for (&name, (_, value)) in recent.names.iter().zip(labels.pairs(series)) {
+            let guess = self.names[name as usize].recent;
+            let found = match self.postings.get(guess as usize) {
+                Some(posting) if posting.value == value => Some(guess),
+                _ => self.find_posting(name, value),
+            };
+            match found {
+                Some(posting) => {
+                    self.postings[posting as usize].refs.push(series);
+                    self.names[name as usize].recent = posting;
+                }
                 None => self.insert_posting(name, value, Refs::One(series)),
             }
         }
+        self.recent = recent;
     }
 
     fn name_entry(&mut self, tenant: TenantId, name: u32) -> u32 {
@@ -111,7 +138,7 @@ impl Index {
         let tenant_entry =
             self.tenants.get_mut(&tenant).expect("a tenant is entered before its labels");
         let next = std::mem::replace(&mut tenant_entry.first_name, entry);
-        self.names.push(Name { tenant, name, first: NONE, next });
+        self.names.push(Name { tenant, name, first: NONE, recent: NONE, next });
         let names = &self.names;
         self.names_table.insert_unique(hash, entry, |&n| {
             let known = &names[n as usize];
@@ -134,6 +161,7 @@ impl Index {
         let posting = self.postings.len() as u32;
         let entry = &mut self.names[name as usize];
         let next = std::mem::replace(&mut entry.first, posting);
+        entry.recent = posting;
         self.postings.push(Posting { name, value, next, refs });
         let postings = &self.postings;
         self.postings_table.insert_unique(hash_pair(key, name, value), posting, |&p| {
@@ -145,7 +173,7 @@ impl Index {
     /// Postings of many series at once: labels are counted and sorted by value, name by name,
     /// instead of being looked up one by one.
     fn build(&mut self, tenant: TenantId, series: &[u32], labels: &LabelStore) {
-        let mut by_name: Vec<(u32, Vec<u64>)> = Vec::new();
+        let mut by_name: Vec<(u32, Vec<Pair>)> = Vec::new();
         let mut column_of: HashMap<u32, usize> = HashMap::new();
         let mut columns_of: HashMap<u32, Vec<usize>> = HashMap::new();
         for &s in series {
@@ -160,19 +188,15 @@ impl Index {
                 labels.shapes.names(shape).iter().map(column).collect()
             });
             for (&column, (_, value)) in columns.iter().zip(labels.pairs(s)) {
-                by_name[column].1.push(u64::from(value) << 32 | u64::from(s));
+                by_name[column].1.push(Pair { value, series: s });
             }
         }
-        let mut refs = Vec::new();
-        for (name, mut pairs) in by_name {
+        let mut sorter = Sorter::default();
+        for (name, pairs) in by_name {
             let name = self.name_entry(tenant, name);
-            // By value, then by series.
-            pairs.sort_unstable();
-            for run in pairs.chunk_by(|a, b| a >> 32 == b >> 32) {
-                refs.clear();
-                refs.extend(run.iter().map(|&pair| pair as u32));
-                self.insert_posting(name, (run[0] >> 32) as u32, Refs::from_sorted(&refs));
-            }
+            sorter.by_value(pairs, labels.symbols.len(), |value, refs| {
+                self.insert_posting(name, value, Refs::from_sorted(refs));
+            });
         }
     }
 
@@ -250,5 +274,63 @@ impl Index {
             + self.names_table.allocation_size()
             + self.postings_table.allocation_size()
             + self.postings.iter().map(|p| p.refs.heap_bytes()).sum::<usize>()
+    }
+}
+
+/// A series and its value of some label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    value: u32,
+    series: u32,
+}
+
+/// Groups pairs by value.
+#[derive(Debug, Default)]
+struct Sorter {
+    /// By value: where its next series goes. All zero between two uses.
+    ends: Vec<u32>,
+    series: Vec<u32>,
+}
+
+impl Sorter {
+    /// Calls `each` with every value and its series, which keep their order.
+    fn by_value(&mut self, mut pairs: Vec<Pair>, symbols: u32, mut each: impl FnMut(u32, &[u32])) {
+        self.series.clear();
+        if pairs.len() < symbols as usize / 8 {
+            pairs.sort_unstable();
+            for run in pairs.chunk_by(|a, b| a.value == b.value) {
+                self.series.clear();
+                self.series.extend(run.iter().map(|pair| pair.series));
+                each(run[0].value, &self.series);
+            }
+            return;
+        }
+        // Counted instead of compared: values are numbers below `symbols`.
+        self.ends.resize(symbols as usize, 0);
+        self.series.resize(pairs.len(), 0);
+        let mut values = Vec::new();
+        for pair in &pairs {
+            let count = &mut self.ends[pair.value as usize];
+            if *count == 0 {
+                values.push(pair.value);
+            }
+            *count += 1;
+        }
+        let mut start = 0;
+        for &value in &values {
+            let count = std::mem::replace(&mut self.ends[value as usize], start);
+            start += count;
+        }
+        for pair in &pairs {
+            let end = &mut self.ends[pair.value as usize];
+            self.series[*end as usize] = pair.series;
+            *end += 1;
+        }
+        let mut start = 0;
+        for value in values {
+            let end = std::mem::take(&mut self.ends[value as usize]);
+            each(value, &self.series[start as usize..end as usize]);
+            start = end;
+        }
     }
 }

@@ -64,6 +64,8 @@ pub struct Head {
     open: Generation,
     /// Cut off, being flushed.
     frozen: Option<Arc<Frozen>>,
+    /// The first series in the order of the last flush; those above follow by number.
+    flush_order: Vec<u32>,
     /// Newest histogram of the series that have some.
     last_histogram_ms: HashMap<u32, i64>,
     metadata: BTreeMap<TenantId, BTreeMap<String, Metadata>>,
@@ -79,6 +81,7 @@ impl Head {
             index: Index::new(hash_key.rotate_left(41)),
             open: Generation::default(),
             frozen: None,
+            flush_order: Vec::new(),
             last_histogram_ms: HashMap::new(),
             metadata: BTreeMap::new(),
         }

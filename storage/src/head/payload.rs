@@ -13,14 +13,23 @@ pub(super) const VERSION: u8 = 1;
 /// last value of the series.
 pub(super) const ABSOLUTE: u8 = 0x80;
 
+/// A record of histograms or exemplars ends at this length, and another is begun: the log takes
+/// no larger ones than 64 MiB, and a hostile request grows on its way here. Samples shrink.
+const RECORD_BYTES: usize = 16 << 20;
+
 /// What one append has to write to the log. Kept and used again: its buffers stay allocated.
 #[derive(Debug, Default)]
 pub struct Payloads {
     samples: Vec<u8>,
-    pub(super) histograms: Vec<u8>,
-    pub(super) exemplars: Vec<u8>,
+    histograms: Vec<u8>,
+    exemplars: Vec<u8>,
     metadata: Vec<u8>,
-    pub(super) columns: Columns,
+    /// Records that are complete, after the samples.
+    full: Vec<(RecordKind, Vec<u8>)>,
+    /// Samples later than all of their series.
+    pub(super) ordered: Columns,
+    /// The others.
+    pub(super) late: Columns,
 }
 
 /// Samples, column by column.
@@ -32,8 +41,6 @@ pub(super) struct Columns {
     values: Vec<u8>,
     last_series: u32,
     last_ms: i64,
-    late_count: u64,
-    late: Vec<u8>,
 }
 
 /// Where the numbering of symbols, shapes and series stood.
@@ -47,13 +54,14 @@ pub(super) struct Mark {
 impl Payloads {
     /// The records to append, in this order.
     pub fn records(&self) -> impl Iterator<Item = (RecordKind, &[u8])> {
-        let all = [
-            (RecordKind::Samples, self.samples.as_slice()),
+        let full = self.full.iter().map(|(kind, payload)| (*kind, payload.as_slice()));
+        let rest = [
             (RecordKind::Histograms, self.histograms.as_slice()),
             (RecordKind::Exemplars, self.exemplars.as_slice()),
             (RecordKind::Metadata, self.metadata.as_slice()),
         ];
-        all.into_iter().filter(|(_, payload)| !payload.is_empty())
+        let samples = std::iter::once((RecordKind::Samples, self.samples.as_slice()));
+        samples.chain(full).chain(rest).filter(|(_, payload)| !payload.is_empty())
     }
 
     /// Whether there is nothing to write.
@@ -72,18 +80,20 @@ impl Payloads {
         self.histograms.clear();
         self.exemplars.clear();
         self.metadata.clear();
-        self.columns.clear();
+        self.full.clear();
+        self.ordered.clear();
+        self.late.clear();
     }
 
     pub(super) fn push_histogram(&mut self, series: u32, ms: i64, encoded: &[u8]) {
-        start(&mut self.histograms);
+        start(&mut self.histograms, RecordKind::Histograms, &mut self.full);
         varint::put(&mut self.histograms, u64::from(series));
         varint::put_signed(&mut self.histograms, ms);
         put_bytes(&mut self.histograms, encoded);
     }
 
     pub(super) fn push_exemplar(&mut self, series: u32, exemplar: &Exemplar) {
-        start(&mut self.exemplars);
+        start(&mut self.exemplars, RecordKind::Exemplars, &mut self.full);
         varint::put(&mut self.exemplars, u64::from(series));
         varint::put_signed(&mut self.exemplars, exemplar.timestamp_ms);
         self.exemplars.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
@@ -93,39 +103,32 @@ impl Payloads {
     }
 
     pub(super) fn push_metadata(&mut self, family: &str, metadata: &Metadata) {
-        start(&mut self.metadata);
+        start(&mut self.metadata, RecordKind::Metadata, &mut self.full);
         put_metadata(&mut self.metadata, family, metadata);
     }
 
     /// Puts the samples' record together, with everything that was new since `mark`.
     pub(super) fn finish(&mut self, mark: Mark, labels: &LabelStore, series: &[Series]) {
-        let columns = &self.columns;
         let is_empty =
-            columns.count == 0 && columns.late_count == 0 && mark.series as usize == series.len();
+            self.ordered.count == 0 && self.late.count == 0 && mark.series as usize == series.len();
         if is_empty {
             return;
         }
         let out = &mut self.samples;
-        out.reserve(
-            columns.series.len()
-                + columns.times.len()
-                + columns.values.len()
-                + columns.late.len()
-                + 64,
-        );
+        out.reserve(self.ordered.bytes() + self.late.bytes() + 64);
         out.push(VERSION);
         put_identities(out, mark, labels, series);
-        varint::put(out, columns.count);
-        for column in [&columns.series, &columns.times, &columns.values] {
-            put_bytes(out, column);
+        for columns in [&self.ordered, &self.late] {
+            varint::put(out, columns.count);
+            for column in [&columns.series, &columns.times, &columns.values] {
+                put_bytes(out, column);
+            }
         }
-        varint::put(out, columns.late_count);
-        out.extend_from_slice(&columns.late);
     }
 }
 
 impl Columns {
-    /// A sample in order. `base` is the last value of the series, if it may be relied on.
+    /// Adds a sample. `base` is the last value in the series' bit stream, if it may be relied on.
     #[inline]
     pub(super) fn push(&mut self, series: u32, point: Point, base: Option<u64>) {
         self.count += 1;
@@ -139,20 +142,15 @@ impl Columns {
         put_value(&mut self.values, flag, bits);
     }
 
-    /// A sample older than its series' newest.
-    pub(super) fn push_late(&mut self, series: u32, point: Point) {
-        self.late_count += 1;
-        varint::put(&mut self.late, u64::from(series));
-        varint::put_signed(&mut self.late, point.ms);
-        self.late.extend_from_slice(&point.bits.to_le_bytes());
+    fn bytes(&self) -> usize {
+        self.series.len() + self.times.len() + self.values.len()
     }
 
     fn clear(&mut self) {
-        let Self { series, times, values, late, .. } = self;
-        for column in [&mut *series, times, values, late] {
-            column.clear();
-        }
-        (self.count, self.late_count, self.last_series, self.last_ms) = (0, 0, 0, 0);
+        self.series.clear();
+        self.times.clear();
+        self.values.clear();
+        (self.count, self.last_series, self.last_ms) = (0, 0, 0);
     }
 }
 
@@ -193,7 +191,11 @@ pub(super) fn take_value(from: &mut &[u8]) -> Option<(bool, u64)> {
     Some((control & ABSOLUTE != 0, bits << (8 * below)))
 }
 
-fn start(payload: &mut Vec<u8>) {
+/// Begins a record, if needed after putting the one before aside.
+fn start(payload: &mut Vec<u8>, kind: RecordKind, full: &mut Vec<(RecordKind, Vec<u8>)>) {
+    if payload.len() >= RECORD_BYTES {
+        full.push((kind, std::mem::take(payload)));
+    }
     if payload.is_empty() {
         payload.push(VERSION);
     }

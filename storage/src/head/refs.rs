@@ -21,9 +21,15 @@ impl Refs {
             few if few.len() <= FEW_MAX => Self::Few(few.to_vec()),
             many => {
                 let mut bitmap = RoaringBitmap::new();
-                for &series in many {
-                    // Fails only on numbers that are not ascending: those are in already.
-                    let _ = bitmap.try_push(series);
+                for run in many.chunk_by(|a, b| a + 1 == *b) {
+                    if run.len() >= 8 {
+                        bitmap.insert_range(run[0]..=run[run.len() - 1]);
+                        continue;
+                    }
+                    for &series in run {
+                        // Fails only on numbers that are not ascending: those are in already.
+                        let _ = bitmap.try_push(series);
+                    }
                 }
                 bitmap.optimize();
                 Self::Many(Box::new(bitmap))

@@ -46,26 +46,22 @@ impl Head {
             self.take_series(tenant, number, from)?;
         }
         let before = self.open.counts.samples;
-        self.take_samples(tenant, from)?;
-        for _ in 0..take_u64(from)? {
-            let number = self.take_known(tenant, from)?;
-            let point = Point { ms: take_ms(from)?, bits: take_bits(from)? };
-            self.open.insert_late(number, point);
-            let series = &mut self.series.all[number as usize];
-            if point.ms > series.last_ms {
-                // The newest one is in a block; what is as old as this one stays late.
-                series.last_ms = point.ms;
-                series.flags.set(Flags::LAST_UNKNOWN);
-            }
-        }
+        self.take_columns(tenant, from, Self::apply_ordered)?;
+        self.take_columns(tenant, from, Self::apply_late)?;
         if let Some(entry) = self.index.tenants.get_mut(&tenant) {
             entry.samples_open += self.open.counts.samples - before;
         }
         is_all(from)
     }
 
-    /// The columns of samples in order.
-    fn take_samples(&mut self, tenant: TenantId, from: &mut &[u8]) -> Result<(), String> {
+    /// Columns of samples, each given to `apply` as number, instant, whether its value stands for
+    /// itself, and bits.
+    fn take_columns(
+        &mut self,
+        tenant: TenantId,
+        from: &mut &[u8],
+        apply: impl Fn(&mut Self, u32, Point, bool) -> Result<(), String>,
+    ) -> Result<(), String> {
         let count = take_u64(from)?;
         let (mut numbers, mut times, mut values) =
             (take_bytes(from)?, take_bytes(from)?, take_bytes(from)?);
@@ -74,24 +70,53 @@ impl Head {
             number = number.wrapping_add(varint::take_signed(&mut numbers).ok_or(DAMAGED)?);
             ms = ms.wrapping_add(varint::take_signed(&mut times).ok_or(DAMAGED)?);
             let (is_absolute, bits) = take_value(&mut values).ok_or(DAMAGED)?;
-            let series =
-                u32::try_from(number).ok().and_then(|n| self.series.all.get_mut(n as usize));
-            let series =
-                series.filter(|s| s.tenant == tenant).ok_or("sample of an unknown series")?;
-            let bits = match (is_absolute, series.stream_value()) {
-                (true, _) => bits,
-                (false, Some(last)) => bits ^ last,
-                (false, None) => return Err("sample without the one it builds on".to_owned()),
-            };
-            if ms == i64::MIN || (!series.buffer.is_empty() && ms <= series.last_ms) {
-                return Err("sample not later than the one before".to_owned());
+            let series = usize::try_from(number).ok().and_then(|n| self.series.all.get(n));
+            if series.is_none_or(|s| s.tenant != tenant) || ms == i64::MIN {
+                return Err("sample of an unknown series or without an instant".to_owned());
             }
-            self.open.push(series, Point { ms, bits });
+            apply(self, number as u32, Point { ms, bits }, is_absolute)?;
         }
         match numbers.is_empty() && times.is_empty() && values.is_empty() {
             true => Ok(()),
             false => Err(DAMAGED.to_owned()),
         }
+    }
+
+    #[inline]
+    fn apply_ordered(
+        &mut self,
+        number: u32,
+        point: Point,
+        is_absolute: bool,
+    ) -> Result<(), String> {
+        let series = &mut self.series.all[number as usize];
+        let bits = match (is_absolute, series.stream_value()) {
+            (true, _) => point.bits,
+            (false, Some(last)) => point.bits ^ last,
+            (false, None) => return Err("sample without the one it builds on".to_owned()),
+        };
+        if !series.buffer.is_empty() && point.ms <= series.last_ms {
+            return Err("sample not later than the one before".to_owned());
+        }
+        self.open.push(series, Point { bits, ..point });
+        Ok(())
+    }
+
+    fn apply_late(&mut self, number: u32, point: Point, is_absolute: bool) -> Result<(), String> {
+        if !is_absolute {
+            return Err("late sample that builds on another".to_owned());
+        }
+        let series = &mut self.series.all[number as usize];
+        if point.ms > series.last_ms {
+            if !series.buffer.is_empty() {
+                return Err("late sample later than the series' newest".to_owned());
+            }
+            // The newest one is in a block; what is as old as this one stays late.
+            series.last_ms = point.ms;
+            series.flags.set(Flags::LAST_UNKNOWN);
+        }
+        self.open.insert_late(number, point);
+        Ok(())
     }
 
     pub(super) fn take_symbols(&mut self, from: &mut &[u8]) -> Result<(), String> {
@@ -102,8 +127,12 @@ impl Head {
         for number in numbers {
             let text = take_text(from)?;
             let is_known = number < symbols.len();
-            if !symbols.has_room(text.len()) || (is_known && symbols.text(number) != text) {
-                return Err(format!("symbol {number} is another text"));
+            // Neither names nor values are ever empty.
+            if text.is_empty()
+                || !symbols.has_room(text.len())
+                || (is_known && symbols.text(number) != text)
+            {
+                return Err(format!("symbol {number} is empty or another text"));
             }
             if !is_known && symbols.intern(text) != number {
                 return Err(format!("symbol {number} does not follow or is there twice"));

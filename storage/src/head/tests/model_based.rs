@@ -6,6 +6,7 @@ use model::TimeRange;
 use proptest::prelude::*;
 
 use super::*;
+use crate::head::{FrozenSeries, sort_for_flush};
 
 /// Series of the test: names with how many labels, of two tenants.
 const SERIES: usize = 8;
@@ -181,6 +182,7 @@ impl World {
 
     fn thaw(&mut self, is_delta: bool) {
         let Some(frozen) = self.rig.head.frozen().cloned() else { return };
+        self.check_flush_list();
         for (series, expected) in self.expected.iter_mut().enumerate() {
             if let Some(number) = Self::number(&self.rig.head, series) {
                 let read = frozen.read(number, TimeRange::ALL, &mut SharedTimestamps::default());
@@ -197,6 +199,23 @@ impl World {
         self.in_snapshots = Some(self.rig.head.series_count());
         self.covered = self.cut_at;
         self.rig.head.thaw();
+    }
+
+    /// Every series with frozen samples once, in order after sorting.
+    fn check_flush_list(&mut self) {
+        let (mut listed, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let (some, then) = self.rig.head.frozen_series(from, 3);
+            listed.extend(some);
+            next = then;
+        }
+        sort_for_flush(&mut listed);
+        let key =
+            |s: &FrozenSeries| (s.tenant, s.labels.metric_name().to_owned(), s.labels.clone());
+        assert!(listed.is_sorted_by(|a, b| key(a) < key(b)));
+        let frozen = self.expected.iter().filter(|e| !e.frozen.is_empty()).count();
+        assert_eq!(listed.len(), frozen);
+        self.rig.head.remember_order(&listed);
     }
 
     fn restarted(&self) -> Head {
