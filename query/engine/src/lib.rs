@@ -1,1 +1,33 @@
-//! Placeholder while the crate is laid out.
+//! Expressions evaluated over whole columns.
+//!
+//! ```text
+//! Expr ─► plan ─► eval ─────────────► frames (a column per series, all steps) ─► Answer
+//!                  │ select, fetch            ▲
+//!                  ▼                          │ kernels, functions, on the pool
+//!               source ─► morsels of series ──┘
+//! ```
+//!
+//! Results equal Prometheus' to the last bit and depend neither on the number of threads nor on
+//! how series are cut into morsels. Never here: HTTP, parsing, where rows lie.
+
+mod budget;
+mod column;
+mod engine;
+mod eval;
+mod executor;
+mod frame;
+mod functions;
+mod grid;
+mod kernels;
+mod notes;
+mod plan;
+mod pool;
+mod source;
+mod table;
+
+pub use engine::{Engine, instant};
+pub use eval::Options;
+pub use executor::StorageExecutor;
+pub use pool::Pool;
+pub use source::{Fetched, Selected, Source};
+pub use table::Table;

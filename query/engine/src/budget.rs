@@ -1,0 +1,195 @@
+//! Budgets: what one question may use, and whether anybody still waits for its answer.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use query::{Cancel, Error};
+use tenancy::Limits;
+
+/// Someone else who counts the memory, too: DataFusion's pool when the evaluator is a plan's node.
+pub(crate) trait Accountant: Debug + Send + Sync {
+    fn grow(&self, bytes: usize) -> Result<(), Error>;
+    fn shrink(&self, bytes: usize);
+}
+
+/// Limits of one evaluation and what it has used of them. Shared by all threads that work on it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limits: Arc<Limits>,
+    cancel: Cancel,
+    deadline: Instant,
+    timeout: Duration,
+    accountant: Option<Arc<dyn Accountant>>,
+    series: AtomicU64,
+    samples: AtomicU64,
+    samples_queryable: AtomicU64,
+    memory_bytes: AtomicU64,
+    memory_bytes_peak: AtomicU64,
+}
+
+impl Budget {
+    pub(crate) fn new(
+        limits: Arc<Limits>,
+        cancel: Cancel,
+        timeout: Duration,
+        accountant: Option<Arc<dyn Accountant>>,
+    ) -> Arc<Self> {
+        let timeout =
+            timeout.min(Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or(timeout));
+        let now = Instant::now();
+        Arc::new(Self {
+            limits,
+            cancel,
+            // A timeout beyond the clock's reach is none: a day is longer than any question.
+            deadline: now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400)),
+            timeout,
+            accountant,
+            series: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            samples_queryable: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
+            memory_bytes_peak: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether to go on. Looked at once per morsel and every few thousand points.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.cancel.is_set() {
+            return Err(Error::Canceled("query was canceled in expression evaluation".to_owned()));
+        }
+        if Instant::now() >= self.deadline {
+            let seconds = self.timeout.as_secs_f64();
+            let text = format!("query timed out in expression evaluation after {seconds} s");
+            return Err(Error::Timeout(text));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_series(&self, count: usize) -> Result<(), Error> {
+        let total = self.series.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let limit = self.limits.query_series_max as u64;
+        if total > limit {
+            return Err(Error::Execution(format!(
+                "query processing would touch too many series in query execution: {total}, the limit is {limit} (query_series_max)"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take_samples(&self, count: usize) -> Result<(), Error> {
+        let total = self.samples.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let limit = self.limits.query_samples_max as u64;
+        if total > limit {
+            return Err(Error::Execution(format!(
+                "query processing would load too many samples into memory in query execution: {total}, the limit is {limit} (query_samples_max)"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn saw_queryable(&self, count: u64) {
+        self.samples_queryable.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Accounts for memory until the returned value is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
+        let total = self.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let mut reserved =
+            Reserved { budget: Some(Arc::clone(self)), bytes, with_accountant: false };
+        let limit = self.limits.query_memory_bytes_max as u64;
+        if total > limit {
+            return Err(Error::Execution(format!(
+                "query processing would use too much memory in query execution: {total} bytes, the limit is {limit} (query_memory_bytes_max)"
+            )));
+        }
+        self.memory_bytes_peak.fetch_max(total, Ordering::Relaxed);
+        if let Some(accountant) = &self.accountant {
+            accountant.grow(bytes)?;
+            reserved.with_accountant = true;
+        }
+        Ok(reserved)
+    }
+
+    /// What was used: series, samples, samples looked at by steps, most memory in samples.
+    pub(crate) fn used(&self) -> (u64, u64, u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let peak = load(&self.memory_bytes_peak) / size_of::<f64>() as u64;
+        (load(&self.series), load(&self.samples), load(&self.samples_queryable), peak)
+    }
+}
+
+/// Accounted memory; given back on drop.
+#[derive(Debug, Default)]
+pub(crate) struct Reserved {
+    budget: Option<Arc<Budget>>,
+    bytes: usize,
+    with_accountant: bool,
+}
+
+impl Reserved {
+    /// Takes over what another one holds.
+    pub(crate) fn absorb(&mut self, mut other: Self) {
+        if self.budget.is_none() {
+            std::mem::swap(self, &mut other);
+        } else if self.with_accountant == other.with_accountant {
+            self.bytes += std::mem::take(&mut other.bytes);
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let Some(budget) = &self.budget else { return };
+        budget.memory_bytes.fetch_sub(self.bytes as u64, Ordering::Relaxed);
+        if let (Some(accountant), true) = (&budget.accountant, self.with_accountant) {
+            accountant.shrink(self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(limits: Limits) -> Arc<Budget> {
+        Budget::new(Arc::new(limits), Cancel::default(), Duration::from_secs(10), None)
+    }
+
+    #[test]
+    fn memory_comes_back() {
+        let budget = budget(Limits { query_memory_bytes_max: 100, ..Limits::default() });
+        let mut first = budget.reserve(60).expect("within the limit");
+        let error = budget.reserve(50).expect_err("over the limit").to_string();
+        assert!(error.contains("110 bytes, the limit is 100"), "{error}");
+        first.absorb(budget.reserve(40).expect("exactly the limit"));
+        drop(first);
+        assert!(budget.reserve(100).is_ok());
+    }
+
+    #[test]
+    fn limits_are_named_with_their_values() {
+        let budget =
+            budget(Limits { query_samples_max: 10, query_series_max: 1, ..Limits::default() });
+        assert!(budget.take_samples(10).is_ok());
+        let error = budget.take_samples(1).expect_err("over the limit").to_string();
+        assert!(
+            error.starts_with("query processing would load too many samples into memory"),
+            "{error}"
+        );
+        let error = budget.take_series(2).expect_err("over the limit").to_string();
+        assert!(error.ends_with("2, the limit is 1 (query_series_max)"), "{error}");
+    }
+
+    #[test]
+    fn nobody_works_for_nobody() {
+        let cancel = Cancel::default();
+        let budget = Budget::new(Arc::default(), cancel.clone(), Duration::from_secs(10), None);
+        assert!(budget.check().is_ok());
+        drop(cancel.guard());
+        assert!(matches!(budget.check(), Err(Error::Canceled(_))));
+        let late = Budget::new(Arc::default(), Cancel::default(), Duration::ZERO, None);
+        assert!(matches!(late.check(), Err(Error::Timeout(_))));
+    }
+}

@@ -1,0 +1,109 @@
+//! The engine: questions over a source, within limits, on a pool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use query::promql::Expr;
+use query::{Answer, Cancel, Error, Evaluation};
+use tenancy::ReadScope;
+use tokio::sync::OnceCell;
+
+use crate::budget::{Accountant, Budget};
+use crate::eval::{Evaluator, Options};
+use crate::grid::Grid;
+use crate::notes::Notes;
+use crate::plan::{Question, lower};
+use crate::pool::Pool;
+use crate::source::Source;
+
+/// Points that one series may have in an answer, as in Prometheus' API.
+const STEPS_MAX: usize = 11_000;
+
+/// Evaluates expressions over what a source holds.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    source: Arc<dyn Source>,
+    pool: Arc<Pool>,
+    options: Options,
+}
+
+impl Engine {
+    /// An engine over a source, computing on a pool.
+    pub fn new(source: Arc<dyn Source>, pool: Arc<Pool>, options: Options) -> Self {
+        Self { source, pool, options }
+    }
+
+    /// Evaluates an expression at one instant or over a range.
+    pub async fn evaluate(
+        &self,
+        scope: &ReadScope,
+        evaluation: &Evaluation,
+    ) -> Result<Answer, Error> {
+        // However this future ends, the threads that work for it stop.
+        let _guard = evaluation.cancel.guard();
+        let evaluator = self.evaluator(scope, evaluation, None)?;
+        evaluator.answer().await
+    }
+
+    pub(crate) fn evaluator(
+        &self,
+        scope: &ReadScope,
+        evaluation: &Evaluation,
+        accountant: Option<Arc<dyn Accountant>>,
+    ) -> Result<Evaluator, Error> {
+        let (question, instant) = self.question(evaluation)?;
+        let plan = lower(&evaluation.expr, question)?;
+        let limits = Arc::clone(scope.limits());
+        let budget = Budget::new(limits, evaluation.cancel.clone(), evaluation.timeout, accountant);
+        Ok(Evaluator {
+            selected: plan.selects.iter().map(|_| OnceCell::new()).collect(),
+            plan,
+            source: Arc::clone(&self.source),
+            scope: scope.clone(),
+            options: self.options.clone(),
+            lane: self.pool.lane(),
+            budget,
+            notes: Arc::new(Notes::default()),
+            instant,
+        })
+    }
+
+    fn question(&self, evaluation: &Evaluation) -> Result<(Question, bool), Error> {
+        let instant = evaluation.is_instant();
+        let grid = match instant {
+            true => Grid::instant(evaluation.start_ms),
+            false => Grid::new(evaluation.start_ms, evaluation.end_ms, evaluation.step_ms),
+        };
+        if evaluation.step_ms < 0 || grid.len == 0 {
+            return Err(Error::BadData("end timestamp must not be before start time".to_owned()));
+        }
+        if grid.len > STEPS_MAX {
+            let text = format!(
+                "exceeded maximum resolution of {STEPS_MAX} points per timeseries: {}",
+                grid.len
+            );
+            return Err(Error::BadData(text));
+        }
+        let question = Question {
+            grid,
+            end_ms: evaluation.end_ms,
+            lookback_ms: evaluation.lookback_ms,
+            subquery_step_ms: self.options.subquery_step_ms,
+        };
+        Ok((question, instant))
+    }
+}
+
+/// An evaluation at one instant with everything else as usual; for tests and small tools.
+pub fn instant(expr: Expr, at_ms: i64) -> Evaluation {
+    Evaluation {
+        expr: Arc::new(expr),
+        start_ms: at_ms,
+        end_ms: at_ms,
+        step_ms: 0,
+        lookback_ms: 300_000,
+        timeout: Duration::from_secs(120),
+        merge_tenants: false,
+        cancel: Cancel::default(),
+    }
+}

@@ -1,0 +1,430 @@
+//! Evaluation: a plan run over all its steps at once. Each part becomes a frame (a column per
+//! series), a number per step, or a text; the arithmetic runs on the pool, only waiting for
+//! storage happens here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::future::BoxFuture;
+use model::is_stale;
+use query::Error;
+use tenancy::ReadScope;
+use tokio::sync::OnceCell;
+
+use crate::budget::{Budget, Reserved};
+use crate::column::Column;
+use crate::frame::{Frame, Outcome, Series, Twins, mistyped, names_differ};
+use crate::functions::{CallContext, DateFunction, MapFunction};
+use crate::kernels::window::Times;
+use crate::notes::Notes;
+use crate::plan::{Kind, Node, Plan, RangeCall, RangeInput, Selector};
+use crate::pool::Lane;
+use crate::source::{Selected, Source};
+
+mod aggregate;
+mod answer;
+pub(crate) mod binary;
+pub(crate) mod keys;
+mod matching;
+mod morsels;
+mod ranked;
+mod series;
+
+use morsels::{Columns, Sink};
+use series::{Samples, SeriesWork, Task, looks_like_counter, without_markers};
+
+/// Settings of evaluation.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The step of subqueries that name none. Milliseconds; Prometheus' evaluation interval, 1 min.
+    pub subquery_step_ms: i64,
+    /// Whether names are dropped at the end of the evaluation (Prometheus' feature
+    /// `promql-delayed-name-removal`) and not by each function.
+    pub late_names: bool,
+    /// Whether aggregations take columns as they are made, without keeping them. Off only to
+    /// compare.
+    pub fuse: bool,
+    /// Series in one unit of work: small enough to end soon after a cancellation and to share a
+    /// core fairly, large enough that handing it over does not show.
+    pub morsel_series: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { subquery_step_ms: 60_000, late_names: false, fuse: true, morsel_series: 256 }
+    }
+}
+
+/// One evaluation.
+pub(crate) struct Evaluator {
+    pub(crate) plan: Plan,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) scope: ReadScope,
+    pub(crate) options: Options,
+    pub(crate) lane: Lane,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) notes: Arc<Notes>,
+    /// One per selection of the plan, made when first needed.
+    pub(crate) selected: Vec<OnceCell<Arc<dyn Selected>>>,
+    /// Whether the whole question is about one instant.
+    pub(crate) instant: bool,
+}
+
+impl Evaluator {
+    /// Evaluates one part of the plan. Depth is bounded by the parser.
+    pub(crate) fn eval<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(async move {
+            self.budget.check()?;
+            let mut outcome = self.eval_kind(node).await?;
+            if let Outcome::Vector(frame) = &mut outcome {
+                // Counted anew after every step; what the parts held is given back with them.
+                frame.reserved = self.budget.reserve(frame.heap_bytes())?;
+            }
+            Ok(outcome)
+        })
+    }
+
+    async fn eval_kind(&self, node: &Node) -> Result<Outcome, Error> {
+        let steps = node.grid.len;
+        match &node.kind {
+            Kind::Number(value) => Ok(Outcome::Scalar(vec![*value; steps])),
+            Kind::Text(text) => Ok(Outcome::Text(text.clone())),
+            Kind::Time => {
+                Ok(Outcome::Scalar(node.grid.instants().map(|t| t as f64 / 1000.0).collect()))
+            }
+            Kind::Selector(selector) => {
+                let work = self.work(selector.times, selector.reach_ms, Task::Instant);
+                self.select(selector.select, work, None, None).await.map(Outcome::Vector)
+            }
+            Kind::Timestamps(selector) => self.timestamps(selector).await,
+            Kind::Range(call) => self.range(call).await,
+            Kind::Map { func, input, params } => self.map(*func, input, params).await,
+            Kind::Date { func, input } => self.date(*func, input).await,
+            Kind::Frame { .. } => self.frame_call(node).await,
+            Kind::Absent { labels, input } => {
+                let frame = self.eval(input).await?.into_frame()?;
+                let mut column = Column::full(vec![1.0; steps]);
+                let occupied = frame.occupied(steps);
+                column.present.subtract(&occupied);
+                let series = Series { labels: labels.clone(), drop_name: false, column };
+                let series = Some(series).filter(|s| s.column.any()).into_iter().collect();
+                Ok(Outcome::Vector(Frame::new(series)))
+            }
+            Kind::Aggregate(aggregation) => self.aggregate(aggregation, node).await,
+            Kind::Binary(operation) => self.binary(operation, node).await,
+            Kind::Negate(input) => self.negate(input).await,
+            Kind::Once(inner) => Ok(repeated(self.eval(inner).await?, steps)),
+            Kind::Matrix(_) => Err(mistyped("an instant vector or a scalar")),
+        }
+    }
+
+    /// The series of a selection; the first that asks makes it.
+    pub(crate) async fn selected(&self, select: usize) -> Result<&Arc<dyn Selected>, Error> {
+        let cell = self.selected.get(select).ok_or_else(|| mistyped("a selection"))?;
+        cell.get_or_try_init(|| async {
+            let selected =
+                self.source.select(&self.scope, self.plan.selects[select].clone()).await?;
+            self.budget.take_series(selected.len())?;
+            Ok(selected)
+        })
+        .await
+    }
+
+    pub(crate) fn work(&self, times: Times, reach_ms: i64, task: Task) -> SeriesWork {
+        let budget = Arc::clone(&self.budget);
+        SeriesWork { times, reach_ms, task, budget, ignored_histograms: Arc::default() }
+    }
+
+    async fn select(
+        &self,
+        select: usize,
+        work: SeriesWork,
+        twins: Option<Twins>,
+        call: Option<&RangeCall>,
+    ) -> Result<Frame, Error> {
+        let selected = Arc::clone(self.selected(select).await?);
+        let ignored = Arc::clone(&work.ignored_histograms);
+        let collected = self.over_series(&selected, work, Collect::new(&self.budget)).await?;
+        self.note_ignored(call, &ignored);
+        let series = |(place, column): (usize, Column)| Series {
+            labels: selected.labels(place).clone(),
+            drop_name: false,
+            column,
+        };
+        let mut frame = Frame::new(collected.columns.into_iter().map(series).collect());
+        if let Some(call) = call {
+            self.note_counters(call, frame.series.iter().map(|s| s.labels.metric_name()));
+        }
+        if let Some(twins) = twins {
+            self.drop_names(&mut frame, twins)?;
+        }
+        Ok(frame)
+    }
+
+    /// Says so where a function of floats left histograms beside them out.
+    pub(crate) fn note_ignored(&self, call: Option<&RangeCall>, ignored: &AtomicBool) {
+        let Some(call) = call.filter(|_| ignored.load(Ordering::Relaxed)) else { return };
+        let text = "ignored histograms in a range containing both floats and histograms";
+        self.notes.info(text, call.input_span);
+    }
+
+    /// Drops names, now or later. If now, series may come to have the same labels.
+    fn drop_names(&self, frame: &mut Frame, twins: Twins) -> Result<(), Error> {
+        let may_meet =
+            !self.options.late_names && names_differ(frame.series.iter().map(|s| &s.labels));
+        frame.drop_names(self.options.late_names);
+        if may_meet { frame.unify(twins) } else { Ok(()) }
+    }
+
+    async fn timestamps(&self, selector: &Selector) -> Result<Outcome, Error> {
+        let work = self.work(selector.times, selector.reach_ms, Task::Timestamp);
+        self.select(selector.select, work, Some(Twins::Merged), None).await.map(Outcome::Vector)
+    }
+
+    /// The scalar arguments of a range function at every step.
+    pub(crate) async fn numbers(&self, params: &[Node]) -> Result<Arc<[Vec<f64>]>, Error> {
+        let mut numbers = Vec::with_capacity(params.len());
+        for param in params {
+            numbers.push(self.eval(param).await?.into_scalar()?);
+        }
+        Ok(numbers.into())
+    }
+
+    async fn range(&self, call: &RangeCall) -> Result<Outcome, Error> {
+        let task = self.range_task(call).await?;
+        let twins = (!call.func.keeps_name).then_some(Twins::Refused);
+        let frame = match &call.input {
+            RangeInput::Selector(selector) => {
+                let work = self.work(selector.times, selector.reach_ms, task);
+                self.select(selector.select, work, twins, Some(call)).await?
+            }
+            RangeInput::Subquery { node, times, range_ms } => {
+                let inner = self.eval(node).await?.into_frame()?;
+                let work = self.work(*times, *range_ms, task);
+                self.over_frame(inner, node, work, call).await?
+            }
+        };
+        Ok(Outcome::Vector(frame))
+    }
+
+    /// The task of a range function, its numbers checked.
+    pub(crate) async fn range_task(&self, call: &RangeCall) -> Result<Task, Error> {
+        let params = self.numbers(&call.params).await?;
+        let wrong = |values: &[f64]| values.iter().copied().find(|v| !(*v > 0.0 && *v < 1.0));
+        match (call.name, &*params) {
+            ("double_exponential_smoothing", [smoothing, trend]) => {
+                if let Some(wrong) = wrong(smoothing) {
+                    let text =
+                        format!("invalid smoothing factor. Expected: 0 < sf < 1, got: {wrong:.6}");
+                    return Err(Error::Execution(text));
+                }
+                if let Some(wrong) = wrong(trend) {
+                    let text =
+                        format!("invalid trend factor. Expected: 0 < tf < 1, got: {wrong:.6}");
+                    return Err(Error::Execution(text));
+                }
+            }
+            ("quantile_over_time", [phi]) => self.check_quantile(phi, &call.params),
+            _ => {}
+        }
+        Ok(Task::Range { name: call.name, func: call.func, params })
+    }
+
+    fn check_quantile(&self, phi: &[f64], params: &[Node]) {
+        if let Some(wrong) = phi.iter().find(|phi| !(0.0..=1.0).contains(*phi)) {
+            let got = crate::functions::go_float(*wrong);
+            let span = params.first().map(|p| p.span).unwrap_or_default();
+            self.notes.warn(&format!("quantile value should be between 0 and 1, got {got}"), span);
+        }
+    }
+
+    /// Says so where a rate is taken of what does not look like a counter.
+    pub(crate) fn note_counters<'a>(&self, call: &RangeCall, names: impl Iterator<Item = &'a str>) {
+        if !call.func.of_counter {
+            return;
+        }
+        for name in names.filter(|name| !name.is_empty() && !looks_like_counter(name)) {
+            let text =
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket:";
+            self.notes.info(&format!("{text} {name:?}"), call.input_span);
+        }
+    }
+
+    /// A range function over the columns of a subquery.
+    async fn over_frame(
+        &self,
+        inner: Frame,
+        node: &Node,
+        work: SeriesWork,
+        call: &RangeCall,
+    ) -> Result<Frame, Error> {
+        let instants: Arc<[i64]> = node.grid.instants().collect();
+        let mut labels = Vec::with_capacity(inner.series.len());
+        let mut samples = Vec::with_capacity(inner.series.len());
+        for series in inner.series {
+            labels.push((series.labels, series.drop_name));
+            samples.push(samples_of(series.column, &instants));
+        }
+        let ignored = Arc::clone(&work.ignored_histograms);
+        let collected = self.over_samples(samples, work, Collect::new(&self.budget)).await?;
+        self.note_ignored(Some(call), &ignored);
+        let series = |(place, column): (usize, Column)| {
+            let (labels, drop_name) = labels[place].clone();
+            Series { labels, drop_name, column }
+        };
+        let mut frame = Frame::new(collected.columns.into_iter().map(series).collect());
+        self.note_counters(call, frame.series.iter().map(|s| s.labels.metric_name()));
+        if !call.func.keeps_name {
+            self.drop_names(&mut frame, Twins::Refused)?;
+        }
+        Ok(frame)
+    }
+
+    async fn map(
+        &self,
+        func: MapFunction,
+        input: &Node,
+        params: &[Node],
+    ) -> Result<Outcome, Error> {
+        let mut frame = self.eval(input).await?.into_frame()?;
+        let params = self.numbers(params).await?;
+        let points = points(&frame);
+        let mut frame = self
+            .compute(points, move || {
+                let mut numbers = [0.0; 4];
+                let count = params.len().min(numbers.len());
+                for series in &mut frame.series {
+                    let column = &mut series.column;
+                    column.histograms = None;
+                    for step in 0..column.len() {
+                        let Some(value) = column.get(step) else { continue };
+                        numbers
+                            .iter_mut()
+                            .zip(&*params)
+                            .for_each(|(number, param)| *number = param[step]);
+                        match func(value, &numbers[..count]) {
+                            Some(value) => column.values[step] = value,
+                            None => column.present.clear(step),
+                        }
+                    }
+                }
+                frame.series.retain(|s| s.column.any());
+                Ok(frame)
+            })
+            .await?;
+        self.drop_names(&mut frame, Twins::Merged)?;
+        Ok(Outcome::Vector(frame))
+    }
+
+    async fn date(&self, func: DateFunction, input: &Node) -> Result<Outcome, Error> {
+        let mut frame = match self.eval(input).await? {
+            Outcome::Scalar(times) => Frame::single(Column::full(times)),
+            vector => vector.into_frame()?,
+        };
+        for series in &mut frame.series {
+            series.column.histograms = None;
+            series.column.values.iter_mut().for_each(|value| *value = func(*value));
+        }
+        frame.series.retain(|s| s.column.any());
+        self.drop_names(&mut frame, Twins::Merged)?;
+        Ok(Outcome::Vector(frame))
+    }
+
+    async fn frame_call(&self, node: &Node) -> Result<Outcome, Error> {
+        let Kind::Frame { func, name, args } = &node.kind else { return Err(mistyped("a call")) };
+        let context = CallContext {
+            grid: node.grid,
+            late_names: self.options.late_names,
+            instant: self.instant,
+            notes: Arc::clone(&self.notes),
+            name,
+            arg_spans: args.iter().map(|arg| arg.span).collect(),
+        };
+        let mut values = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(self.eval(arg).await?);
+        }
+        let points =
+            values.iter().map(|v| if let Outcome::Vector(f) = v { points(f) } else { 1 }).sum();
+        let func = *func;
+        self.compute(points, move || func(&context, values)).await
+    }
+
+    async fn negate(&self, input: &Node) -> Result<Outcome, Error> {
+        match self.eval(input).await? {
+            Outcome::Scalar(values) => {
+                Ok(Outcome::Scalar(values.into_iter().map(|v| -v).collect()))
+            }
+            Outcome::Text(_) => Err(mistyped("a vector or a scalar")),
+            Outcome::Vector(mut frame) => {
+                if frame.series.iter().any(|s| s.column.has_histograms()) {
+                    return Err(crate::plan::not_supported("native histograms after a minus"));
+                }
+                for series in &mut frame.series {
+                    series.column.values.iter_mut().for_each(|v| *v = -*v);
+                }
+                self.drop_names(&mut frame, Twins::Merged)?;
+                Ok(Outcome::Vector(frame))
+            }
+        }
+    }
+}
+
+/// Points of a frame, for judging how much work they are.
+pub(crate) fn points(frame: &Frame) -> usize {
+    frame.series.iter().map(|s| s.column.len()).sum()
+}
+
+fn repeated(outcome: Outcome, steps: usize) -> Outcome {
+    match outcome {
+        Outcome::Scalar(values) => {
+            Outcome::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); steps])
+        }
+        Outcome::Text(text) => Outcome::Text(text),
+        Outcome::Vector(mut frame) => {
+            for series in &mut frame.series {
+                series.column = series.column.repeated(steps);
+            }
+            Outcome::Vector(frame)
+        }
+    }
+}
+
+/// The points of a column as samples. Series that have a point at every step share the instants.
+fn samples_of(column: Column, instants: &Arc<[i64]>) -> Samples {
+    let histograms = column.histograms.as_ref().map_or_else(Vec::new, |all| {
+        let some = all
+            .iter()
+            .zip(instants.iter())
+            .filter_map(|(h, t)| Some((*t, Arc::clone(h.as_ref()?))));
+        some.filter(|(_, h)| !is_stale(h.sum)).collect()
+    });
+    if column.present.is_full() {
+        return Samples { timestamps: Arc::clone(instants), values: column.values, histograms };
+    }
+    let (timestamps, values): (Vec<i64>, Vec<f64>) =
+        column.present.ones().map(|step| (instants[step], column.values[step])).unzip();
+    Samples { timestamps: timestamps.into(), values, histograms }
+}
+
+/// Keeps columns, accounted as they come.
+struct Collect {
+    columns: Columns,
+    budget: Arc<Budget>,
+    reserved: Reserved,
+}
+
+impl Collect {
+    fn new(budget: &Arc<Budget>) -> Self {
+        Self { columns: Vec::new(), budget: Arc::clone(budget), reserved: Reserved::default() }
+    }
+}
+
+impl Sink for Collect {
+    fn take(&mut self, columns: Columns) -> Result<(), Error> {
+        let bytes = columns.iter().map(|(_, column)| column.heap_bytes()).sum();
+        self.reserved.absorb(self.budget.reserve(bytes)?);
+        self.columns.extend(columns);
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! Aggregations that fold series one by one. Over a selector, or a function of one, they take
+//! columns as morsels come, so that memory is groups × steps; otherwise they fold a frame. Both
+//! add in the order of series, so both give the same bits.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use model::Labels;
+use query::Error;
+use query::promql::AggregateOp;
+
+use super::Evaluator;
+use super::keys::Groups;
+use super::morsels::{Columns, Sink};
+use super::points;
+use super::series::Task;
+use crate::budget::{Budget, Reserved};
+use crate::column::{Bitmap, Column};
+use crate::frame::{Frame, Outcome, Series, names_differ, same_labels, without_metadata};
+use crate::kernels::aggregate::{Accumulators, Fold};
+use crate::notes::Notes;
+use crate::plan::{Aggregation, Kind, Node, RangeCall, RangeInput, Selector, not_supported};
+use crate::source::Selected;
+use query::promql::Span;
+
+impl Evaluator {
+    pub(crate) async fn aggregate(
+        &self,
+        aggregation: &Aggregation,
+        node: &Node,
+    ) -> Result<Outcome, Error> {
+        let Some(fold) = fold_of(aggregation.op) else {
+            return self.ranked(aggregation, node).await;
+        };
+        if self.options.fuse {
+            match &aggregation.input.kind {
+                Kind::Selector(selector) => {
+                    return self.fused(aggregation, fold, selector, Task::Instant, None).await;
+                }
+                Kind::Range(call) => {
+                    if let RangeInput::Selector(selector) = &call.input {
+                        let task = self.range_task(call).await?;
+                        return self.fused(aggregation, fold, selector, task, Some(call)).await;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let frame = self.eval(&aggregation.input).await?.into_frame()?;
+        let grouping = Arc::clone(&aggregation.grouping);
+        let (points, steps) = (points(&frame), node.grid.len);
+        let notes = FoldNotes::new(self, aggregation);
+        let budget = Arc::clone(&self.budget);
+        self.compute(points, move || {
+            let mut groups = Groups::default();
+            let ids: Vec<u32> =
+                frame.series.iter().map(|s| groups.id(&s.labels, &grouping)).collect();
+            let mut folded = Folded::new(fold, groups.len(), steps, notes, &budget)?;
+            for (series, group) in frame.series.iter().zip(&ids) {
+                folded.add(*group as usize, &series.column, series.drop_name)?;
+            }
+            Ok(Outcome::Vector(folded.frame(&groups.labels)))
+        })
+        .await
+    }
+
+    /// Folds columns as they come from the pipeline.
+    async fn fused(
+        &self,
+        aggregation: &Aggregation,
+        fold: Fold,
+        selector: &Selector,
+        task: Task,
+        call: Option<&RangeCall>,
+    ) -> Result<Outcome, Error> {
+        let selected = Arc::clone(self.selected(selector.select).await?);
+        let drops_names = call.is_some_and(|call| !call.func.keeps_name);
+        let (grouping, late_names) = (Arc::clone(&aggregation.grouping), self.options.late_names);
+        let series = Arc::clone(&selected);
+        let steps = selector.times.grid.len;
+        let (groups, ids, may_meet) = self
+            .compute(selected.len(), move || {
+                let early = drops_names && !late_names;
+                let may_meet = early && names_differ((0..series.len()).map(|i| series.labels(i)));
+                let mut groups = Groups::default();
+                let id = |i: usize| match early {
+                    true => groups.id(&without_metadata(series.labels(i)), &grouping),
+                    false => groups.id(series.labels(i), &grouping),
+                };
+                let ids: Vec<u32> = (0..series.len()).map(id).collect();
+                Ok((groups, ids, may_meet))
+            })
+            .await?;
+        let folded = Folded::new(
+            fold,
+            groups.len(),
+            steps,
+            FoldNotes::new(self, aggregation),
+            &self.budget,
+        )?;
+        let sink = FoldSink {
+            folded,
+            ids,
+            drop_name: drops_names && late_names,
+            with_points: Bitmap::none(selected.len()),
+        };
+        let work = self.work(selector.times, selector.reach_ms, task);
+        let ignored = Arc::clone(&work.ignored_histograms);
+        let sink = self.over_series(&selected, work, sink).await?;
+        self.note_ignored(call, &ignored);
+        if may_meet {
+            check_unique(&*selected, &sink.with_points)?;
+        }
+        if let Some(call) = call {
+            self.note_counters(
+                call,
+                sink.with_points.ones().map(|i| selected.labels(i).metric_name()),
+            );
+        }
+        Ok(Outcome::Vector(sink.folded.frame(&groups.labels)))
+    }
+}
+
+fn fold_of(op: AggregateOp) -> Option<Fold> {
+    Some(match op {
+        AggregateOp::Sum => Fold::Sum,
+        AggregateOp::Avg => Fold::Avg,
+        AggregateOp::Count => Fold::Count,
+        AggregateOp::Group => Fold::Group,
+        AggregateOp::Min => Fold::Min,
+        AggregateOp::Max => Fold::Max,
+        AggregateOp::Stddev => Fold::Stddev,
+        AggregateOp::Stdvar => Fold::Stdvar,
+        _ => return None,
+    })
+}
+
+/// Series that differ in their name only are no vector once it is dropped.
+fn check_unique(selected: &dyn Selected, with_points: &Bitmap) -> Result<(), Error> {
+    let mut seen: HashSet<Labels> = HashSet::new();
+    let mut labels = with_points.ones().map(|i| without_metadata(selected.labels(i)));
+    if labels.all(|labels| seen.insert(labels)) { Ok(()) } else { Err(same_labels()) }
+}
+
+/// How an aggregation says what it left out.
+#[derive(Debug, Clone)]
+struct FoldNotes {
+    notes: Arc<Notes>,
+    op: AggregateOp,
+    span: Span,
+}
+
+impl FoldNotes {
+    fn new(evaluator: &Evaluator, aggregation: &Aggregation) -> Self {
+        Self {
+            notes: Arc::clone(&evaluator.notes),
+            op: aggregation.op,
+            span: aggregation.input.span,
+        }
+    }
+}
+
+/// Accumulators, and what a group's result is besides its value.
+#[derive(Debug)]
+struct Folded {
+    fold: Fold,
+    cells: Accumulators,
+    drop_name: Vec<bool>,
+    notes: FoldNotes,
+    _reserved: Reserved,
+}
+
+impl Folded {
+    fn new(
+        fold: Fold,
+        groups: usize,
+        steps: usize,
+        notes: FoldNotes,
+        budget: &Arc<Budget>,
+    ) -> Result<Self, Error> {
+        // Before they are allocated.
+        let reserved = budget.reserve(Accumulators::heap_bytes(fold, groups, steps))?;
+        let cells = Accumulators::new(fold, groups, steps);
+        Ok(Self { fold, cells, drop_name: vec![false; groups], notes, _reserved: reserved })
+    }
+
+    fn add(&mut self, group: usize, column: &Column, drop_name: bool) -> Result<(), Error> {
+        if column.has_histograms() {
+            let word = super::ranked::word(self.notes.op);
+            match self.fold {
+                Fold::Sum | Fold::Avg => {
+                    return Err(not_supported(&format!("native histograms in {word}()")));
+                }
+                Fold::Count | Fold::Group => {}
+                _ => self
+                    .notes
+                    .notes
+                    .info(&format!("ignored histogram in {word} aggregation"), self.notes.span),
+            }
+        }
+        self.drop_name[group] |= drop_name;
+        self.cells.add(group, column);
+        Ok(())
+    }
+
+    fn frame(&self, labels: &[Labels]) -> Frame {
+        let series = labels.iter().enumerate().map(|(group, labels)| Series {
+            labels: labels.clone(),
+            drop_name: self.drop_name[group],
+            column: self.cells.column(group),
+        });
+        Frame::new(series.filter(|s| s.column.any()).collect())
+    }
+}
+
+/// Folds columns as morsels deliver them.
+struct FoldSink {
+    folded: Folded,
+    /// Groups by series.
+    ids: Vec<u32>,
+    drop_name: bool,
+    with_points: Bitmap,
+}
+
+impl Sink for FoldSink {
+    fn take(&mut self, columns: Columns) -> Result<(), Error> {
+        for (place, column) in columns {
+            self.with_points.set(place);
+            self.folded.add(self.ids[place] as usize, &column, self.drop_name)?;
+        }
+        Ok(())
+    }
+}

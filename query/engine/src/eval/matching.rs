@@ -1,0 +1,239 @@
+//! Operators between two vectors. Which series find each other is settled once for all steps;
+//! whether they do is a question per step, since series come and go.
+
+use hashbrown::HashMap;
+use model::Labels;
+use query::Error;
+use query::promql::{BinaryOp, Cardinality, Matching};
+
+use super::binary::{Arithmetic, arithmetic, changes_meaning};
+use super::keys::{group_labels, key_of};
+use crate::column::{Bitmap, Column};
+use crate::frame::{Frame, Series, Twins, mistyped, without_metadata};
+use crate::plan::{Grouping, not_supported};
+
+/// An operator between two vectors.
+#[derive(Debug)]
+pub(crate) struct Pair<'a> {
+    pub(crate) op: BinaryOp,
+    pub(crate) return_bool: bool,
+    pub(crate) matching: &'a Matching,
+    pub(crate) late_names: bool,
+    pub(crate) steps: usize,
+}
+
+/// Series by match group; places in either frame.
+struct MatchGroups {
+    /// Group of each series of the first frame, if the second has series of it.
+    first: Vec<usize>,
+    second: Vec<usize>,
+    count: usize,
+}
+
+impl MatchGroups {
+    fn new(first: &Frame, second: &Frame, grouping: &Grouping) -> Self {
+        let mut ids: HashMap<Vec<u8>, usize> = HashMap::with_capacity(second.series.len());
+        let mut key = Vec::new();
+        let mut of = |series: &Series| {
+            key_of(&series.labels, grouping, &mut key);
+            let next = ids.len();
+            *ids.entry_ref(key.as_slice()).or_insert(next)
+        };
+        let second = second.series.iter().map(&mut of).collect();
+        let first = first.series.iter().map(&mut of).collect();
+        Self { first, second, count: ids.len() }
+    }
+}
+
+impl Pair<'_> {
+    pub(crate) fn evaluate(&self, lhs: Frame, rhs: Frame) -> Result<Frame, Error> {
+        let grouping = Grouping::new(&self.matching.labels, !self.matching.on);
+        let mut frame = match self.op {
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => self.sets(lhs, rhs, &grouping),
+            _ => self.joined(lhs, rhs, &grouping)?,
+        };
+        frame.series.retain(|s| s.column.any());
+        frame.unify(Twins::Merged)?;
+        Ok(frame)
+    }
+
+    fn sets(&self, mut lhs: Frame, mut rhs: Frame, grouping: &Grouping) -> Frame {
+        let groups = MatchGroups::new(&lhs, &rhs, grouping);
+        let occupied = |frame: &Frame, ids: &[usize]| {
+            let mut steps = vec![Bitmap::none(self.steps); groups.count];
+            for (series, id) in frame.series.iter().zip(ids) {
+                steps[*id].union(&series.column.occupied());
+            }
+            steps
+        };
+        if self.op == BinaryOp::Or {
+            let left = occupied(&lhs, &groups.first);
+            for (series, id) in rhs.series.iter_mut().zip(&groups.second) {
+                series.column.keep(&complement(&left[*id]));
+            }
+            lhs.series.append(&mut rhs.series);
+            lhs.ordered = false;
+            return lhs;
+        }
+        let right = occupied(&rhs, &groups.second);
+        for (series, id) in lhs.series.iter_mut().zip(&groups.first) {
+            match self.op {
+                BinaryOp::And => series.column.keep(&right[*id]),
+                _ => series.column.keep(&complement(&right[*id])),
+            }
+        }
+        lhs
+    }
+
+    fn joined(&self, lhs: Frame, rhs: Frame, grouping: &Grouping) -> Result<Frame, Error> {
+        // The "one" side is the second from here on.
+        let swapped = self.matching.cardinality == Cardinality::OneToMany;
+        let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
+        let groups = MatchGroups::new(&many, &one, grouping);
+        let mut live = many.occupied(self.steps);
+        live.intersect(&one.occupied(self.steps));
+        let ones = self.check_one_side(&one, &groups, &live, grouping, swapped)?;
+        let mut join = Join { pair: self, swapped, done: HashMap::new(), out: Vec::new() };
+        for (series, id) in many.series.iter().zip(&groups.first) {
+            for place in &ones[*id] {
+                join.add(series, &one.series[*place], *id)?;
+            }
+        }
+        Ok(Frame { ordered: many.ordered, ..Frame::new(join.out) })
+    }
+
+    /// The series of the "one" side by group. Two with a point at the same step are an error,
+    /// unless the other side is empty at that step.
+    fn check_one_side(
+        &self,
+        one: &Frame,
+        groups: &MatchGroups,
+        live: &Bitmap,
+        grouping: &Grouping,
+        swapped: bool,
+    ) -> Result<Vec<Vec<usize>>, Error> {
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); groups.count];
+        for (place, id) in groups.second.iter().enumerate() {
+            members[*id].push(place);
+        }
+        for places in members.iter().filter(|places| places.len() > 1) {
+            let mut taken: Vec<(usize, Bitmap)> = Vec::with_capacity(places.len());
+            for place in places {
+                let mut occupied = one.series[*place].column.occupied();
+                occupied.intersect(live);
+                if let Some((other, _)) = taken.iter().find(|(_, steps)| steps.overlaps(&occupied))
+                {
+                    let (new, old) = (&one.series[*place].labels, &one.series[*other].labels);
+                    return Err(many_to_many(new, old, grouping, swapped));
+                }
+                taken.push((*place, occupied));
+            }
+        }
+        Ok(members)
+    }
+
+    fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let mut builder = match changes_meaning(self.op, false) {
+            true => without_metadata(many).to_builder(),
+            false => many.to_builder(),
+        };
+        if self.matching.cardinality == Cardinality::OneToOne {
+            let listed = |name: &str| self.matching.labels.iter().any(|l| l == name);
+            builder.retain(|name| listed(name) == self.matching.on);
+        }
+        for name in &self.matching.include {
+            builder.set(name, one.get(name).unwrap_or(""));
+        }
+        if self.return_bool && !self.late_names {
+            return without_metadata(&builder.build());
+        }
+        builder.build()
+    }
+}
+
+fn many_to_many(new: &Labels, old: &Labels, grouping: &Grouping, swapped: bool) -> Error {
+    let side = if swapped { "left" } else { "right" };
+    let group = group_labels(new, grouping);
+    Error::Execution(format!(
+        "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{new}, {old}];many-to-many matching not allowed: matching labels must be unique on one side"
+    ))
+}
+
+fn complement(steps: &Bitmap) -> Bitmap {
+    let mut rest = Bitmap::all(steps.len());
+    rest.subtract(steps);
+    rest
+}
+
+/// Results so far, and at which steps each match group has had one.
+struct Join<'a> {
+    pair: &'a Pair<'a>,
+    swapped: bool,
+    /// By match group, and by result labels where several of a group are allowed.
+    done: HashMap<(usize, Option<Labels>), Bitmap>,
+    out: Vec<Series>,
+}
+
+impl Join<'_> {
+    fn add(&mut self, many: &Series, one: &Series, group: usize) -> Result<(), Error> {
+        let mut matched = many.column.occupied();
+        matched.intersect(&one.column.occupied());
+        if !matched.any() {
+            return Ok(());
+        }
+        let mut floats = many.column.present.clone();
+        floats.intersect(&one.column.present);
+        if floats != matched {
+            return Err(not_supported("operators on native histograms"));
+        }
+        let labels = self.pair.result_labels(&many.labels, &one.labels);
+        self.check_single(group, &labels, &matched)?;
+        let (a, b) = if self.swapped { (one, many) } else { (many, one) };
+        let column = self.values(&a.column, &b.column, matched)?;
+        self.out.push(Series { labels, drop_name: self.pair.return_bool, column });
+        Ok(())
+    }
+
+    fn check_single(
+        &mut self,
+        group: usize,
+        labels: &Labels,
+        matched: &Bitmap,
+    ) -> Result<(), Error> {
+        let one_to_one = self.pair.matching.cardinality == Cardinality::OneToOne;
+        let key = (group, (!one_to_one).then(|| labels.clone()));
+        let done = self.done.entry(key).or_insert_with(|| Bitmap::none(self.pair.steps));
+        if done.overlaps(matched) {
+            let text = match one_to_one {
+                true => {
+                    "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+                }
+                false => "multiple matches for labels: grouping labels must ensure unique matches",
+            };
+            return Err(Error::Execution(text.to_owned()));
+        }
+        done.union(matched);
+        Ok(())
+    }
+
+    fn values(&self, a: &Column, b: &Column, mut matched: Bitmap) -> Result<Column, Error> {
+        let mut values = a.values.clone();
+        match arithmetic(self.pair.op).ok_or_else(|| mistyped("an operator of numbers"))? {
+            Arithmetic::Value(of) => {
+                values.iter_mut().zip(&b.values).for_each(|(a, b)| *a = of(*a, *b));
+            }
+            Arithmetic::Filter(holds) if self.pair.return_bool => {
+                let truth = |a: f64, b: f64| f64::from(u8::from(holds(a, b)));
+                values.iter_mut().zip(&b.values).for_each(|(a, b)| *a = truth(*a, *b));
+            }
+            Arithmetic::Filter(holds) => {
+                for (step, (a, b)) in a.values.iter().zip(&b.values).enumerate() {
+                    if !holds(*a, *b) {
+                        matched.clear(step);
+                    }
+                }
+            }
+        }
+        Ok(Column { values, present: matched, histograms: None })
+    }
+}

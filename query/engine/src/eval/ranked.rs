@@ -1,0 +1,310 @@
+//! Aggregations that need all values of a group at a step together: `topk`, `bottomk`, `limitk`,
+//! `limit_ratio`, `quantile`, `count_values`.
+
+use hashbrown::HashMap;
+use model::Labels;
+use query::Error;
+use query::promql::AggregateOp;
+
+use super::Evaluator;
+use super::keys::{Groups, group_labels};
+use super::points;
+use crate::column::{Bitmap, Column};
+use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
+use crate::functions::{go_float, nan_last};
+use crate::kernels::quantile::quantile;
+use crate::plan::{Aggregation, Grouping, Kind, Node};
+
+/// The aggregation's word in the language.
+pub(crate) fn word(op: AggregateOp) -> &'static str {
+    match op {
+        AggregateOp::Avg => "avg",
+        AggregateOp::Bottomk => "bottomk",
+        AggregateOp::Count => "count",
+        AggregateOp::CountValues => "count_values",
+        AggregateOp::Group => "group",
+        AggregateOp::Limitk => "limitk",
+        AggregateOp::LimitRatio => "limit_ratio",
+        AggregateOp::Max => "max",
+        AggregateOp::Min => "min",
+        AggregateOp::Quantile => "quantile",
+        AggregateOp::Stddev => "stddev",
+        AggregateOp::Stdvar => "stdvar",
+        AggregateOp::Sum => "sum",
+        AggregateOp::Topk => "topk",
+    }
+}
+
+impl Evaluator {
+    pub(crate) async fn ranked(
+        &self,
+        aggregation: &Aggregation,
+        node: &Node,
+    ) -> Result<Outcome, Error> {
+        let param = aggregation.param.as_deref().ok_or_else(|| mistyped("a parameter"))?;
+        let op = aggregation.op;
+        if op == AggregateOp::CountValues {
+            let Kind::Text(label) = &param.kind else { return Err(mistyped("a string")) };
+            return self.count_values(aggregation, label.clone(), node.grid.len).await;
+        }
+        let numbers = self.eval(param).await?.into_scalar()?;
+        let frame = self.eval(&aggregation.input).await?.into_frame()?;
+        self.check_param(op, &numbers, param)?;
+        let floats_only =
+            matches!(op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Quantile);
+        if floats_only && frame.series.iter().any(|s| s.column.has_histograms()) {
+            let text = format!("ignored histogram in {} aggregation", word(op));
+            self.notes.info(&text, aggregation.input.span);
+        }
+        let grouping = std::sync::Arc::clone(&aggregation.grouping);
+        let instant = self.instant && node.grid.is_instant();
+        let points = points(&frame);
+        self.compute(points, move || {
+            let grouped = Grouped::new(frame, &grouping);
+            Ok(Outcome::Vector(match op {
+                AggregateOp::Quantile => grouped.quantiles(&numbers),
+                _ => grouped.chosen(op, &numbers, instant),
+            }))
+        })
+        .await
+    }
+
+    fn check_param(&self, op: AggregateOp, numbers: &[f64], param: &Node) -> Result<(), Error> {
+        let failed = |text: String| Err(Error::Execution(text));
+        let any_nan = numbers.iter().any(|n| n.is_nan());
+        let max = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let min = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+        match op {
+            AggregateOp::Quantile => {
+                if let Some(wrong) = numbers.iter().find(|phi| !(0.0..=1.0).contains(*phi)) {
+                    let got = go_float(*wrong);
+                    let text = format!("quantile value should be between 0 and 1, got {got}");
+                    self.notes.warn(&text, param.span);
+                }
+            }
+            AggregateOp::LimitRatio => {
+                if any_nan {
+                    return failed("Ratio value is NaN".to_owned());
+                }
+                for (value, limit) in [(max, 1.0), (min, -1.0)] {
+                    if value.abs() > 1.0 && value.signum() == limit {
+                        let got = go_float(value);
+                        let text = format!(
+                            "ratio value should be between -1 and 1, got {got}, capping to {limit}"
+                        );
+                        self.notes.warn(&text, param.span);
+                    }
+                }
+            }
+            _ if !any_nan && max < 1.0 => {}
+            _ if any_nan => return failed("Parameter value is NaN".to_owned()),
+            _ if max >= i64::MAX as f64 => {
+                return failed(format!("Scalar value {} overflows int64", go_float(max)));
+            }
+            _ if min <= i64::MIN as f64 => {
+                return failed(format!("Scalar value {} underflows int64", go_float(min)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn count_values(
+        &self,
+        aggregation: &Aggregation,
+        label: String,
+        steps: usize,
+    ) -> Result<Outcome, Error> {
+        let frame = self.eval(&aggregation.input).await?.into_frame()?;
+        if frame.series.iter().any(|s| s.column.has_histograms()) {
+            return Err(crate::plan::not_supported("native histograms in count_values()"));
+        }
+        let grouping = std::sync::Arc::clone(&aggregation.grouping);
+        let budget = std::sync::Arc::clone(&self.budget);
+        self.compute(points(&frame), move || {
+            let mut counts: HashMap<Labels, Column> = HashMap::new();
+            for series in &frame.series {
+                budget.check()?;
+                for step in series.column.present.ones() {
+                    let labels = counted_labels(series, step, &label, &grouping);
+                    if !counts.contains_key(&labels) {
+                        // A value per point may mean a series per point: count them as they come.
+                        budget.take_series(1)?;
+                    }
+                    let column = counts.entry(labels).or_insert_with(|| Column::empty(steps));
+                    let count = column.get(step).unwrap_or(0.0);
+                    column.set(step, count + 1.0);
+                }
+            }
+            let series = |(labels, column)| Series { labels, drop_name: false, column };
+            let mut series: Vec<Series> = counts.into_iter().map(series).collect();
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+            Ok(Outcome::Vector(Frame::new(series)))
+        })
+        .await
+    }
+}
+
+fn counted_labels(series: &Series, step: usize, label: &str, grouping: &Grouping) -> Labels {
+    let mut builder = series.labels.to_builder();
+    builder.set(label, &printed(series.column.values[step]));
+    group_labels(&builder.build(), grouping)
+}
+
+/// A value as a label: all its digits, no exponent.
+fn printed(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { go_float(value) }
+}
+
+/// A frame and its groups.
+struct Grouped {
+    frame: Frame,
+    groups: Groups,
+    /// Places in the frame, by group.
+    members: Vec<Vec<usize>>,
+}
+
+impl Grouped {
+    fn new(frame: Frame, grouping: &Grouping) -> Self {
+        let mut groups = Groups::default();
+        let mut members: Vec<Vec<usize>> = Vec::new();
+        for (at, series) in frame.series.iter().enumerate() {
+            let id = groups.id(&series.labels, grouping) as usize;
+            if id == members.len() {
+                members.push(Vec::new());
+            }
+            members[id].push(at);
+        }
+        Self { frame, groups, members }
+    }
+
+    fn quantiles(&self, phi: &[f64]) -> Frame {
+        let mut series = Vec::with_capacity(self.groups.len());
+        let mut values = Vec::new();
+        for (labels, members) in self.groups.labels.iter().zip(&self.members) {
+            let mut column = Column::empty(phi.len());
+            for (step, phi) in phi.iter().enumerate() {
+                values.clear();
+                values.extend(
+                    members.iter().filter_map(|at| self.frame.series[*at].column.get(step)),
+                );
+                if !values.is_empty() {
+                    column.set(step, quantile(*phi, &mut values));
+                }
+            }
+            let drop_name = members.iter().any(|at| self.frame.series[*at].drop_name);
+            series.push(Series { labels: labels.clone(), drop_name, column });
+        }
+        series.retain(|s| s.column.any());
+        Frame::new(series)
+    }
+
+    /// The series that are chosen at each step, with their own labels.
+    fn chosen(self, op: AggregateOp, numbers: &[f64], instant: bool) -> Frame {
+        let mut kept: Vec<Bitmap> = vec![Bitmap::none(numbers.len()); self.frame.series.len()];
+        let mut order = Vec::new();
+        for members in &self.members {
+            for (step, number) in numbers.iter().enumerate() {
+                for at in self.chosen_at(op, members, step, *number) {
+                    kept[at].set(step);
+                    order.push(at);
+                }
+            }
+        }
+        let mut series: Vec<Option<Series>> = self.frame.series.into_iter().map(Some).collect();
+        for (series, kept) in series.iter_mut().flatten().zip(&kept) {
+            series.column.keep(kept);
+        }
+        let ordered = instant && matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
+        let series: Vec<Series> = match ordered {
+            true => order.into_iter().filter_map(|at| series[at].take()).collect(),
+            false => series.into_iter().flatten().collect(),
+        };
+        let mut frame = Frame { ordered, ..Frame::new(series) };
+        frame.series.retain(|s| s.column.any());
+        frame
+    }
+
+    /// The members chosen at one step, best first.
+    fn chosen_at(
+        &self,
+        op: AggregateOp,
+        members: &[usize],
+        step: usize,
+        number: f64,
+    ) -> Vec<usize> {
+        let column = |at: &usize| &self.frame.series[*at].column;
+        let occupied =
+            |at: &&usize| column(at).get(step).is_some() || column(at).histogram(step).is_some();
+        if op == AggregateOp::LimitRatio {
+            let sampled = |at: &&usize| is_sampled(number, &self.frame.series[**at].labels);
+            return members.iter().filter(occupied).filter(sampled).copied().collect();
+        }
+        if number.is_nan() || number < 1.0 {
+            return Vec::new();
+        }
+        let count = (number as usize).min(members.len());
+        if op == AggregateOp::Limitk {
+            return members.iter().filter(occupied).take(count).copied().collect();
+        }
+        let value = |at: &usize| column(at).get(step);
+        let mut ranked: Vec<(f64, usize)> =
+            members.iter().filter_map(|at| Some((value(at)?, *at))).collect();
+        let largest_first = |a: f64, b: f64| b.total_cmp(&a);
+        let smallest_first = |a: f64, b: f64| a.total_cmp(&b);
+        let order = if op == AggregateOp::Topk { largest_first } else { smallest_first };
+        // Stable: of equal values the earlier series stays.
+        ranked.sort_by(|a, b| nan_last(zero(a.0), zero(b.0), order));
+        ranked.truncate(count);
+        ranked.into_iter().map(|(_, at)| at).collect()
+    }
+}
+
+/// Both zeros are the same value.
+fn zero(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value }
+}
+
+/// Whether a series belongs to the share `ratio` of all (or, if it is negative, to the rest).
+/// Which ones is decided by the labels alone, so it is the same at every step and in every query.
+fn is_sampled(ratio: f64, labels: &Labels) -> bool {
+    let place = (labels.series_id().0 >> 64) as u64 as f64 / u64::MAX as f64;
+    let ratio = ratio.clamp(-1.0, 1.0);
+    if ratio >= 1.0 {
+        return true;
+    }
+    if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
+}
+
+impl Frame {
+    /// Merges series with equal labels where names are already dropped.
+    pub(crate) fn unify_unless(&mut self, late_names: bool) -> Result<(), Error> {
+        if late_names { Ok(()) } else { self.unify(Twins::Merged) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_and_the_rest_are_everything() {
+        for i in 0..200 {
+            let labels = Labels::from_pairs([("i", i.to_string())]);
+            for ratio in [0.0, 0.1, 0.5, 0.9, 1.0] {
+                assert!(
+                    is_sampled(ratio, &labels) != is_sampled(ratio - 1.0, &labels) || ratio == 0.0
+                );
+            }
+            assert!(
+                is_sampled(1.0, &labels) && is_sampled(-1.0, &labels) && !is_sampled(0.0, &labels)
+            );
+        }
+    }
+
+    #[test]
+    fn values_as_labels_have_all_digits() {
+        assert_eq!(printed(1e21), "1000000000000000000000");
+        assert_eq!([printed(-0.5), printed(f64::INFINITY)], ["-0.5", "+Inf"]);
+    }
+}

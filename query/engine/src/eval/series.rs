@@ -1,0 +1,357 @@
+//! From a series' samples to its column: what selectors and range functions do, one morsel of
+//! series at a time. Windows are computed once per timestamp vector that series share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use model::is_stale;
+use query::{Error, FloatHistogram};
+use storage::SeriesSamples;
+
+use crate::budget::Budget;
+use crate::column::Column;
+use crate::functions::{RangeFunction, RangeKernel};
+use crate::kernels::over_time::{Kernel, View};
+use crate::kernels::rate::{Extrapolation, extrapolated};
+use crate::kernels::select::Latest;
+use crate::kernels::window::{Times, Windows};
+use crate::plan::not_supported;
+
+/// The samples of one series, as the evaluator sees them.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    pub(crate) timestamps: Arc<[i64]>,
+    pub(crate) values: Vec<f64>,
+    pub(crate) histograms: Vec<(i64, Arc<FloatHistogram>)>,
+}
+
+impl From<SeriesSamples> for Samples {
+    fn from(stored: SeriesSamples) -> Self {
+        let float = |(at, histogram): &(i64, Arc<model::Histogram>)| {
+            (*at, Arc::new(FloatHistogram::from(&**histogram)))
+        };
+        Self {
+            histograms: stored.histograms.iter().map(float).collect(),
+            timestamps: stored.timestamps,
+            values: stored.values,
+        }
+    }
+}
+
+/// What is done with every series of a selection.
+#[derive(Debug, Clone)]
+pub(crate) struct SeriesWork {
+    pub(crate) times: Times,
+    /// Look-back or range.
+    pub(crate) reach_ms: i64,
+    pub(crate) task: Task,
+    pub(crate) budget: Arc<Budget>,
+    /// Set when histograms beside floats were left out.
+    pub(crate) ignored_histograms: Arc<AtomicBool>,
+}
+
+/// The kinds of work.
+#[derive(Debug, Clone)]
+pub(crate) enum Task {
+    /// The last sample.
+    Instant,
+    /// Its time.
+    Timestamp,
+    /// A function of the window, with its numbers by parameter and step.
+    Range { name: &'static str, func: RangeFunction, params: Arc<[Vec<f64>]> },
+}
+
+impl SeriesWork {
+    pub(crate) fn steps(&self) -> usize {
+        self.times.grid.len
+    }
+
+    /// The columns of one morsel, by the series' place in it; those without points are left out.
+    pub(crate) fn morsel(&self, morsel: Vec<Samples>) -> Result<Vec<(usize, Column)>, Error> {
+        let mut shared = SharedByGroup::default();
+        let mut columns = Vec::with_capacity(morsel.len());
+        for (place, samples) in morsel.into_iter().enumerate() {
+            self.budget.check()?;
+            self.budget.take_samples(samples.values.len() + samples.histograms.len())?;
+            let column = match &self.task {
+                Task::Instant | Task::Timestamp => self.latest(&samples, &mut shared),
+                Task::Range { name, func, params } => {
+                    self.range(name, func, params, samples, &mut shared)?
+                }
+            };
+            if column.any() {
+                columns.push((place, column));
+            }
+        }
+        Ok(columns)
+    }
+
+    fn latest(&self, samples: &Samples, shared: &mut SharedByGroup) -> Column {
+        let latest = shared.latest(samples, self);
+        let mut column = Column::empty(self.steps());
+        let mut seen = 0;
+        if samples.histograms.is_empty() {
+            for (step, at) in latest.live(&samples.values) {
+                column.set(step, self.value_of(samples, at));
+                seen += 1;
+            }
+            self.budget.saw_queryable(seen);
+            return column;
+        }
+        for step in 0..self.steps() {
+            let float = latest.at(step);
+            let end = self.times.end(step);
+            let after = samples.histograms.partition_point(|(t, _)| *t <= end);
+            let histogram = after.checked_sub(1).map(|i| &samples.histograms[i]);
+            let histogram = histogram.filter(|(t, _)| *t > end.saturating_sub(self.reach_ms));
+            let newer = |t: i64| float.is_none_or(|at| samples.timestamps[at] < t);
+            match (histogram.filter(|(t, _)| newer(*t)), float) {
+                (Some((_, h)), _) if is_stale(h.sum) => {}
+                (Some((t, _)), _) if self.is_timestamp() => column.set(step, *t as f64 / 1000.0),
+                (Some((_, h)), _) => column.set_histogram(step, Arc::clone(h)),
+                (None, Some(at)) if !is_stale(samples.values[at]) => {
+                    column.set(step, self.value_of(samples, at));
+                }
+                _ => {}
+            }
+        }
+        column
+    }
+
+    fn is_timestamp(&self) -> bool {
+        matches!(self.task, Task::Timestamp)
+    }
+
+    fn value_of(&self, samples: &Samples, at: usize) -> f64 {
+        if self.is_timestamp() {
+            samples.timestamps[at] as f64 / 1000.0
+        } else {
+            samples.values[at]
+        }
+    }
+
+    fn range(
+        &self,
+        name: &str,
+        func: &RangeFunction,
+        params: &[Vec<f64>],
+        samples: Samples,
+        shared: &mut SharedByGroup,
+    ) -> Result<Column, Error> {
+        let samples = without_markers(samples);
+        let windows = shared.windows(&samples, self);
+        self.budget.saw_queryable(windows.samples());
+        let mut column = Column::empty(self.steps());
+        if !samples.histograms.is_empty() {
+            self.check_histograms(name, func, &samples, &windows)?;
+        }
+        match func.kernel {
+            RangeKernel::Floats(kernel) | RangeKernel::FloatsSoFar(kernel) => {
+                self.each_window(kernel, params, &samples, &windows, &mut column);
+            }
+            RangeKernel::Rate(rate) => {
+                let extrapolation = shared.extrapolation(&samples, &windows, self);
+                extrapolated(&samples.values, &windows, &extrapolation, rate, &mut column);
+            }
+            RangeKernel::Count | RangeKernel::Present => {
+                self.counts(func.kernel, &samples, &windows, &mut column)
+            }
+            RangeKernel::First
+            | RangeKernel::Last
+            | RangeKernel::TimeOfFirst
+            | RangeKernel::TimeOfLast => {
+                self.ends(func.kernel, &samples, &windows, &mut column);
+            }
+        }
+        Ok(column)
+    }
+
+    fn each_window(
+        &self,
+        kernel: Kernel,
+        params: &[Vec<f64>],
+        samples: &Samples,
+        windows: &Windows,
+        column: &mut Column,
+    ) {
+        let mut numbers = [0.0; 4];
+        for (step, window) in windows.iter().enumerate() {
+            if window.is_empty() {
+                continue;
+            }
+            for (number, param) in numbers.iter_mut().zip(params) {
+                *number = param[step];
+            }
+            let view = View {
+                timestamps: &samples.timestamps[window.clone()],
+                values: &samples.values[window],
+                step_ms: self.times.grid.at(step),
+            };
+            if let Some(value) = kernel(&view, &numbers[..params.len().min(4)]) {
+                column.set(step, value);
+            }
+        }
+    }
+
+    fn counts(
+        &self,
+        kernel: RangeKernel,
+        samples: &Samples,
+        windows: &Windows,
+        column: &mut Column,
+    ) {
+        for (step, window) in windows.iter().enumerate() {
+            let count = window.len() + self.histograms_at(samples, step).len();
+            if count > 0 {
+                column.set(step, if kernel == RangeKernel::Count { count as f64 } else { 1.0 });
+            }
+        }
+    }
+
+    fn ends(&self, kernel: RangeKernel, samples: &Samples, windows: &Windows, column: &mut Column) {
+        let first = matches!(kernel, RangeKernel::First | RangeKernel::TimeOfFirst);
+        let timed = matches!(kernel, RangeKernel::TimeOfFirst | RangeKernel::TimeOfLast);
+        for (step, window) in windows.iter().enumerate() {
+            let histograms = self.histograms_at(samples, step);
+            let histogram = if first { histograms.first() } else { histograms.last() };
+            let float =
+                (!window.is_empty()).then(|| if first { window.start } else { window.end - 1 });
+            let float = float.map(|at| (samples.timestamps[at], samples.values[at]));
+            let histogram = histogram.filter(|(t, _)| float.is_none_or(|(f, _)| (*t < f) == first));
+            match (histogram, float) {
+                (Some((t, _)), _) if timed => column.set(step, *t as f64 / 1000.0),
+                (Some((_, h)), _) => column.set_histogram(step, Arc::clone(h)),
+                (None, Some((t, _))) if timed => column.set(step, t as f64 / 1000.0),
+                (None, Some((_, value))) => column.set(step, value),
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn histograms_at<'a>(
+        &self,
+        samples: &'a Samples,
+        step: usize,
+    ) -> &'a [(i64, Arc<FloatHistogram>)] {
+        if samples.histograms.is_empty() {
+            return &[];
+        }
+        let end = self.times.end(step);
+        let start = end.saturating_sub(self.reach_ms);
+        let low = samples.histograms.partition_point(|(t, _)| *t <= start);
+        let high = samples.histograms.partition_point(|(t, _)| *t <= end);
+        &samples.histograms[low..high]
+    }
+
+    /// Refuses what would need arithmetic on native histograms, rather than leave them out.
+    fn check_histograms(
+        &self,
+        name: &str,
+        func: &RangeFunction,
+        samples: &Samples,
+        windows: &Windows,
+    ) -> Result<(), Error> {
+        if let RangeKernel::Floats(_) = func.kernel {
+            let mixed = |(step, window): (usize, std::ops::Range<usize>)| {
+                !window.is_empty() && !self.histograms_at(samples, step).is_empty()
+            };
+            if windows.iter().enumerate().any(mixed) {
+                self.ignored_histograms.store(true, Ordering::Relaxed);
+            }
+        }
+        let refused = matches!(func.kernel, RangeKernel::FloatsSoFar(_) | RangeKernel::Rate(_));
+        if !refused {
+            return Ok(());
+        }
+        let enough = match func.kernel {
+            RangeKernel::Rate(_) => 2,
+            _ => 1,
+        };
+        let touched = |(step, window): (usize, std::ops::Range<usize>)| {
+            let histograms = self.histograms_at(samples, step).len();
+            histograms > 0 && histograms + window.len() >= enough
+        };
+        if windows.iter().enumerate().any(touched) {
+            return Err(not_supported(&format!("native histograms in {name}()")));
+        }
+        Ok(())
+    }
+}
+
+/// Ranges do not see stale markers.
+pub(crate) fn without_markers(mut samples: Samples) -> Samples {
+    samples.histograms.retain(|(_, h)| !is_stale(h.sum));
+    if !samples.values.iter().any(|v| is_stale(*v)) {
+        return samples;
+    }
+    let live = samples.timestamps.iter().zip(&samples.values).filter(|(_, v)| !is_stale(**v));
+    let (timestamps, values): (Vec<i64>, Vec<f64>) = live.unzip();
+    Samples { timestamps: timestamps.into(), values, histograms: samples.histograms }
+}
+
+/// What series with the same timestamps share, for the few vectors that a morsel has.
+#[derive(Default)]
+struct SharedByGroup {
+    groups: Vec<SharedGroup>,
+}
+
+struct SharedGroup {
+    timestamps: Arc<[i64]>,
+    latest: Option<Arc<Latest>>,
+    windows: Option<Arc<Windows>>,
+    extrapolation: Option<Arc<Extrapolation>>,
+}
+
+impl SharedByGroup {
+    /// Vectors remembered at a time; series come target by target, so few are needed.
+    const GROUPS_MAX: usize = 8;
+
+    fn group(&mut self, timestamps: &Arc<[i64]>) -> &mut SharedGroup {
+        let known = self.groups.iter().rposition(|g| Arc::ptr_eq(&g.timestamps, timestamps));
+        let at = known.unwrap_or_else(|| {
+            if self.groups.len() == Self::GROUPS_MAX {
+                self.groups.remove(0);
+            }
+            let timestamps = Arc::clone(timestamps);
+            self.groups.push(SharedGroup {
+                timestamps,
+                latest: None,
+                windows: None,
+                extrapolation: None,
+            });
+            self.groups.len() - 1
+        });
+        &mut self.groups[at]
+    }
+
+    fn latest(&mut self, samples: &Samples, work: &SeriesWork) -> Arc<Latest> {
+        let group = self.group(&samples.timestamps);
+        let make = || Arc::new(Latest::new(&samples.timestamps, &work.times, work.reach_ms));
+        Arc::clone(group.latest.get_or_insert_with(make))
+    }
+
+    fn windows(&mut self, samples: &Samples, work: &SeriesWork) -> Arc<Windows> {
+        let group = self.group(&samples.timestamps);
+        let make = || Arc::new(Windows::new(&samples.timestamps, &work.times, work.reach_ms));
+        Arc::clone(group.windows.get_or_insert_with(make))
+    }
+
+    fn extrapolation(
+        &mut self,
+        samples: &Samples,
+        windows: &Windows,
+        work: &SeriesWork,
+    ) -> Arc<Extrapolation> {
+        let group = self.group(&samples.timestamps);
+        let make = || Extrapolation::new(&samples.timestamps, windows, &work.times, work.reach_ms);
+        Arc::clone(group.extrapolation.get_or_insert_with(|| Arc::new(make())))
+    }
+}
+
+/// Names that tell a counter from a gauge.
+const COUNTER_ENDINGS: [&str; 4] = ["_total", "_sum", "_count", "_bucket"];
+
+/// Whether a metric's name is that of a counter.
+pub(crate) fn looks_like_counter(name: &str) -> bool {
+    COUNTER_ENDINGS.iter().any(|ending| name.ends_with(ending))
+}

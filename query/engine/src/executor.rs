@@ -1,0 +1,217 @@
+//! The engine over the store: what `query` asks, answered from `storage`. Everything that is not
+//! arithmetic on samples comes straight from the store's index.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use model::{Exemplar, Labels, Matcher, Metadata, TENANT_LABEL, TimeRange};
+use query::{Answer, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
+use storage::{Select, SeriesSamples, Storage};
+use tenancy::ReadScope;
+
+use crate::Engine;
+use crate::eval::Options;
+use crate::pool::Pool;
+use crate::source::{Fetched, Merged, Selected, Source};
+
+/// Answers questions from the store.
+#[derive(Debug)]
+pub struct StorageExecutor {
+    storage: Arc<Storage>,
+    pool: Arc<Pool>,
+    apart: Engine,
+    merged: Engine,
+}
+
+impl StorageExecutor {
+    /// An executor over a store, computing on a pool.
+    pub fn new(storage: Arc<Storage>, pool: Arc<Pool>, options: Options) -> Self {
+        let source: Arc<dyn Source> =
+            Arc::new(StorageSource { storage: Arc::clone(&storage), pool: Arc::clone(&pool) });
+        let merged = Arc::new(Merged(Arc::clone(&source)));
+        Self {
+            apart: Engine::new(source, Arc::clone(&pool), options.clone()),
+            merged: Engine::new(merged, Arc::clone(&pool), options),
+            storage,
+            pool,
+        }
+    }
+
+    /// Runs a look-up in the index on the pool.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        scope: &ReadScope,
+        look_up: impl FnOnce(&Storage, &ReadScope) -> Result<T, storage::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
+        self.pool.lane().run(move || look_up(&storage, &scope).map_err(asked)).await
+    }
+}
+
+/// What the store says, as an answer to a question.
+fn asked(error: storage::Error) -> Error {
+    match error {
+        storage::Error::Limit(_) | storage::Error::Restricted(_) => {
+            Error::Execution(error.to_string())
+        }
+        error => Error::internal("read the store", error),
+    }
+}
+
+#[async_trait]
+impl Executor for StorageExecutor {
+    async fn evaluate(&self, scope: &ReadScope, evaluation: Evaluation) -> Result<Answer, Error> {
+        let merge = evaluation.merge_tenants && scope.is_labelled();
+        let engine = if merge { &self.merged } else { &self.apart };
+        engine.evaluate(scope, &evaluation).await
+    }
+
+    async fn series(
+        &self,
+        scope: &ReadScope,
+        request: SeriesRequest,
+    ) -> Result<Listing<Labels>, Error> {
+        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
+        let series = self
+            .look_up(scope, move |storage, scope| storage.series(scope, &selectors, range))
+            .await?;
+        let mut items: Vec<Labels> = series.into_iter().collect();
+        if merge_tenants && scope.is_labelled() {
+            items.iter_mut().for_each(|labels| *labels = without_tenant(labels));
+            items.sort_unstable();
+            items.dedup();
+        }
+        Ok(listing(items, limit))
+    }
+
+    async fn label_names(
+        &self,
+        scope: &ReadScope,
+        request: SeriesRequest,
+    ) -> Result<Listing<String>, Error> {
+        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
+        let look_up = move |storage: &Storage, scope: &ReadScope| {
+            storage.label_names(scope, &selectors, range)
+        };
+        let mut names = self.look_up(scope, look_up).await?;
+        if merge_tenants && scope.is_labelled() {
+            names.remove(TENANT_LABEL);
+        }
+        Ok(listing(names.into_iter().collect(), limit))
+    }
+
+    async fn label_values(
+        &self,
+        scope: &ReadScope,
+        name: &str,
+        request: SeriesRequest,
+    ) -> Result<Listing<String>, Error> {
+        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
+        if merge_tenants && scope.is_labelled() && name == TENANT_LABEL {
+            return Ok(Listing::default());
+        }
+        let name = name.to_owned();
+        let look_up = move |storage: &Storage, scope: &ReadScope| {
+            storage.label_values(scope, &name, &selectors, range)
+        };
+        Ok(listing(self.look_up(scope, look_up).await?.into_iter().collect(), limit))
+    }
+
+    async fn metadata(
+        &self,
+        scope: &ReadScope,
+        metric: Option<&str>,
+    ) -> Result<BTreeMap<String, Vec<Metadata>>, Error> {
+        let metric = metric.map(str::to_owned);
+        self.look_up(scope, move |storage, scope| storage.metadata(scope, metric.as_deref())).await
+    }
+
+    async fn exemplars(
+        &self,
+        scope: &ReadScope,
+        selectors: Vec<Vec<Matcher>>,
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error> {
+        // The store's future may not move between threads, so it stays on one that may wait.
+        let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let waiting = tokio::task::spawn_blocking(move || {
+            runtime.block_on(storage.exemplars(&scope, &selectors, range)).map_err(asked)
+        });
+        let found = waiting.await.map_err(|e| Error::internal("read exemplars", e))??;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
+        self.look_up(scope, move |storage, scope| {
+            let found = storage.cardinality(scope)?;
+            let owned = |pairs: Vec<(&str, u64)>| {
+                pairs.into_iter().map(|(n, c)| (n.to_owned(), c)).collect()
+            };
+            Ok(Statistics {
+                series: found.series,
+                label_pairs: found.labels.values().map(|values| values.len() as u64).sum(),
+                chunks: 0,
+                range: None,
+                series_by_metric: owned(found.top_metrics(limit)),
+                values_by_label: owned(found.top_labels(limit)),
+                bytes_by_label: owned(found.top_label_bytes(limit)),
+                series_by_pair: found.top_pairs(limit),
+            })
+        })
+        .await
+    }
+}
+
+fn listing<T>(mut items: Vec<T>, limit: Option<usize>) -> Listing<T> {
+    let truncated = limit.is_some_and(|limit| items.len() > limit);
+    items.truncate(limit.unwrap_or(usize::MAX));
+    Listing { items, truncated }
+}
+
+fn without_tenant(labels: &Labels) -> Labels {
+    labels.to_builder().remove(TENANT_LABEL).build()
+}
+
+#[derive(Debug)]
+struct StorageSource {
+    storage: Arc<Storage>,
+    pool: Arc<Pool>,
+}
+
+#[async_trait]
+impl Source for StorageSource {
+    async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
+        let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
+        let select = move || storage.select(&scope, &select).map_err(asked);
+        let selection = self.pool.lane().run(select).await?;
+        Ok(Arc::new(StorageSelected(selection)))
+    }
+}
+
+struct StorageSelected(storage::Selection);
+
+#[async_trait]
+impl Selected for StorageSelected {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn labels(&self, series: usize) -> &Labels {
+        self.0.labels(series)
+    }
+
+    async fn fetch(&self, series: Range<usize>) -> Result<Box<dyn Fetched>, Error> {
+        Ok(Box::new(StorageFetched(self.0.fetch(series).await.map_err(asked)?)))
+    }
+}
+
+struct StorageFetched(storage::Fetched);
+
+impl Fetched for StorageFetched {
+    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
+        self.0.decode().map_err(asked)
+    }
+}

@@ -1,0 +1,108 @@
+//! Parts of a point in time, in UTC.
+
+/// A day of the proleptic Gregorian calendar.
+struct Day {
+    year: i64,
+    /// 1 to 12.
+    month: i64,
+    /// 1 to 31.
+    day: i64,
+    /// Days since 1970-01-01.
+    number: i64,
+}
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// The day of a number of seconds since the epoch, by counting in eras of 400 years that begin
+/// with March, so that leap days come last.
+fn day(seconds: f64) -> Day {
+    let number = (seconds as i64).div_euclid(DAY_SECONDS);
+    let shifted = number + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    Day { year, month, day: of_year - (153 * from_march + 2) / 5 + 1, number }
+}
+
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn month_days(year: i64, month: i64) -> i64 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if is_leap(year) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// NaN has no date; Go's conversion of it to an integer, which Prometheus uses, gives the smallest.
+fn of_day(seconds: f64, part: impl Fn(&Day) -> i64) -> f64 {
+    part(&day(if seconds.is_nan() { i64::MIN as f64 } else { seconds })) as f64
+}
+
+pub(super) fn day_of_month(seconds: f64) -> f64 {
+    of_day(seconds, |d| d.day)
+}
+
+/// 0 is Sunday.
+pub(super) fn day_of_week(seconds: f64) -> f64 {
+    of_day(seconds, |d| (d.number + 4).rem_euclid(7))
+}
+
+pub(super) fn day_of_year(seconds: f64) -> f64 {
+    of_day(seconds, |d| (1..d.month).map(|month| month_days(d.year, month)).sum::<i64>() + d.day)
+}
+
+pub(super) fn days_in_month(seconds: f64) -> f64 {
+    of_day(seconds, |d| month_days(d.year, d.month))
+}
+
+pub(super) fn month(seconds: f64) -> f64 {
+    of_day(seconds, |d| d.month)
+}
+
+pub(super) fn year(seconds: f64) -> f64 {
+    of_day(seconds, |d| d.year)
+}
+
+pub(super) fn hour(seconds: f64) -> f64 {
+    ((seconds as i64).rem_euclid(DAY_SECONDS) / 3_600) as f64
+}
+
+pub(super) fn minute(seconds: f64) -> f64 {
+    ((seconds as i64).rem_euclid(3_600) / 60) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(seconds: f64, expected: [f64; 8]) {
+        let parts =
+            [year, month, day_of_month, hour, minute, day_of_week, day_of_year, days_in_month];
+        assert_eq!(parts.map(|part| part(seconds)), expected, "{seconds}");
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        check(0.0, [1970.0, 1.0, 1.0, 0.0, 0.0, 4.0, 1.0, 31.0]);
+        check(-1.0, [1969.0, 12.0, 31.0, 23.0, 59.0, 3.0, 365.0, 31.0]);
+        check(951_782_400.0, [2000.0, 2.0, 29.0, 0.0, 0.0, 2.0, 60.0, 29.0]);
+        check(1_136_239_445.0, [2006.0, 1.0, 2.0, 22.0, 4.0, 1.0, 2.0, 31.0]);
+        check(4_107_542_400.0, [2100.0, 3.0, 1.0, 0.0, 0.0, 1.0, 60.0, 31.0]);
+    }
+
+    #[test]
+    fn no_float_panics() {
+        for wild in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN] {
+            let _ = (year(wild), day_of_year(wild), hour(wild), minute(wild));
+        }
+    }
+}

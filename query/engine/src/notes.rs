@@ -1,0 +1,64 @@
+//! Notes beside an answer: warnings (it may be wrong) and infos (one may want to know).
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use query::promql::Span;
+
+/// Notes collected during one evaluation, each once.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    warnings: Mutex<BTreeSet<String>>,
+    infos: Mutex<BTreeSet<String>>,
+}
+
+/// Notes of each kind that are shown; more would bury the answer (Prometheus shows ten, too).
+const NOTES_MAX: usize = 10;
+
+impl Notes {
+    pub(crate) fn warn(&self, text: &str, span: Span) {
+        self.warnings.lock().insert(format!("PromQL warning: {text} {}", place(span)));
+    }
+
+    pub(crate) fn info(&self, text: &str, span: Span) {
+        self.infos.lock().insert(format!("PromQL info: {text} {}", place(span)));
+    }
+
+    /// Warnings and infos, in order.
+    pub(crate) fn take(&self) -> (Vec<String>, Vec<String>) {
+        (shown(&self.warnings, "warning"), shown(&self.infos, "info"))
+    }
+}
+
+fn shown(notes: &Mutex<BTreeSet<String>>, kind: &str) -> Vec<String> {
+    let notes = std::mem::take(&mut *notes.lock());
+    let more = notes.len().saturating_sub(NOTES_MAX);
+    let mut shown: Vec<String> = notes.into_iter().take(NOTES_MAX).collect();
+    if more > 0 {
+        shown.push(format!("{more} more {kind} annotations omitted"));
+    }
+    shown
+}
+
+/// Line and column, as for a question in one line: the tree does not keep its text.
+fn place(span: Span) -> String {
+    format!("(1:{})", span.start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_come_once_and_are_bounded() {
+        let notes = Notes::default();
+        for i in 0..25 {
+            notes.info(&format!("note {:02}", i % 12), Span { start: 4, end: 5 });
+        }
+        notes.warn("w", Span::default());
+        let (warnings, infos) = notes.take();
+        assert_eq!(warnings, ["PromQL warning: w (1:1)"]);
+        assert_eq!(infos[0], "PromQL info: note 00 (1:5)");
+        assert_eq!(infos[10], "2 more info annotations omitted");
+    }
+}

@@ -1,0 +1,11 @@
+//! The engine against scripts of expressions and answers, and against itself.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot read its own data should stop")]
+
+mod compare;
+mod literals;
+mod properties;
+mod reference;
+mod run;
+mod script;
+mod scripts;

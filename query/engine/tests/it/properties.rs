@@ -1,0 +1,113 @@
+//! Answers must not depend on how the work is cut: morsels, threads, fusing, the order in which
+//! series were written, instant or range.
+
+use std::sync::Arc;
+
+use engine::{Engine, Options, Pool, Table};
+use model::Labels;
+use query::{Answer, Value};
+
+use crate::run::ask;
+
+/// Series with gaps, resets, stale markers and values that rounding hurts.
+fn table(order: impl Iterator<Item = usize>) -> Table {
+    let mut table = Table::default();
+    for i in order {
+        let labels = Labels::from_pairs([
+            ("__name__", "m_total".to_owned()),
+            ("job", format!("j{}", i % 7)),
+            ("instance", format!("i{i:03}")),
+        ]);
+        let mut state = i as u64 * 0x9e37_79b9 + 1;
+        let mut value = 0.0;
+        let mut samples = Vec::new();
+        for step in 0..200i64 {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let dice = state >> 40;
+            value = if dice.is_multiple_of(61) {
+                0.1
+            } else {
+                value + (dice % 1000) as f64 * 0.1 + 1e9 * (dice % 3) as f64
+            };
+            match dice % 47 {
+                0 => {}
+                1 => samples.push((step * 15_000, model::stale_nan())),
+                _ => samples.push((step * 15_000, value)),
+            }
+        }
+        table.add(labels, &samples, Vec::new());
+    }
+    table
+}
+
+const QUESTIONS: &[&str] = &[
+    "m_total",
+    "rate(m_total[5m])",
+    "sum(m_total)",
+    "sum by (job) (rate(m_total[5m]))",
+    "avg by (job) (m_total)",
+    "avg without (instance) (increase(m_total[90s]))",
+    "stddev by (job) (m_total)",
+    "max by (job) (max_over_time(m_total[2m]))",
+    "count by (job) (m_total > 1e9)",
+    "group(irate(m_total[1m]))",
+    "topk(3, m_total)",
+    "quantile by (job) (0.9, rate(m_total[5m]))",
+    "sum(sum_over_time(rate(m_total[1m])[5m:30s]))",
+    "sum by (job) (m_total) / on (job) group_right sum by (job, instance) (m_total offset 1m)",
+];
+
+async fn answer(table: Table, threads: usize, options: Options, question: &str) -> Answer {
+    let engine = Engine::new(Arc::new(table), Pool::new(threads), options);
+    ask(&engine, question, 0, 2_990_000, 23_000).await.unwrap()
+}
+
+/// Everything of an answer, floats by their bits.
+fn bits(answer: &Answer) -> Vec<(String, Vec<(i64, u64)>)> {
+    let Value::Matrix(series) = &answer.value else { panic!("no matrix") };
+    let points = |floats: &[(i64, f64)]| floats.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+    series.iter().map(|s| (s.labels.to_string(), points(&s.floats))).collect()
+}
+
+#[tokio::test]
+async fn answers_do_not_depend_on_how_work_is_cut() {
+    let options = |morsel_series, fuse| Options { morsel_series, fuse, ..Options::default() };
+    for question in QUESTIONS {
+        let expected = bits(&answer(table(0..300), 1, options(1_000, false), question).await);
+        assert!(!expected.is_empty(), "{question}");
+        for (threads, morsel, fuse) in [(1, 1, true), (2, 7, true), (3, 256, true), (2, 64, false)]
+        {
+            let found =
+                bits(&answer(table(0..300), threads, options(morsel, fuse), question).await);
+            assert!(
+                found == expected,
+                "{question} with {threads} threads, {morsel} series a morsel, fused {fuse}"
+            );
+        }
+        let found = bits(&answer(table((0..300).rev()), 2, options(50, true), question).await);
+        assert!(found == expected, "{question} with series written in another order");
+    }
+}
+
+#[tokio::test]
+async fn limits_and_cancellation_end_a_question() {
+    let scope = tenancy::ReadScope::for_test(&[(1, "test")]);
+    let engine = Engine::new(Arc::new(table(0..300)), Pool::new(2), Options::default());
+    let expr = query::promql::parse("sum(rate(m_total[5m]))").unwrap();
+    let evaluation =
+        query::Evaluation { end_ms: 2_990_000, step_ms: 1_000, ..engine::instant(expr, 0) };
+    let cancelled = evaluation.clone();
+    cancelled.cancel.set();
+    assert!(matches!(engine.evaluate(&scope, &cancelled).await, Err(query::Error::Canceled(_))));
+    let late = query::Evaluation {
+        timeout: std::time::Duration::ZERO,
+        cancel: query::Cancel::default(),
+        ..evaluation.clone()
+    };
+    assert!(matches!(engine.evaluate(&scope, &late).await, Err(query::Error::Timeout(_))));
+    let fine_steps =
+        query::Evaluation { step_ms: 1, cancel: query::Cancel::default(), ..evaluation };
+    assert!(matches!(engine.evaluate(&scope, &fine_steps).await, Err(query::Error::BadData(_))));
+}
