@@ -103,7 +103,6 @@ pub fn instant(expr: Expr, at_ms: i64) -> Evaluation {
         step_ms: 0,
         lookback_ms: 300_000,
         timeout: Duration::from_secs(120),
-        merge_tenants: false,
         cancel: Cancel::default(),
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{Exemplar, Labels, Matcher, Metadata, TENANT_LABEL, TimeRange};
+use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
 use query::{Answer, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
 use storage::{Select, SeriesSamples, Storage};
 use tenancy::ReadScope;
@@ -14,15 +14,14 @@ use tenancy::ReadScope;
 use crate::Engine;
 use crate::eval::Options;
 use crate::pool::Pool;
-use crate::source::{Fetched, Merged, Selected, Source};
+use crate::source::{Fetched, Selected, Source};
 
 /// Answers questions from the store.
 #[derive(Debug)]
 pub struct StorageExecutor {
     storage: Arc<Storage>,
     pool: Arc<Pool>,
-    apart: Engine,
-    merged: Engine,
+    engine: Engine,
 }
 
 impl StorageExecutor {
@@ -30,13 +29,7 @@ impl StorageExecutor {
     pub fn new(storage: Arc<Storage>, pool: Arc<Pool>, options: Options) -> Self {
         let source: Arc<dyn Source> =
             Arc::new(StorageSource { storage: Arc::clone(&storage), pool: Arc::clone(&pool) });
-        let merged = Arc::new(Merged(Arc::clone(&source)));
-        Self {
-            apart: Engine::new(source, Arc::clone(&pool), options.clone()),
-            merged: Engine::new(merged, Arc::clone(&pool), options),
-            storage,
-            pool,
-        }
+        Self { engine: Engine::new(source, Arc::clone(&pool), options), storage, pool }
     }
 
     /// Runs a look-up in the index on the pool.
@@ -63,9 +56,7 @@ fn asked(error: storage::Error) -> Error {
 #[async_trait]
 impl Executor for StorageExecutor {
     async fn evaluate(&self, scope: &ReadScope, evaluation: Evaluation) -> Result<Answer, Error> {
-        let merge = evaluation.merge_tenants && scope.is_labelled();
-        let engine = if merge { &self.merged } else { &self.apart };
-        engine.evaluate(scope, &evaluation).await
+        self.engine.evaluate(scope, &evaluation).await
     }
 
     async fn series(
@@ -73,17 +64,11 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<Labels>, Error> {
-        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
+        let SeriesRequest { selectors, range, limit } = request;
         let series = self
             .look_up(scope, move |storage, scope| storage.series(scope, &selectors, range))
             .await?;
-        let mut items: Vec<Labels> = series.into_iter().collect();
-        if merge_tenants && scope.is_labelled() {
-            items.iter_mut().for_each(|labels| *labels = without_tenant(labels));
-            items.sort_unstable();
-            items.dedup();
-        }
-        Ok(listing(items, limit))
+        Ok(listing(series.into_iter().collect(), limit))
     }
 
     async fn label_names(
@@ -91,14 +76,11 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
+        let SeriesRequest { selectors, range, limit } = request;
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_names(scope, &selectors, range)
         };
-        let mut names = self.look_up(scope, look_up).await?;
-        if merge_tenants && scope.is_labelled() {
-            names.remove(TENANT_LABEL);
-        }
+        let names = self.look_up(scope, look_up).await?;
         Ok(listing(names.into_iter().collect(), limit))
     }
 
@@ -108,10 +90,7 @@ impl Executor for StorageExecutor {
         name: &str,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit, merge_tenants } = request;
-        if merge_tenants && scope.is_labelled() && name == TENANT_LABEL {
-            return Ok(Listing::default());
-        }
+        let SeriesRequest { selectors, range, limit } = request;
         let name = name.to_owned();
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_values(scope, &name, &selectors, range)
@@ -171,8 +150,19 @@ fn listing<T>(mut items: Vec<T>, limit: Option<usize>) -> Listing<T> {
     Listing { items, truncated }
 }
 
-fn without_tenant(labels: &Labels) -> Labels {
-    labels.to_builder().remove(TENANT_LABEL).build()
+/// Series of several tenants that are told apart by nothing are an error, not one series.
+fn check_apart(scope: &ReadScope, selection: &storage::Selection) -> Result<(), Error> {
+    if scope.is_labelled() || scope.tenants().len() < 2 {
+        return Ok(());
+    }
+    // Equal label sets are neighbours: a selection is in order of its labels.
+    let twin = |i: &usize| selection.labels(*i) == selection.labels(*i - 1);
+    let Some(twin) = (1..selection.len()).find(twin) else { return Ok(()) };
+    let names: Vec<&str> = scope.tenants().iter().map(|t| t.name.as_str()).collect();
+    let (names, series) = (names.join(", "), selection.labels(twin));
+    Err(Error::Execution(format!(
+        "more than one of the tenants {names} has the series {series}; ask without merging them"
+    )))
 }
 
 #[derive(Debug)]
@@ -185,7 +175,10 @@ struct StorageSource {
 impl Source for StorageSource {
     async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
-        let select = move || storage.select(&scope, &select).map_err(asked);
+        let select = move || {
+            let selection = storage.select(&scope, &select).map_err(asked)?;
+            check_apart(&scope, &selection).map(|()| selection)
+        };
         let selection = self.pool.lane().run(select).await?;
         Ok(Arc::new(StorageSelected(selection)))
     }
