@@ -1,0 +1,4 @@
+//! The whole process, from outside: the built binary, real peers, real sockets.
+
+mod process;
+mod prometheus;

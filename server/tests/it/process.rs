@@ -1,0 +1,164 @@
+//! Programs under test: started on free ports with directories of their own, stopped on drop.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use testkit::http::{Connection, Response, escaped};
+
+/// A port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
+    listener.local_addr().expect("a bound listener has an address")
+}
+
+/// A running program. Its output is in `<directory>/<name>.log`.
+#[derive(Debug)]
+pub struct Program {
+    pub address: SocketAddr,
+    pub dir: PathBuf,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts it; `arguments` are given the address to listen on.
+    pub fn start(program: &Path, dir: &Path, address: SocketAddr, arguments: &[String]) -> Self {
+        fs::create_dir_all(dir).expect("create a test directory");
+        let name = program.file_name().expect("a program has a name").to_string_lossy();
+        let log = dir.join(format!("{name}.log"));
+        let out = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("open the program's log");
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a second handle"))
+            .stderr(out)
+            .spawn()
+            .unwrap_or_else(|e| panic!("start {}: {e}", program.display()));
+        Self { address, dir: dir.to_owned(), child, log }
+    }
+
+    /// Waits until `path` answers 200.
+    pub fn wait_ready(&mut self, path: &str) {
+        let started = Instant::now();
+        loop {
+            let answer =
+                Connection::open(self.address).and_then(|mut c| c.call("GET", path, &[], &[]));
+            if answer.is_ok_and(|a| a.status == 200) {
+                return;
+            }
+            let ended = self.child.try_wait().expect("ask for the program's state");
+            assert!(
+                ended.is_none() && started.elapsed() < Duration::from_secs(60),
+                "not ready ({ended:?}):\n{}",
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it printed.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// One request with headers.
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        let answer =
+            Connection::open(self.address).and_then(|mut c| c.call(method, path, headers, body));
+        answer.unwrap_or_else(|e| panic!("{method} {path}: {e}\n{}", self.output()))
+    }
+
+    /// A JSON answer to GET; the tenant goes into the header where there is one.
+    pub fn json(&self, path: &str, tenant: Option<&str>) -> serde_json::Value {
+        let headers: Vec<(&str, &str)> = tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect();
+        let answer = self.call("GET", path, &headers, &[]);
+        serde_json::from_slice(&answer.body)
+            .unwrap_or_else(|e| panic!("GET {path}: {e}: {}", answer.text()))
+    }
+
+    /// An instant query.
+    pub fn instant(&self, query: &str, at_ms: i64, tenant: Option<&str>) -> serde_json::Value {
+        let time = format!("{}.{:03}", at_ms / 1000, at_ms % 1000);
+        self.json(&format!("/api/v1/query?query={}&time={time}", escaped(query)), tenant)
+    }
+
+    /// Asks it to end and waits; gives whether it ended by itself with status 0.
+    pub fn terminate(&mut self) -> bool {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(kill.is_ok_and(|s| s.success()), "send SIGTERM");
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(30) {
+            if let Some(status) = self.child.try_wait().expect("ask for the program's state") {
+                return status.success();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill the program");
+        self.child.wait().expect("wait for the killed program");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts the built binary and waits until it is ready. `config` is TOML.
+pub fn taffrail(dir: &Path, config: &str) -> Program {
+    taffrail_at(dir, free_address(), config)
+}
+
+/// The same at a given address, for restarts.
+pub fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Program {
+    fs::create_dir_all(dir).expect("create a test directory");
+    let file = dir.join("taffrail.toml");
+    fs::write(&file, config).expect("write the configuration");
+    let text = |p: &Path| p.to_string_lossy().into_owned();
+    let arguments = [
+        "serve".into(),
+        "--listen".into(),
+        address.to_string(),
+        "--data-dir".into(),
+        text(&dir.join("data")),
+        "--config".into(),
+        text(&file),
+    ];
+    let mut program =
+        Program::start(Path::new(env!("CARGO_BIN_EXE_taffrail")), dir, address, &arguments);
+    program.wait_ready("/-/ready");
+    program
+}
+
+/// The path of an installed program. `None`, said loudly, where it is missing, unless
+/// `TAFFRAIL_REQUIRE_PROGRAMS` forbids that.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("TAFFRAIL_REQUIRE_PROGRAMS").is_none(), "{name} is not installed");
+        println!("SKIPPED: {name} is not installed, a test beside it did not run");
+    }
+    found
+}
