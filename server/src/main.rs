@@ -1,2 +1,71 @@
-//! The one binary.
-fn main() {}
+//! The one binary `taffrail`: reads configuration, puts the crates together, runs and stops them.
+//!
+//! ```text
+//! cli ─► config ─► assemble ─► routes ─► serve until a signal ─► flush, close
+//! ```
+
+#![expect(clippy::print_stdout, reason = "a command-line tool prints")]
+
+mod assemble;
+mod cli;
+mod config;
+mod metrics;
+mod routes;
+mod status;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use cli::{Cli, Command, ConfigCommand, ToolCommand, WalCommand};
+use config::Config;
+
+/// Gives freed memory back to the system, and is faster than the system's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn report(error: &anyhow::Error) {
+    eprintln!("taffrail: {error:#}");
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Serve(arguments) => {
+            let config = Config::of(&arguments)?;
+            config.telemetry.start();
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.context("start the runtime")?.block_on(assemble::serve(config))
+        }
+        Command::Config(ConfigCommand::Check { file }) => {
+            Config::read(&file)?;
+            println!("{} is a valid configuration", file.display());
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Default) => {
+            print!("{}", config::DEFAULT);
+            Ok(())
+        }
+        Command::Tool(ToolCommand::Wal(WalCommand::Quarantine { data_dir })) => quarantine(&data_dir),
+    }
+}
+
+fn quarantine(data_dir: &std::path::Path) -> Result<()> {
+    let disk = storage::OsDisk::open(data_dir).with_context(|| format!("open {}", data_dir.display()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(storage::quarantine(std::sync::Arc::new(disk)))?;
+    println!("{report}");
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Puts the crates together, serves until a signal comes, and takes them apart in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ingest::host::{Host, Root};
+use ingest::remote_write::RemoteWrite;
+use ingest::scrape::{SelfScraper, Target};
+use model::{Clock, Disk, OsRandom, SystemClock};
+use storage::{OsDisk, Storage};
+use tenancy::{Authenticator, Directory, TenantName};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::routes::{self, Parts};
+
+/// Runs the server until SIGINT or SIGTERM.
+pub(crate) async fn serve(config: Config) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+    let started_ms = clock.now_ms();
+    let data_dir = config.data_dir.clone();
+    let disk = tokio::task::spawn_blocking(move || OsDisk::open(&data_dir)).await?;
+    let disk: Arc<dyn Disk> = Arc::new(disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?);
+    let storage = open_storage(&config, &disk, &clock).await?;
+    let authenticator = authenticator(&config, &disk, &clock).await?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+
+    let metrics = Arc::new(ingest::Metrics::default());
+    let receiver = RemoteWrite::new(
+        Arc::clone(&storage) as Arc<dyn ingest::Appender>,
+        Arc::default(),
+        Arc::clone(&metrics),
+        Arc::clone(&clock),
+        &config.ingest,
+    );
+    let engine = Arc::new(engine::Engine::new(Arc::clone(&storage), engine::Config::default()));
+    let querier = query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
+    let metrics = Metrics {
+        storage: Arc::clone(&storage),
+        ingest: metrics,
+        query: Arc::clone(querier.metrics()),
+        authenticator: Arc::clone(&authenticator),
+        clock: Arc::clone(&clock),
+        started_ms,
+    };
+    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics };
+
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = vec![tokio::spawn(Arc::clone(&storage).run(stopping.clone()))];
+    tasks.extend(self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))));
+    let router = routes::router(parts, querier, Arc::new(receiver));
+    tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
+    let serving = tokio::spawn(async move {
+        let mut stopping = stopping;
+        let until_stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+        axum::serve(listener, router).with_graceful_shutdown(until_stopped).await
+    });
+    wait_for_signal().await?;
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    shut_down(serving, tasks, storage, Duration::from_secs(config.shutdown_seconds)).await
+}
+
+async fn open_storage(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Result<Arc<Storage>> {
+    let parts = storage::Parts { disk: Arc::clone(disk), objects: None, clock: Arc::clone(clock), random: Arc::new(OsRandom) };
+    let opened = Storage::open(config.storage.clone(), parts).await;
+    let storage = opened.with_context(|| format!("open the store in {}", config.data_dir.display()))?;
+    for (partition, reason) in storage.read_only() {
+        tracing::error!(partition, reason, "partition takes no writes; see `taffrail tool wal quarantine`");
+    }
+    Ok(storage)
+}
+
+async fn authenticator(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Result<Arc<Authenticator>> {
+    let (disk, of_directory) = (Arc::clone(disk), Arc::clone(clock));
+    let directory = tokio::task::spawn_blocking(move || Directory::open(&disk, of_directory)).await?;
+    let directory = Arc::new(directory.context("open the directory of tenants")?);
+    let authenticator = Authenticator::new(&config.tenancy, &config.tokens()?, directory, Arc::clone(clock));
+    Ok(Arc::new(authenticator.context("[tenancy]")?))
+}
+
+fn about(started_ms: i64) -> query::About {
+    query::About { version: env!("CARGO_PKG_VERSION").to_owned(), started_ms, ..query::About::default() }
+}
+
+/// Watches this machine and this process, so that there is something to see at once.
+fn self_scraper(config: &Config, parts: &Parts, clock: &Arc<dyn Clock>) -> Result<Option<SelfScraper>> {
+    if !config.ingest.self_scrape.enabled {
+        return Ok(None);
+    }
+    let host = Arc::new(Host::new(Root::default(), Arc::clone(clock)));
+    let name = host.name();
+    let own = parts.metrics.clone();
+    let targets = vec![
+        Target { job: "node".to_owned(), instance: name.clone(), expose: Arc::new(move |out| host.collect(out)) },
+        Target { job: "taffrail".to_owned(), instance: name, expose: Arc::new(move |out| own.write(out)) },
+    ];
+    let tenant = TenantName::new(&config.tenancy.default_tenant).context("tenancy.default_tenant")?;
+    let authenticator = Arc::clone(&parts.authenticator);
+    Ok(Some(SelfScraper::new(
+        Arc::clone(&parts.storage) as Arc<dyn ingest::Appender>,
+        Arc::new(move || authenticator.internal_write_scope(&tenant)),
+        Arc::clone(clock),
+        Arc::clone(&parts.metrics.ingest),
+        &config.ingest.self_scrape,
+        targets,
+    )))
+}
+
+async fn wait_for_signal() -> Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for SIGINT"),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+/// Requests end first, then what writes by itself, then the store: nothing accepted is left behind.
+async fn shut_down(
+    serving: JoinHandle<std::io::Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+    storage: Arc<Storage>,
+    patience: Duration,
+) -> Result<()> {
+    if tokio::time::timeout(patience, serving).await.is_err() {
+        tracing::warn!("requests did not end in time and were cut off");
+    }
+    for task in tasks {
+        if tokio::time::timeout(patience, task).await.is_err() {
+            tracing::warn!("a background task did not end in time");
+        }
+    }
+    storage.close().await.context("flush and close the store")?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! The configuration file: one section for each crate, read once, checked whole.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Serve;
+use crate::telemetry;
+
+/// Every key with its default, unit and reason: what `taffrail config default` prints.
+pub(crate) const DEFAULT: &str = include_str!("default.toml");
+
+/// A whole configuration. The keys are told in `default.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) allow_anyone: bool,
+    pub(crate) token_file: PathBuf,
+    pub(crate) shutdown_seconds: u64,
+    pub(crate) telemetry: telemetry::Config,
+    pub(crate) tenancy: tenancy::Config,
+    pub(crate) storage: storage::Config,
+    pub(crate) ingest: ingest::Config,
+    pub(crate) query: query::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9550),
+            data_dir: PathBuf::from("./data"),
+            allow_anyone: false,
+            token_file: PathBuf::new(),
+            shutdown_seconds: 20,
+            telemetry: telemetry::Config::default(),
+            tenancy: tenancy::Config::default(),
+            storage: storage::Config::default(),
+            ingest: ingest::Config::default(),
+            query: query::Config::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file. Unknown keys are errors that name them.
+    pub(crate) fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        let config: Self = toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
+        config.check().with_context(|| format!("{} is wrong", file.display()))?;
+        Ok(config)
+    }
+
+    /// What `serve` runs with: the file, if there is one, under what the command line says.
+    pub(crate) fn of(arguments: &Serve) -> Result<Self> {
+        let mut config = match &arguments.config {
+            Some(file) => Self::read(file)?,
+            None => Self::default(),
+        };
+        if let Some(listen) = arguments.listen {
+            config.listen = listen;
+        }
+        if let Some(dir) = &arguments.data_dir {
+            config.data_dir.clone_from(dir);
+        }
+        config.check_reach(arguments.allow_anyone)?;
+        Ok(config)
+    }
+
+    /// Everything that can be wrong although the file can be read.
+    fn check(&self) -> Result<()> {
+        self.telemetry.check().map_err(anyhow::Error::msg).context("telemetry.level")?;
+        self.storage.check().map_err(anyhow::Error::msg).context("[storage]")?;
+        ensure!((1..=3600).contains(&self.shutdown_seconds), "shutdown_seconds must be 1 to 3600, it is {}", self.shutdown_seconds);
+        ensure!(self.ingest.self_scrape.interval_seconds >= 1, "ingest.self_scrape.interval_seconds must be at least 1");
+        ensure!(self.query.lookback_seconds > 0.0, "query.lookback_seconds must be above 0");
+        let tokens = self.tokens()?;
+        let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
+        authenticator.context("[tenancy]")
+    }
+
+    /// Without credentials only this machine may reach us, unless that is asked for twice.
+    fn check_reach(&self, allow_anyone: bool) -> Result<()> {
+        let open = self.tenancy.mode == tenancy::AuthenticationMode::None && !self.listen.ip().is_loopback();
+        if open && !(self.allow_anyone && allow_anyone) {
+            bail!(
+                "listen = {} can be reached from other machines while tenancy.mode is \"none\", so anyone could read and write \
+                 everything; use mode \"token\", or consent twice: `allow_anyone = true` in the configuration and `--allow-anyone`",
+                self.listen
+            );
+        }
+        Ok(())
+    }
+
+    /// The tokens of the token file; none if there is no such file in the configuration.
+    pub(crate) fn tokens(&self) -> Result<Vec<tenancy::TokenConfig>> {
+        if self.token_file.as_os_str().is_empty() {
+            return Ok(Vec::new());
+        }
+        let file = self.token_file.display();
+        let text = std::fs::read_to_string(&self.token_file).with_context(|| format!("read token_file {file}"))?;
+        let tokens: tenancy::TokenFile = toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))?;
+        Ok(tokens.tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, error: &str) {
+        let read = toml::from_str::<Config>(text).map_err(anyhow::Error::from).and_then(|c| c.check());
+        let found = read.map_or_else(|e| format!("{e:#}"), |()| String::new());
+        assert!(if error.is_empty() { found.is_empty() } else { found.contains(error) }, "{found:?}");
+    }
+
+    #[test]
+    fn wrong_files_are_refused_by_key() {
+        check("", "");
+        check("listen = \"127.0.0.1:1\"\n[storage]\nflush_seconds = 5\n", "");
+        check("lisen = \"127.0.0.1:1\"", "unknown field `lisen`");
+        check("[storage]\nflush_minutes = 5", "unknown field `flush_minutes`");
+        check("[tenancy.limits.default]\nsamples = 5", "unknown field `samples`");
+        check("listen = \"nowhere\"", "listen");
+        check("[telemetry]\nlevel = \"a=b=c\"", "telemetry.level");
+        check("[storage]\npartitions = 0", "partitions");
+        check("[tenancy]\nmode = \"token\"", "there are no tokens");
+        check("[tenancy]\nmode = \"maybe\"", "unknown variant `maybe`");
+    }
+
+    #[test]
+    fn only_two_consents_open_the_door() {
+        let open = Config { listen: "0.0.0.0:9550".parse().expect("an address"), ..Config::default() };
+        let consenting = Config { allow_anyone: true, ..open.clone() };
+        assert!(open.check_reach(true).is_err());
+        assert!(consenting.check_reach(false).is_err());
+        assert!(consenting.check_reach(true).is_ok());
+        assert!(Config::default().check_reach(false).is_ok());
+    }
+
+    /// All keys below a table, with dots.
+    fn keys(prefix: &str, table: &toml::Table, out: &mut Vec<String>) {
+        for (key, value) in table {
+            match value {
+                toml::Value::Table(inner) => keys(&format!("{prefix}{key}."), inner, out),
+                _ => out.push(format!("{prefix}{key}")),
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_is_documented_with_its_default() {
+        let documented: Config = toml::from_str(DEFAULT).expect("the documented defaults are a configuration");
+        assert_eq!(documented, Config::default());
+        let (mut written, mut all) = (Vec::new(), Vec::new());
+        keys("", &DEFAULT.parse().expect("TOML"), &mut written);
+        keys("", &toml::Table::try_from(Config::default()).expect("a configuration is a table"), &mut all);
+        written.sort();
+        all.sort();
+        assert_eq!(written, all);
+        let undocumented = DEFAULT.lines().zip(DEFAULT.lines().skip(1)).find(|(before, line)| {
+            line.contains(" = ") && !line.starts_with('#') && !before.starts_with('#')
+        });
+        assert_eq!(undocumented, None, "a key without a comment above it");
+    }
+}

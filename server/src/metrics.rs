@@ -1,0 +1,83 @@
+//! What the process says about itself at `/metrics`: every crate's counters, the store's figures
+//! and the process's own, in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use model::Clock;
+use storage::Storage;
+use tenancy::Authenticator;
+
+/// Everything that counts something.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) ingest: Arc<ingest::Metrics>,
+    pub(crate) query: Arc<query::Metrics>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) started_ms: i64,
+}
+
+impl Metrics {
+    /// Appends the whole exposition.
+    pub(crate) fn write(&self, out: &mut String) {
+        self.ingest.write(out);
+        self.query.write(out);
+        self.authenticator.write_metrics(out);
+        self.write_storage(out);
+        write_process(out, self.started_ms);
+        let version = env!("CARGO_PKG_VERSION");
+        let _ = write!(
+            out,
+            "# HELP taffrail_build_info Which build this is.\n# TYPE taffrail_build_info gauge\ntaffrail_build_info{{version=\"{version}\"}} 1\n"
+        );
+    }
+
+    /// Seconds since the start.
+    pub(crate) fn uptime_seconds(&self) -> f64 {
+        (self.clock.now_ms() - self.started_ms) as f64 / 1e3
+    }
+
+    fn write_storage(&self, out: &mut String) {
+        let t = self.storage.totals();
+        let gauges: [(&str, &str, u64); 12] = [
+            ("active_series", "Series in the heads.", t.active_series),
+            ("head_samples", "Samples and histograms not yet in blocks.", t.head_samples),
+            ("head_bytes", "Memory of samples not yet in blocks.", t.head_bytes),
+            ("blocks", "Blocks.", t.blocks),
+            ("block_bytes", "Bytes of all blocks.", t.block_bytes),
+            ("block_samples", "Samples and histograms in blocks.", t.block_samples),
+            ("log_bytes", "Bytes of the log.", t.log_bytes),
+            ("log_segments", "Segment files of the log.", t.log_segments),
+            ("disk_free_bytes", "Free bytes of the disk below the data directory.", t.disk_free_bytes),
+            ("read_only_partitions", "Partitions that take no writes.", t.read_only_partitions),
+            ("cache_bytes", "Bytes in the cache of block pages.", t.cache_bytes),
+            ("log_ready", "Whether writes are taken.", u64::from(self.storage.ready().is_ok())),
+        ];
+        for (name, help, value) in gauges {
+            line(out, &format!("taffrail_storage_{name}"), "gauge", help, value as f64);
+        }
+        line(out, "taffrail_storage_log_syncs_total", "counter", "Syncs of the log.", t.log_syncs as f64);
+    }
+}
+
+fn line(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+}
+
+/// The names every Prometheus client library uses.
+fn write_process(out: &mut String, started_ms: i64) {
+    line(out, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", started_ms as f64 / 1e3);
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<f64> = stat.rsplit(") ").next().unwrap_or("").split(' ').map(|f| f.parse().unwrap_or(0.0)).collect();
+    // proc(5): fields 14 and 15 are user and system ticks of 10 ms, 20 threads, 23 and 24 memory.
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0.0);
+    line(out, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", (field(14) + field(15)) / 100.0);
+    line(out, "process_threads", "gauge", "Number of threads.", field(20));
+    line(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(23));
+    line(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", field(24) * 4096.0);
+    let files = std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count());
+    line(out, "process_open_fds", "gauge", "Number of open file descriptors.", files as f64);
+}
