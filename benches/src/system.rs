@@ -269,10 +269,10 @@ fn arguments(kind: Kind, data: &Path, port: u16, command: &mut Command) -> Resul
 
 /// No self-observation beside the load, and limits that a benchmark does not run into.
 const TAFFRAIL_CONFIG: &str = "
-[self_scrape]
+[ingest.self_scrape]
 enabled = false
 
-[limits]
+[tenancy.limits.default]
 samples_per_second = 1e9
 samples_burst = 1e9
 new_series_per_second = 1e9

@@ -1,11 +1,11 @@
 //! Settings of this crate. What one tenant may use is in `tenancy::Limits`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::promql::Features;
 
 /// Settings of the query API.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Length of an expression or selector in bytes. Dashboards' longest have a few thousand; the

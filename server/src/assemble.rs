@@ -24,10 +24,14 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let started_ms = clock.now_ms();
     let data_dir = config.data_dir.clone();
     let disk = tokio::task::spawn_blocking(move || OsDisk::open(&data_dir)).await?;
-    let disk: Arc<dyn Disk> = Arc::new(disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?);
+    let disk: Arc<dyn Disk> = Arc::new(
+        disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?,
+    );
     let storage = open_storage(&config, &disk, &clock).await?;
     let authenticator = authenticator(&config, &disk, &clock).await?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("listen on {}", config.listen))?;
 
     let metrics = Arc::new(ingest::Metrics::default());
     let receiver = RemoteWrite::new(
@@ -37,8 +41,13 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         Arc::clone(&clock),
         &config.ingest,
     );
-    let engine = Arc::new(engine::Engine::new(Arc::clone(&storage), engine::Config::default()));
-    let querier = query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
+    let engine = Arc::new(engine::StorageExecutor::new(
+        Arc::clone(&storage),
+        engine::Pool::of_all_cores(),
+        engine::Options::default(),
+    ));
+    let querier =
+        query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
     let metrics = Metrics {
         storage: Arc::clone(&storage),
         ingest: metrics,
@@ -51,7 +60,9 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 
     let (stop, stopping) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(Arc::clone(&storage).run(stopping.clone()))];
-    tasks.extend(self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))));
+    tasks.extend(
+        self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
+    );
     let router = routes::router(parts, querier, Arc::new(receiver));
     tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
@@ -65,30 +76,58 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     shut_down(serving, tasks, storage, Duration::from_secs(config.shutdown_seconds)).await
 }
 
-async fn open_storage(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Result<Arc<Storage>> {
-    let parts = storage::Parts { disk: Arc::clone(disk), objects: None, clock: Arc::clone(clock), random: Arc::new(OsRandom) };
+async fn open_storage(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Storage>> {
+    let parts = storage::Parts {
+        disk: Arc::clone(disk),
+        objects: None,
+        clock: Arc::clone(clock),
+        random: Arc::new(OsRandom),
+    };
     let opened = Storage::open(config.storage.clone(), parts).await;
-    let storage = opened.with_context(|| format!("open the store in {}", config.data_dir.display()))?;
+    let storage =
+        opened.with_context(|| format!("open the store in {}", config.data_dir.display()))?;
     for (partition, reason) in storage.read_only() {
-        tracing::error!(partition, reason, "partition takes no writes; see `taffrail tool wal quarantine`");
+        tracing::error!(
+            partition,
+            reason,
+            "partition takes no writes; see `taffrail tool wal quarantine`"
+        );
     }
     Ok(storage)
 }
 
-async fn authenticator(config: &Config, disk: &Arc<dyn Disk>, clock: &Arc<dyn Clock>) -> Result<Arc<Authenticator>> {
+async fn authenticator(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Authenticator>> {
     let (disk, of_directory) = (Arc::clone(disk), Arc::clone(clock));
-    let directory = tokio::task::spawn_blocking(move || Directory::open(&disk, of_directory)).await?;
+    let directory =
+        tokio::task::spawn_blocking(move || Directory::open(&disk, of_directory)).await?;
     let directory = Arc::new(directory.context("open the directory of tenants")?);
-    let authenticator = Authenticator::new(&config.tenancy, &config.tokens()?, directory, Arc::clone(clock));
+    let authenticator =
+        Authenticator::new(&config.tenancy, &config.tokens()?, directory, Arc::clone(clock));
     Ok(Arc::new(authenticator.context("[tenancy]")?))
 }
 
 fn about(started_ms: i64) -> query::About {
-    query::About { version: env!("CARGO_PKG_VERSION").to_owned(), started_ms, ..query::About::default() }
+    query::About {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms,
+        ..query::About::default()
+    }
 }
 
 /// Watches this machine and this process, so that there is something to see at once.
-fn self_scraper(config: &Config, parts: &Parts, clock: &Arc<dyn Clock>) -> Result<Option<SelfScraper>> {
+fn self_scraper(
+    config: &Config,
+    parts: &Parts,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<SelfScraper>> {
     if !config.ingest.self_scrape.enabled {
         return Ok(None);
     }
@@ -96,10 +135,19 @@ fn self_scraper(config: &Config, parts: &Parts, clock: &Arc<dyn Clock>) -> Resul
     let name = host.name();
     let own = parts.metrics.clone();
     let targets = vec![
-        Target { job: "node".to_owned(), instance: name.clone(), expose: Arc::new(move |out| host.collect(out)) },
-        Target { job: "taffrail".to_owned(), instance: name, expose: Arc::new(move |out| own.write(out)) },
+        Target {
+            job: "node".to_owned(),
+            instance: name.clone(),
+            expose: Arc::new(move |out| host.collect(out)),
+        },
+        Target {
+            job: "taffrail".to_owned(),
+            instance: name,
+            expose: Arc::new(move |out| own.write(out)),
+        },
     ];
-    let tenant = TenantName::new(&config.tenancy.default_tenant).context("tenancy.default_tenant")?;
+    let tenant =
+        TenantName::new(&config.tenancy.default_tenant).context("tenancy.default_tenant")?;
     let authenticator = Arc::clone(&parts.authenticator);
     Ok(Some(SelfScraper::new(
         Arc::clone(&parts.storage) as Arc<dyn ingest::Appender>,
@@ -112,7 +160,8 @@ fn self_scraper(config: &Config, parts: &Parts, clock: &Arc<dyn Clock>) -> Resul
 }
 
 async fn wait_for_signal() -> Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("listen for SIGTERM")?;
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.context("listen for SIGINT"),
         _ = terminate.recv() => Ok(()),

@@ -48,8 +48,10 @@ impl Default for Config {
 impl Config {
     /// Reads and checks a file. Unknown keys are errors that name them.
     pub(crate) fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-        let config: Self = toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        let config: Self =
+            toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
         config.check().with_context(|| format!("{} is wrong", file.display()))?;
         Ok(config)
     }
@@ -74,8 +76,15 @@ impl Config {
     fn check(&self) -> Result<()> {
         self.telemetry.check().map_err(anyhow::Error::msg).context("telemetry.level")?;
         self.storage.check().map_err(anyhow::Error::msg).context("[storage]")?;
-        ensure!((1..=3600).contains(&self.shutdown_seconds), "shutdown_seconds must be 1 to 3600, it is {}", self.shutdown_seconds);
-        ensure!(self.ingest.self_scrape.interval_seconds >= 1, "ingest.self_scrape.interval_seconds must be at least 1");
+        ensure!(
+            (1..=3600).contains(&self.shutdown_seconds),
+            "shutdown_seconds must be 1 to 3600, it is {}",
+            self.shutdown_seconds
+        );
+        ensure!(
+            self.ingest.self_scrape.interval_seconds >= 1,
+            "ingest.self_scrape.interval_seconds must be at least 1"
+        );
         ensure!(self.query.lookback_seconds > 0.0, "query.lookback_seconds must be above 0");
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
@@ -84,7 +93,8 @@ impl Config {
 
     /// Without credentials only this machine may reach us, unless that is asked for twice.
     fn check_reach(&self, allow_anyone: bool) -> Result<()> {
-        let open = self.tenancy.mode == tenancy::AuthenticationMode::None && !self.listen.ip().is_loopback();
+        let open = self.tenancy.mode == tenancy::AuthenticationMode::None
+            && !self.listen.ip().is_loopback();
         if open && !(self.allow_anyone && allow_anyone) {
             bail!(
                 "listen = {} can be reached from other machines while tenancy.mode is \"none\", so anyone could read and write \
@@ -101,8 +111,10 @@ impl Config {
             return Ok(Vec::new());
         }
         let file = self.token_file.display();
-        let text = std::fs::read_to_string(&self.token_file).with_context(|| format!("read token_file {file}"))?;
-        let tokens: tenancy::TokenFile = toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))?;
+        let text = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("read token_file {file}"))?;
+        let tokens: tenancy::TokenFile =
+            toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))?;
         Ok(tokens.tokens)
     }
 }
@@ -113,9 +125,13 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, error: &str) {
-        let read = toml::from_str::<Config>(text).map_err(anyhow::Error::from).and_then(|c| c.check());
+        let read =
+            toml::from_str::<Config>(text).map_err(anyhow::Error::from).and_then(|c| c.check());
         let found = read.map_or_else(|e| format!("{e:#}"), |()| String::new());
-        assert!(if error.is_empty() { found.is_empty() } else { found.contains(error) }, "{found:?}");
+        assert!(
+            if error.is_empty() { found.is_empty() } else { found.contains(error) },
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -134,7 +150,8 @@ mod tests {
 
     #[test]
     fn only_two_consents_open_the_door() {
-        let open = Config { listen: "0.0.0.0:9550".parse().expect("an address"), ..Config::default() };
+        let open =
+            Config { listen: "0.0.0.0:9550".parse().expect("an address"), ..Config::default() };
         let consenting = Config { allow_anyone: true, ..open.clone() };
         assert!(open.check_reach(true).is_err());
         assert!(consenting.check_reach(false).is_err());
@@ -154,11 +171,16 @@ mod tests {
 
     #[test]
     fn every_key_is_documented_with_its_default() {
-        let documented: Config = toml::from_str(DEFAULT).expect("the documented defaults are a configuration");
+        let documented: Config =
+            toml::from_str(DEFAULT).expect("the documented defaults are a configuration");
         assert_eq!(documented, Config::default());
         let (mut written, mut all) = (Vec::new(), Vec::new());
         keys("", &DEFAULT.parse().expect("TOML"), &mut written);
-        keys("", &toml::Table::try_from(Config::default()).expect("a configuration is a table"), &mut all);
+        keys(
+            "",
+            &toml::Table::try_from(Config::default()).expect("a configuration is a table"),
+            &mut all,
+        );
         written.sort();
         all.sort();
         assert_eq!(written, all);

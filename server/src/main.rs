@@ -58,12 +58,15 @@ fn run(cli: Cli) -> Result<()> {
             print!("{}", config::DEFAULT);
             Ok(())
         }
-        Command::Tool(ToolCommand::Wal(WalCommand::Quarantine { data_dir })) => quarantine(&data_dir),
+        Command::Tool(ToolCommand::Wal(WalCommand::Quarantine { data_dir })) => {
+            quarantine(&data_dir)
+        }
     }
 }
 
 fn quarantine(data_dir: &std::path::Path) -> Result<()> {
-    let disk = storage::OsDisk::open(data_dir).with_context(|| format!("open {}", data_dir.display()))?;
+    let disk =
+        storage::OsDisk::open(data_dir).with_context(|| format!("open {}", data_dir.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(storage::quarantine(std::sync::Arc::new(disk)))?;
     println!("{report}");

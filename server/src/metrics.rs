@@ -51,7 +51,11 @@ impl Metrics {
             ("block_samples", "Samples and histograms in blocks.", t.block_samples),
             ("log_bytes", "Bytes of the log.", t.log_bytes),
             ("log_segments", "Segment files of the log.", t.log_segments),
-            ("disk_free_bytes", "Free bytes of the disk below the data directory.", t.disk_free_bytes),
+            (
+                "disk_free_bytes",
+                "Free bytes of the disk below the data directory.",
+                t.disk_free_bytes,
+            ),
             ("read_only_partitions", "Partitions that take no writes.", t.read_only_partitions),
             ("cache_bytes", "Bytes in the cache of block pages.", t.cache_bytes),
             ("log_ready", "Whether writes are taken.", u64::from(self.storage.ready().is_ok())),
@@ -59,7 +63,13 @@ impl Metrics {
         for (name, help, value) in gauges {
             line(out, &format!("taffrail_storage_{name}"), "gauge", help, value as f64);
         }
-        line(out, "taffrail_storage_log_syncs_total", "counter", "Syncs of the log.", t.log_syncs as f64);
+        line(
+            out,
+            "taffrail_storage_log_syncs_total",
+            "counter",
+            "Syncs of the log.",
+            t.log_syncs as f64,
+        );
     }
 }
 
@@ -69,15 +79,39 @@ fn line(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
 
 /// The names every Prometheus client library uses.
 fn write_process(out: &mut String, started_ms: i64) {
-    line(out, "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", started_ms as f64 / 1e3);
+    line(
+        out,
+        "process_start_time_seconds",
+        "gauge",
+        "Start time of the process since unix epoch in seconds.",
+        started_ms as f64 / 1e3,
+    );
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<f64> = stat.rsplit(") ").next().unwrap_or("").split(' ').map(|f| f.parse().unwrap_or(0.0)).collect();
+    let fields: Vec<f64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap_or("")
+        .split(' ')
+        .map(|f| f.parse().unwrap_or(0.0))
+        .collect();
     // proc(5): fields 14 and 15 are user and system ticks of 10 ms, 20 threads, 23 and 24 memory.
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0.0);
-    line(out, "process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", (field(14) + field(15)) / 100.0);
+    line(
+        out,
+        "process_cpu_seconds_total",
+        "counter",
+        "Total user and system CPU time spent in seconds.",
+        (field(14) + field(15)) / 100.0,
+    );
     line(out, "process_threads", "gauge", "Number of threads.", field(20));
     line(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", field(23));
-    line(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", field(24) * 4096.0);
+    line(
+        out,
+        "process_resident_memory_bytes",
+        "gauge",
+        "Resident memory size in bytes.",
+        field(24) * 4096.0,
+    );
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, |dir| dir.count());
     line(out, "process_open_fds", "gauge", "Number of open file descriptors.", files as f64);
 }

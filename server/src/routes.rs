@@ -39,11 +39,16 @@ impl FromRef<Parts> for Arc<Authenticator> {
 }
 
 /// Everything that is served: the Prometheus API stands at the root and below `/prometheus`.
-pub(crate) fn router(parts: Parts, querier: query::Querier, receiver: Arc<ingest::remote_write::RemoteWrite>) -> Router {
+pub(crate) fn router(
+    parts: Parts,
+    querier: query::Querier,
+    receiver: Arc<ingest::remote_write::RemoteWrite>,
+) -> Router {
     let authenticator = Arc::clone(&parts.authenticator);
     let prometheus = || {
         let queries = query::http::router(querier.clone(), Arc::clone(&authenticator));
-        queries.merge(ingest::remote_write::router(Arc::clone(&receiver), Arc::clone(&authenticator)))
+        queries
+            .merge(ingest::remote_write::router(Arc::clone(&receiver), Arc::clone(&authenticator)))
     };
     let health = || {
         Router::new()
@@ -64,7 +69,8 @@ async fn ready(State(storage): State<Arc<Storage>>) -> Response {
     match storage.ready() {
         Ok(()) => "Taffrail is ready.\n".into_response(),
         Err(error) => {
-            let reason = std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
+            let reason =
+                std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
             (StatusCode::SERVICE_UNAVAILABLE, format!("{error}{reason}\n")).into_response()
         }
     }

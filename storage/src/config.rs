@@ -47,6 +47,28 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What is wrong with it, by key.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("flush_samples", self.flush_samples),
+            ("flush_bytes", self.flush_bytes),
+            ("flush_seconds", self.flush_seconds),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{key} must be above 0"));
+        }
+        if !(1..=1_024).contains(&self.partitions) {
+            return Err(format!("partitions must be 1 to 1024, it is {}", self.partitions));
+        }
+        if self.log_segment_bytes < 1 << 16 {
+            return Err(format!(
+                "log_segment_bytes must be at least 65536, it is {}",
+                self.log_segment_bytes
+            ));
+        }
+        Ok(())
+    }
+
     /// The part that concerns the log.
     pub(crate) fn log(&self) -> log::Config {
         log::Config {

@@ -37,7 +37,7 @@ pub use config::Config;
 pub use disk::OsDisk;
 pub use error::Error;
 pub use objects::LocalObjects;
-pub use open::Parts;
+pub use open::{Parts, quarantine};
 pub use overview::{TenantOverview, Totals};
 pub use rows::{AppendOutcome, MetricRows, Reason, Rejected, SeriesRows};
 pub use samples::{Select, SeriesSamples};

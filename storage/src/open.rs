@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashSet;
-use model::{Clock, Disk, Position, Random, Record};
+use model::{Clock, Disk, DiskLock, Position, Random, Record};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{Block, BlockCache};
 use crate::head::Head;
-use crate::log::{LocalLog, Recovery, Replay};
+use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
@@ -50,14 +50,7 @@ impl Storage {
     /// another process has it open. Damage to single records does not stop it: see
     /// [`Storage::damage`].
     pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, Error> {
-        let disk_error = |doing: &str| {
-            let doing = doing.to_owned();
-            move |source| Error::Disk { doing, source }
-        };
-        let lock = parts
-            .disk
-            .lock(DiskPath::new("lock"))
-            .map_err(disk_error("lock the data directory; is another process using it?"))?;
+        let lock = lock(parts.disk.as_ref())?;
         let objects = match &parts.objects {
             Some(objects) => Arc::clone(objects),
             None => local_objects(&parts.disk).await?,
@@ -93,6 +86,30 @@ impl Storage {
         });
         Ok(storage)
     }
+}
+
+/// Sets damaged records of the log aside, so that the next start takes writes everywhere. The
+/// data directory must not be in use.
+pub async fn quarantine(disk: Arc<dyn Disk>) -> Result<log::Report, Error> {
+    let lock = lock(disk.as_ref())?;
+    let objects = local_objects(&disk).await?;
+    let map = PartitionMap::load(&objects, Config::default().partitions).await?;
+    let mut from = None;
+    for number in 0..map.partitions() {
+        let (_, state) = ManifestStore::load(Arc::clone(&objects), number).await?;
+        from = Some(from.map_or(state.covered, |f: Position| f.min(state.covered)));
+    }
+    let work = tokio::task::spawn_blocking(move || {
+        log::quarantine(disk.as_ref(), from.unwrap_or_default())
+    });
+    let report = work.await.map_err(|e| Error::Internal(format!("quarantine: {e}")))?;
+    drop(lock);
+    report
+}
+
+fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, Error> {
+    let doing = "lock the data directory; is another process using it?".to_owned();
+    disk.lock(DiskPath::new("lock")).map_err(|source| Error::Disk { doing, source })
 }
 
 async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn ObjectStore>, Error> {

@@ -81,6 +81,11 @@ impl Authenticator {
         })
     }
 
+    /// Checks a configuration without using it.
+    pub fn check(config: &Config, tokens: &[TokenConfig]) -> Result<(), ConfigError> {
+        Rules::new(config, tokens).map(drop)
+    }
+
     /// Without authentication and with a directory that is not stored; for tests of other crates.
     pub fn for_test() -> Self {
         let clock = Arc::new(model::SystemClock::default());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::NameError;
 use crate::overrides::{LimitsConfig, LimitsError};
@@ -12,7 +12,7 @@ use crate::principal::{GrantConfig, GrantError, Principal};
 const TOKENS_MAX: usize = 10_000;
 
 /// Who may come in, and what tenants may use.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How clients prove who they are.
@@ -38,7 +38,7 @@ impl Default for Config {
 }
 
 /// How clients prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthenticationMode {
     /// Not at all: everybody who reaches the port may do everything, for any tenant.

@@ -47,6 +47,9 @@ pub(crate) fn overview(parts: &Parts, scope: &ReadScope) -> Value {
 
 /// The sum over all series of a counter in an exposition.
 fn sum_of(exposition: &str, name: &str) -> f64 {
-    let of_name = exposition.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']));
+    let of_name = exposition
+        .lines()
+        .filter_map(|line| line.strip_prefix(name))
+        .filter(|rest| rest.starts_with([' ', '{']));
     of_name.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

@@ -23,7 +23,8 @@ fn prometheus_writes_and_both_answer_alike() {
         return;
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let taffrail = taffrail(&dir.path().join("taffrail"), "[self_scrape]\nenabled = false\n");
+    let taffrail =
+        taffrail(&dir.path().join("taffrail"), "[ingest.self_scrape]\nenabled = false\n");
     let exporter = start_exporter(&exporter, dir.path());
     let prometheus = start_prometheus(&prometheus, dir.path(), &exporter, &taffrail);
 

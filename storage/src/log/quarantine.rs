@@ -131,3 +131,28 @@ fn keep(disk: &dyn Disk, damage: &Damage) -> io::Result<Option<PathBuf>> {
     copy.sync()?;
     Ok(Some(path))
 }
+
+/// For whoever ran the tool.
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.damaged.is_empty() {
+            return write!(f, "the log is sound: {} records, nothing to set aside", self.records);
+        }
+        writeln!(
+            f,
+            "{} damaged places set aside, {} records left",
+            self.damaged.len(),
+            self.records
+        )?;
+        for damage in &self.damaged {
+            let of =
+                damage.partition.map_or("any partition".to_owned(), |p| format!("partition {p}"));
+            writeln!(
+                f,
+                "  at {} in segment {}, of {of}: {}",
+                damage.position.0, damage.segment, damage.reason
+            )?;
+        }
+        self.copies.iter().try_for_each(|copy| writeln!(f, "  bytes kept in {}", copy.display()))
+    }
+}
