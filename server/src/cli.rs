@@ -70,6 +70,8 @@ pub(crate) enum ToolCommand {
     /// The log of a data directory.
     #[command(subcommand)]
     Wal(WalCommand),
+    /// Print method and path of every route the server has.
+    Routes,
 }
 
 /// `taffrail tool wal …`.

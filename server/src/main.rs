@@ -58,6 +58,10 @@ fn run(cli: Cli) -> Result<()> {
             print!("{}", config::DEFAULT);
             Ok(())
         }
+        Command::Tool(ToolCommand::Routes) => {
+            routes::all().iter().for_each(|(method, path)| println!("{method} {path}"));
+            Ok(())
+        }
         Command::Tool(ToolCommand::Wal(WalCommand::Quarantine { data_dir })) => {
             quarantine(&data_dir)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use storage::Storage;
@@ -14,15 +14,40 @@ use tenancy::{Admin, Authenticator, Read};
 use crate::metrics::Metrics;
 use crate::status;
 
+/// What answers one of the server's own routes.
+#[derive(Debug, Clone, Copy)]
+enum Own {
+    Page,
+    Healthy,
+    Ready,
+    Metrics,
+    Overview,
+    Flush,
+}
+
 /// The server's own routes. The first four need no scope: they tell nothing about anybody's rows.
-pub(crate) const ROUTES: &[(&str, &str)] = &[
-    ("GET", "/"),
-    ("GET", "/-/healthy"),
-    ("GET", "/-/ready"),
-    ("GET", "/metrics"),
-    ("GET", "/api/v1/status/overview"),
-    ("POST", "/api/v1/admin/flush"),
+const OWN: &[(&str, &str, Own)] = &[
+    ("GET", "/", Own::Page),
+    ("GET", "/-/healthy", Own::Healthy),
+    ("GET", "/-/ready", Own::Ready),
+    ("GET", "/metrics", Own::Metrics),
+    ("GET", "/api/v1/status/overview", Own::Overview),
+    ("POST", "/api/v1/admin/flush", Own::Flush),
 ];
+
+/// Below these prefixes stands the Prometheus API, reads and writes.
+const PROMETHEUS: [&str; 2] = ["", "/prometheus"];
+
+/// Method and path of every route that is served.
+pub(crate) fn all() -> Vec<(&'static str, String)> {
+    let own = OWN.iter().map(|(method, path, _)| (*method, (*path).to_owned()));
+    let reads = query::http::ROUTES.iter().map(|route| (route.method, route.path));
+    let api: Vec<_> = reads.chain(ingest::remote_write::ROUTES.iter().copied()).collect();
+    let below = |prefix: &'static str| {
+        api.iter().map(move |(method, path)| (*method, format!("{prefix}{path}")))
+    };
+    own.chain(PROMETHEUS.into_iter().flat_map(below)).collect()
+}
 
 /// What the server's own handlers need.
 #[derive(Debug, Clone)]
@@ -50,23 +75,30 @@ pub(crate) fn router(
         queries
             .merge(ingest::remote_write::router(Arc::clone(&receiver), Arc::clone(&authenticator)))
     };
-    let health = || {
-        Router::new()
-            .route("/-/healthy", get(|| async { "Taffrail is healthy.\n" }))
-            .route("/-/ready", get(ready))
-            .with_state(Arc::clone(&parts.storage))
-    };
-    let own = Router::new()
-        .route("/", get(|| async { Html(status::PAGE) }))
-        .route("/metrics", get(own_metrics))
-        .route("/api/v1/status/overview", get(overview))
-        .route("/api/v1/admin/flush", post(flush))
-        .with_state(parts.clone());
-    own.merge(health()).merge(prometheus()).nest("/prometheus", prometheus().merge(health()))
+    let own =
+        OWN.iter().fold(Router::new(), |router, (_, path, own)| router.route(path, handler(*own)));
+    let [root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
+    own.with_state(parts).merge(root.1).nest(below.0, below.1).fallback(not_found)
 }
 
-async fn ready(State(storage): State<Arc<Storage>>) -> Response {
-    match storage.ready() {
+fn handler(own: Own) -> MethodRouter<Parts> {
+    match own {
+        Own::Page => get(|| async { Html(status::PAGE) }),
+        Own::Healthy => get(|| async { "Taffrail is healthy.\n" }),
+        Own::Ready => get(ready),
+        Own::Metrics => get(own_metrics),
+        Own::Overview => get(overview),
+        Own::Flush => post(flush),
+    }
+}
+
+/// As Prometheus answers what it does not know.
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+async fn ready(State(parts): State<Parts>) -> Response {
+    match parts.storage.ready() {
         Ok(()) => "Taffrail is ready.\n".into_response(),
         Err(error) => {
             let reason =
