@@ -10,23 +10,28 @@ use std::time::{Duration, Instant};
 use testkit::http::{Connection, Response, escaped};
 
 /// A port that was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind a free port");
     listener.local_addr().expect("a bound listener has an address")
 }
 
 /// A running program. Its output is in `<directory>/<name>.log`.
 #[derive(Debug)]
-pub struct Program {
-    pub address: SocketAddr,
-    pub dir: PathBuf,
+pub(crate) struct Program {
+    pub(crate) address: SocketAddr,
+    pub(crate) dir: PathBuf,
     child: Child,
     log: PathBuf,
 }
 
 impl Program {
     /// Starts it; `arguments` are given the address to listen on.
-    pub fn start(program: &Path, dir: &Path, address: SocketAddr, arguments: &[String]) -> Self {
+    pub(crate) fn start(
+        program: &Path,
+        dir: &Path,
+        address: SocketAddr,
+        arguments: &[String],
+    ) -> Self {
         fs::create_dir_all(dir).expect("create a test directory");
         let name = program.file_name().expect("a program has a name").to_string_lossy();
         let log = dir.join(format!("{name}.log"));
@@ -47,7 +52,7 @@ impl Program {
     }
 
     /// Waits until `path` answers 200.
-    pub fn wait_ready(&mut self, path: &str) {
+    pub(crate) fn wait_ready(&mut self, path: &str) {
         let started = Instant::now();
         loop {
             let answer =
@@ -66,12 +71,12 @@ impl Program {
     }
 
     /// What it printed.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// One request with headers.
-    pub fn call(
+    pub(crate) fn call(
         &self,
         method: &str,
         path: &str,
@@ -84,7 +89,7 @@ impl Program {
     }
 
     /// A JSON answer to GET; the tenant goes into the header where there is one.
-    pub fn json(&self, path: &str, tenant: Option<&str>) -> serde_json::Value {
+    pub(crate) fn json(&self, path: &str, tenant: Option<&str>) -> serde_json::Value {
         let headers: Vec<(&str, &str)> = tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect();
         let answer = self.call("GET", path, &headers, &[]);
         serde_json::from_slice(&answer.body)
@@ -92,13 +97,18 @@ impl Program {
     }
 
     /// An instant query.
-    pub fn instant(&self, query: &str, at_ms: i64, tenant: Option<&str>) -> serde_json::Value {
+    pub(crate) fn instant(
+        &self,
+        query: &str,
+        at_ms: i64,
+        tenant: Option<&str>,
+    ) -> serde_json::Value {
         let time = format!("{}.{:03}", at_ms / 1000, at_ms % 1000);
         self.json(&format!("/api/v1/query?query={}&time={time}", escaped(query)), tenant)
     }
 
     /// Asks it to end and waits; gives whether it ended by itself with status 0.
-    pub fn terminate(&mut self) -> bool {
+    pub(crate) fn terminate(&mut self) -> bool {
         let kill = Command::new("kill").arg(self.child.id().to_string()).status();
         assert!(kill.is_ok_and(|s| s.success()), "send SIGTERM");
         let started = Instant::now();
@@ -112,7 +122,7 @@ impl Program {
     }
 
     /// Ends it at once, as a crash would.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill the program");
         self.child.wait().expect("wait for the killed program");
     }
@@ -126,12 +136,12 @@ impl Drop for Program {
 }
 
 /// Starts the built binary and waits until it is ready. `config` is TOML.
-pub fn taffrail(dir: &Path, config: &str) -> Program {
+pub(crate) fn taffrail(dir: &Path, config: &str) -> Program {
     taffrail_at(dir, free_address(), config)
 }
 
 /// The same at a given address, for restarts.
-pub fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Program {
+pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Program {
     fs::create_dir_all(dir).expect("create a test directory");
     let file = dir.join("taffrail.toml");
     fs::write(&file, config).expect("write the configuration");
@@ -153,7 +163,7 @@ pub fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Program {
 
 /// The path of an installed program. `None`, said loudly, where it is missing, unless
 /// `TAFFRAIL_REQUIRE_PROGRAMS` forbids that.
-pub fn installed(name: &str) -> Option<PathBuf> {
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
     if found.is_none() {
