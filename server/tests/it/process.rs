@@ -19,7 +19,6 @@ pub(crate) fn free_address() -> SocketAddr {
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) address: SocketAddr,
-    pub(crate) dir: PathBuf,
     child: Child,
     log: PathBuf,
 }
@@ -48,7 +47,7 @@ impl Program {
             .stderr(out)
             .spawn()
             .unwrap_or_else(|e| panic!("start {}: {e}", program.display()));
-        Self { address, dir: dir.to_owned(), child, log }
+        Self { address, child, log }
     }
 
     /// Waits until `path` answers 200.
