@@ -39,7 +39,7 @@ impl Scaled {
         // A spread sample tells decimals from noise without searching every value.
         let stride = values.len().div_ceil(32);
         let (mut asked, mut exponent, mut hopeless) = (0, 0, 0);
-        for value in values.iter().step_by(stride).filter(|v| v.is_finite()) {
+        for value in values.iter().step_by(stride).filter(|v| is_plain(**v)) {
             asked += 1;
             match needed(*value, exponent) {
                 Some(e) => exponent = e,
@@ -52,7 +52,7 @@ impl Scaled {
         if self.try_exponent(values, exponent, values.len() / 16) {
             return true;
         }
-        for &value in values.iter().filter(|v| v.is_finite()) {
+        for &value in values.iter().filter(|v| is_plain(**v)) {
             exponent = needed(value, exponent).unwrap_or(exponent);
         }
         self.try_exponent(values, exponent, values.len() / 8)
@@ -69,7 +69,7 @@ impl Scaled {
             match exact(value, exponent) {
                 Some(integer) => self.integers.push(integer),
                 None => {
-                    misfits += usize::from(value.is_finite());
+                    misfits += usize::from(is_plain(value));
                     if misfits > exceptions_max {
                         return false;
                     }
@@ -205,6 +205,11 @@ fn exact(value: f64, exponent: usize) -> Option<i64> {
     // Half away from zero by truncation: `f64::round` is a call on baseline x86-64.
     let integer = (scaled + 0.5f64.copysign(scaled)) as i64;
     (((integer as f64) / POWERS[exponent]).to_bits() == value.to_bits()).then_some(integer)
+}
+
+/// Whether a value could be a decimal: what cannot be one says nothing about the others.
+fn is_plain(value: f64) -> bool {
+    value.is_finite() && value.to_bits() != (-0.0f64).to_bits()
 }
 
 /// The smallest exponent from `least` on that fits.

@@ -133,7 +133,7 @@ fn signed_bytes(value: i64) -> usize {
     bits(zigzag(value)).max(1).div_ceil(7)
 }
 
-pub(super) fn zigzag(value: i64) -> u64 {
+fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 

@@ -7,7 +7,7 @@
 
 use model::varint;
 
-use super::pack::{bits, put_all, take_all, zigzag};
+use super::pack::{bits, put_all, take_all};
 use super::{Damaged, take_byte, take_bytes, take_signed};
 
 const ORDER: u8 = 3;
@@ -71,16 +71,26 @@ fn put_ordered(values: &[i64], order: usize, differences: &mut Vec<i64>, out: &m
     put_all(differences, out);
 }
 
-/// By the sum of the bits each difference needs, which outliers do not dominate.
+/// By the sum of the bits that each difference needs around a rough median, which neither an
+/// outlier nor a steady slope dominates.
 fn best_order(values: &[i64]) -> usize {
-    let [first, second, rest @ ..] = values else { return 0 };
+    if values.len() < 3 {
+        return 0;
+    }
+    let delta = |i: usize| values[i].wrapping_sub(values[i - 1]);
+    let middles = [
+        rough_median(values.len() - 2, |i| values[i + 2]),
+        rough_median(values.len() - 2, |i| delta(i + 2)),
+        rough_median(values.len() - 2, |i| delta(i + 2).wrapping_sub(delta(i + 1))),
+    ];
     let mut needed = [0usize; 3];
-    let (mut previous, mut previous_delta) = (*second, second.wrapping_sub(*first));
-    for &value in rest {
+    let (mut previous, mut previous_delta) = (values[1], delta(1));
+    for &value in &values[2..] {
         let delta = value.wrapping_sub(previous);
-        needed[0] += bits(zigzag(value.wrapping_sub(*first)));
-        needed[1] += bits(zigzag(delta));
-        needed[2] += bits(zigzag(delta.wrapping_sub(previous_delta)));
+        let orders = [value, delta, delta.wrapping_sub(previous_delta)];
+        for ((sum, of_order), middle) in needed.iter_mut().zip(orders).zip(middles) {
+            *sum += bits(of_order.wrapping_sub(middle).unsigned_abs());
+        }
         (previous, previous_delta) = (value, delta);
     }
     // A higher order must win by more than it costs to start it.
@@ -91,6 +101,18 @@ fn best_order(values: &[i64]) -> usize {
         }
     }
     best
+}
+
+/// The median of up to nine values spread over `count`.
+fn rough_median(count: usize, value: impl Fn(usize) -> i64) -> i64 {
+    let mut sample = [0; 9];
+    let taken = count.min(9);
+    for (i, slot) in sample.iter_mut().take(taken).enumerate() {
+        *slot = value(i * count / taken);
+    }
+    let sample = &mut sample[..taken];
+    sample.sort_unstable();
+    sample[taken / 2]
 }
 
 /// Fills `out` (at least one value) from the front of `bytes`.
