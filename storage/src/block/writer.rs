@@ -162,11 +162,11 @@ impl BlockWriter {
         }
         let chunks = self.meta.chunks - chunks_before;
         let range = range_of(input);
-        self.index.add(input.tenant, input.id, &input.labels, chunks, range)?;
+        let odd_id = (input.id != input.labels.series_id()).then_some(input.id.0);
+        self.index.add(input.tenant, odd_id, &input.labels, chunks, range)?;
         for name in self.index.last_names() {
             *self.name_counts.entry(name).or_default() += 1;
         }
-        let odd_id = (input.id != input.labels.series_id()).then_some(input.id.0);
         self.series.push(SeriesRow {
             tenant: input.tenant.0,
             odd_id,

@@ -3,7 +3,7 @@
 use std::io;
 
 use hashbrown::{HashMap, HashTable};
-use model::{Labels, SeriesId, TimeRange, varint};
+use model::{Labels, TimeRange, varint};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_64;
@@ -42,6 +42,49 @@ struct OpenTenant {
     range: Option<TimeRange>,
     /// Rows by (name, value); value [`PRESENT`] stands for any.
     rows: HashMap<(u32, u32), Rows>,
+    /// Since which row each label of the last row has its value: neighbours share most, so only
+    /// changes touch `rows`.
+    since: Vec<u32>,
+    /// Since which row the names are the same.
+    names_since: u32,
+}
+
+impl OpenTenant {
+    /// Takes in the next row, given the pairs of the row before.
+    fn push(&mut self, row: u32, before: &[(u32, u32)], now: &[(u32, u32)]) {
+        let same_names =
+            self.since.len() == now.len() && before.iter().zip(now).all(|(b, n)| b.0 == n.0);
+        if !same_names {
+            self.close_runs(row, before);
+            self.since.clear();
+            self.since.resize(now.len(), row);
+            self.names_since = row;
+            return;
+        }
+        for i in 0..now.len() {
+            if before[i].1 != now[i].1 {
+                self.add_run(before[i], self.since[i], row);
+                self.since[i] = row;
+            }
+        }
+    }
+
+    /// Ends all runs before `row`.
+    fn close_runs(&mut self, row: u32, before: &[(u32, u32)]) {
+        for i in 0..self.since.len() {
+            self.add_run(before[i], self.since[i], row);
+            self.add_run((before[i].0, PRESENT), self.names_since, row);
+        }
+        self.since.clear();
+    }
+
+    fn add_run(&mut self, pair: (u32, u32), first: u32, end: u32) {
+        let last = end - 1;
+        self.rows
+            .entry(pair)
+            .and_modify(|r| r.push(first, last))
+            .or_insert(Rows::Run { first, last });
+    }
 }
 
 const PRESENT: u32 = u32::MAX;
@@ -53,17 +96,18 @@ enum Rows {
 }
 
 impl Rows {
-    fn push(&mut self, row: u32) {
+    /// Adds `from..=to`, which lie after all others.
+    fn push(&mut self, from: u32, to: u32) {
         match self {
-            Self::Run { last, .. } if *last + 1 == row => *last = row,
+            Self::Run { last, .. } if *last + 1 == from => *last = to,
             Self::Run { first, last } => {
                 let mut many = RoaringBitmap::new();
                 many.insert_range(*first..=*last);
-                many.insert(row);
+                many.insert_range(from..=to);
                 *self = Self::Many(many);
             }
             Self::Many(rows) => {
-                rows.insert(row);
+                rows.insert_range(from..=to);
             }
         }
     }
@@ -129,11 +173,12 @@ impl IndexBuilder {
         }
     }
 
-    /// Adds the next series; the caller has checked the order. Gives back its row.
+    /// Adds the next series; the caller has checked the order. `odd_id` is its id where that is
+    /// not the one of its labels.
     pub(in crate::block) fn add(
         &mut self,
         tenant: TenantId,
-        id: SeriesId,
+        odd_id: Option<u128>,
         labels: &Labels,
         chunks: u64,
         range: Option<TimeRange>,
@@ -146,24 +191,19 @@ impl IndexBuilder {
                 first_chunk: self.chunks,
                 range: None,
                 rows: HashMap::new(),
+                since: Vec::new(),
+                names_since: self.rows,
             });
         }
         let row = self.rows;
         self.put_labels(labels)?;
-        if id != labels.series_id() {
+        if let Some(id) = odd_id {
             self.odd_ids.extend_from_slice(&row.to_le_bytes());
-            self.odd_ids.extend_from_slice(&id.0.to_le_bytes());
+            self.odd_ids.extend_from_slice(&id.to_le_bytes());
         }
         if let Some(open) = &mut self.tenant {
             open.range = join(open.range, range);
-            for &(name, value) in &self.current {
-                for key in [(name, value), (name, PRESENT)] {
-                    open.rows
-                        .entry(key)
-                        .and_modify(|r| r.push(row))
-                        .or_insert(Rows::Run { first: row, last: row });
-                }
-            }
+            open.push(row, &self.previous, &self.current);
         }
         std::mem::swap(&mut self.current, &mut self.previous);
         self.put_chunk_count(chunks);
@@ -176,9 +216,16 @@ impl IndexBuilder {
     /// Relative to the row before where both have the same names; every 16th row stands alone.
     fn put_labels(&mut self, labels: &Labels) -> Result<(), Error> {
         self.current.clear();
-        for (name, value) in labels.iter() {
-            let pair = (self.symbols.number(name)?, self.symbols.number(value)?);
-            self.current.push(pair);
+        for (i, (name, value)) in labels.iter().enumerate() {
+            // Most texts are those of the row before: comparing is cheaper than looking up.
+            let before = self.previous.get(i).copied();
+            let known =
+                |number: Option<u32>, text: &str| number.filter(|n| self.symbols.get(*n) == text);
+            let (known_name, known_value) =
+                (known(before.map(|b| b.0), name), known(before.map(|b| b.1), value));
+            let name = known_name.map_or_else(|| self.symbols.number(name), Ok)?;
+            let value = known_value.map_or_else(|| self.symbols.number(value), Ok)?;
+            self.current.push((name, value));
         }
         let starts_group = (self.rows as usize).is_multiple_of(GROUP_ROWS);
         if starts_group && self.rows > 0 {
@@ -231,7 +278,8 @@ impl IndexBuilder {
     }
 
     fn close_tenant(&mut self) -> Result<(), Error> {
-        let Some(tenant) = self.tenant.take() else { return Ok(()) };
+        let Some(mut tenant) = self.tenant.take() else { return Ok(()) };
+        tenant.close_runs(self.rows, &self.previous);
         self.tenant_count += 1;
         varint::put(&mut self.tenants, u64::from(tenant.id.0));
         varint::put(&mut self.tenants, u64::from(self.rows - tenant.first_row));
