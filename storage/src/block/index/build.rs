@@ -71,11 +71,10 @@ impl OpenTenant {
 
     /// Ends all runs before `row`.
     fn close_runs(&mut self, row: u32, before: &[(u32, u32)]) {
-        for i in 0..self.since.len() {
-            self.add_run(before[i], self.since[i], row);
-            self.add_run((before[i].0, PRESENT), self.names_since, row);
+        for (pair, first) in before.iter().zip(std::mem::take(&mut self.since)) {
+            self.add_run(*pair, first, row);
+            self.add_run((pair.0, PRESENT), self.names_since, row);
         }
-        self.since.clear();
     }
 
     fn add_run(&mut self, pair: (u32, u32), first: u32, end: u32) {
