@@ -188,15 +188,20 @@ fn unpack<const W: usize>(packed: &[u8; PADDED], base: i64, out: &mut [i64; LANE
         return;
     }
     let mask = u64::MAX >> (64 - W as u32);
-    for (i, value) in out.iter_mut().enumerate() {
-        let (byte, shift) = (i * W / 8, i * W % 8);
-        let mut word = [0; 8];
-        word.copy_from_slice(&packed[byte..byte + 8]);
-        let mut low = u64::from_le_bytes(word) >> shift;
-        if W > 57 && shift != 0 {
-            low |= u64::from(packed[byte + 8]) << (64 - shift);
+    // Eight values take exactly `W` bytes: within them all positions are constants.
+    for (values, from) in out.chunks_exact_mut(8).zip((0..).step_by(W)) {
+        let mut bytes = [0; 72];
+        bytes[..W + 8].copy_from_slice(&packed[from..from + W + 8]);
+        for (i, value) in values.iter_mut().enumerate() {
+            let (byte, shift) = (i * W / 8, i * W % 8);
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[byte..byte + 8]);
+            let mut low = u64::from_le_bytes(word) >> shift;
+            if W > 57 && shift != 0 {
+                low |= u64::from(bytes[byte + 8]) << (64 - shift);
+            }
+            *value = base.wrapping_add((low & mask) as i64);
         }
-        *value = base.wrapping_add((low & mask) as i64);
     }
 }
 
