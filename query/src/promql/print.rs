@@ -43,14 +43,9 @@ impl Display for Expr {
                 write!(f, "{})", aggregate.expr)
             }
             ExprKind::Binary(binary) => {
-                // As the base of a power, `+Inf` would be a sign before the power.
-                match &binary.lhs.kind {
-                    ExprKind::Number(base)
-                        if binary.op == BinaryOp::Pow && base.value == f64::INFINITY =>
-                    {
-                        f.write_str("Inf")?;
-                    }
-                    _ => binary.lhs.fmt(f)?,
+                match infinite_base(binary) {
+                    Some(base) => f.write_str(base)?,
+                    None => binary.lhs.fmt(f)?,
                 }
                 write!(f, " {} {}", Operator(binary), binary.rhs)
             }
@@ -284,6 +279,16 @@ impl Display for DurationExpr {
     }
 }
 
+/// How infinity prints as the base of a power: there, `+Inf` would be a sign before the power.
+fn infinite_base(binary: &Binary) -> Option<&'static str> {
+    match &binary.lhs.kind {
+        ExprKind::Number(base) if binary.op == BinaryOp::Pow && base.value == f64::INFINITY => {
+            Some("Inf")
+        }
+        _ => None,
+    }
+}
+
 fn indent(level: usize, text: &mut String) {
     text.extend(std::iter::repeat_n("  ", level));
 }
@@ -304,7 +309,13 @@ fn pretty(expr: &Expr, level: usize, text: &mut String) {
         return;
     }
     if let (ExprKind::Binary(binary), true) = (&expr.kind, is_long(expr)) {
-        pretty(&binary.lhs, level + 1, text);
+        match infinite_base(binary) {
+            Some(base) => {
+                indent(level + 1, text);
+                text.push_str(base);
+            }
+            None => pretty(&binary.lhs, level + 1, text),
+        }
         text.push('\n');
         indent(level, text);
         let _ = writeln!(text, "{}", Operator(binary));

@@ -40,27 +40,26 @@ impl Parser<'_> {
     /// An offset. Without parentheses it ends after one term: `a offset 5m + 1` is
     /// `(a offset 5m) + 1`. After a parenthesis it goes on, as in Prometheus.
     pub(super) fn offset_duration(&mut self) -> Fallible<Duration> {
-        let token = self.peek()?;
-        let mut part = match token.kind {
+        let part = match self.peek()?.kind {
             Kind::LeftParen => self.duration(0, OFFSET)?,
-            Kind::Op(BinaryOp::Add | BinaryOp::Sub) => {
-                let sign = self.sign()?;
-                match self.peek()?.kind {
-                    Kind::Op(BinaryOp::Add | BinaryOp::Sub) => {
-                        let operand = self.duration(precedence(BinaryOp::Pow), OFFSET)?;
-                        let signed = self.signed(sign, token, operand)?;
-                        self.duration_rest(signed, 0, OFFSET)?
-                    }
-                    _ => {
-                        let operand = self.duration_primary(OFFSET)?;
-                        self.signed(sign, token, operand)?
-                    }
-                }
-            }
-            _ => self.duration_primary(OFFSET)?,
+            _ => self.offset_term()?,
         };
-        part.span.start = token.span.start;
         Ok(part.into_duration())
+    }
+
+    /// One operand with any number of signs.
+    fn offset_term(&mut self) -> Fallible<Part> {
+        self.descend()?;
+        let token = self.peek()?;
+        let part = match self.sign()? {
+            None => self.duration_primary(OFFSET)?,
+            sign => {
+                let operand = self.offset_term()?;
+                self.signed(sign, token, operand)?
+            }
+        };
+        self.depth -= 1;
+        Ok(part)
     }
 
     fn duration(&mut self, floor: u8, context: Context) -> Fallible<Part> {

@@ -163,6 +163,7 @@ fn durations_are_calculated() {
         "x offset -min_of(10s, max_of(step() ^ 2, 2))",
     );
     check("x offset - -5", "x offset 5s");
+    check("x offset -+2 ^ 2", "x offset -2s ^ 2");
     check("x[200-min_of(-step()^+step(),1)]", "x[200 - min_of(-step() ^ step(), 1)]");
 }
 
@@ -240,6 +241,10 @@ fn long_lines_are_split() {
     );
     let expr = parse_with(&text, Features::ALL).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(expr.pretty(), expected);
+    // Not `+Inf`, which would be a sign before the power.
+    let power = format!("Inf ^ ({long} + {long})");
+    let expr = parse_with(&power, Features::ALL).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(expr.pretty(), format!("  Inf\n^\n  (\n      {long}\n    +\n      {long}\n  )"));
 }
 
 #[test]
