@@ -14,6 +14,7 @@ mod budget;
 mod column;
 mod engine;
 mod eval;
+mod exec;
 mod executor;
 mod frame;
 mod functions;
@@ -27,6 +28,7 @@ mod table;
 
 pub use engine::{Engine, instant};
 pub use eval::Options;
+pub use exec::PromqlExec;
 pub use executor::StorageExecutor;
 pub use pool::Pool;
 pub use source::{Fetched, Selected, Source};

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its own data should stop")]
 
 mod compare;
+mod exec;
 mod literals;
 mod properties;
 mod reference;

@@ -10,7 +10,7 @@ use query::{Answer, Value};
 use crate::run::ask;
 
 /// Series with gaps, resets, stale markers and values that rounding hurts.
-fn table(order: impl Iterator<Item = usize>) -> Table {
+pub(crate) fn table(order: impl Iterator<Item = usize>) -> Table {
     let mut table = Table::default();
     for i in order {
         let labels = Labels::from_pairs([
@@ -42,7 +42,7 @@ fn table(order: impl Iterator<Item = usize>) -> Table {
     table
 }
 
-const QUESTIONS: &[&str] = &[
+pub(crate) const QUESTIONS: &[&str] = &[
     "m_total",
     "rate(m_total[5m])",
     "sum(m_total)",
