@@ -168,30 +168,29 @@ async fn block(
     order.sort_by_cached_key(|target| labels_of(0, *target));
     let objects = Arc::new(InMemory::new());
     let store: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(&objects);
-    let mut writer =
-        BlockWriter::new(Arc::clone(&store), Path::from("b"), BlockOptions::default())?;
-    let mut adding = 0.0;
+    let mut series = Vec::new();
     for metric in 0..metrics {
         for &target in &order {
-            let instants = &instants[target];
             let values = values_of(shape_of(metric), &mut random, samples);
-            let labels = labels_of(metric, target);
-            let started = cpu_seconds();
-            writer.add(&SeriesInput {
-                tenant: TenantId(1),
-                id: labels.series_id(),
-                labels,
-                timestamps: instants,
-                values: &values,
-                histograms: &[],
-                exemplars: &[],
-            })?;
-            adding += cpu_seconds() - started;
+            series.push((labels_of(metric, target), target, values));
         }
     }
     let started = cpu_seconds();
+    let mut writer =
+        BlockWriter::new(Arc::clone(&store), Path::from("b"), BlockOptions::default())?;
+    for (labels, target, values) in &series {
+        writer.add(&SeriesInput {
+            tenant: TenantId(1),
+            id: labels.series_id(),
+            labels: labels.clone(),
+            timestamps: &instants[*target],
+            values,
+            histograms: &[],
+            exemplars: &[],
+        })?;
+    }
     let summary = writer.finish().await?;
-    let write = adding + (cpu_seconds() - started);
+    let write = cpu_seconds() - started;
     let count = summary.samples as f64;
     print!(
         "{samples:6} samples x {:6} series: {:.3} B/sample (",
@@ -203,7 +202,8 @@ async fn block(
             print!(" {name} {:.3}", object.size as f64 / count);
         }
     }
-    println!(" ), written at {:.0} M samples/s", count / write / 1e6);
+    let per_series = write * 1e6 / summary.series as f64;
+    println!(" ), written at {:.1} M samples/s, {per_series:.1} us a series", count / write / 1e6);
     read(store, count).await?;
     Ok(())
 }
