@@ -131,9 +131,8 @@ impl ExecutionPlan for PromqlExec {
             let reserved = evaluator.budget.reserve(bytes).map_err(external)?;
             let rows = Rows { series, at: (0, 0), rows_max };
             // Guard and memory go with the last batch.
-            let batches = rows.map(move |batch| {
+            let batches = rows.inspect(move |_| {
                 let _held = (&guard, &reserved);
-                batch
             });
             Ok::<_, DataFusionError>(stream::iter(batches))
         };

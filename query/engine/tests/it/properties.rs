@@ -1,5 +1,5 @@
-//! Answers must not depend on how the work is cut: morsels, threads, fusing, the order in which
-//! series were written, instant or range.
+//! Answers must not depend on how the work is cut: morsels, threads, fusing. The order in which
+//! series were written does not reach the engine: sources give them in order of their labels.
 
 use std::sync::Arc;
 
