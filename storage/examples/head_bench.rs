@@ -72,6 +72,10 @@ impl CpuTime {
     }
 }
 
+fn ms(since: &CpuTime) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
 struct Bench {
     heads: Vec<Head>,
     logs: Vec<Vec<Vec<u8>>>,
@@ -192,13 +196,17 @@ impl Bench {
         }
         println!("restore, 8 heads     {:7.0} ms", started.elapsed().as_secs_f64() * 1e3);
         let started = CpuTime::now();
-        let (mut series, _) = self.heads[0].frozen_series(0, usize::MAX);
-        let listed_ms = started.elapsed().as_secs_f64() * 1e3;
-        storage::head::sort_for_flush(&mut series);
-        println!(
-            "list and sort, 1 head{listed_ms:7.1} + {:.1} ms",
-            started.elapsed().as_secs_f64() * 1e3 - listed_ms
-        );
+        let view = self.heads[0].flush_view().expect("something is frozen");
+        println!("flush view, one head {:7.2} ms", ms(&started));
+        let started = CpuTime::now();
+        drop(view.batch(0, 1));
+        println!("sort, one head       {:7.1} ms the first time", ms(&started));
+        let started = CpuTime::now();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            next = view.batch(from, 4_096).1;
+        }
+        println!("list, one head       {:7.1} ms", ms(&started));
         self.heads.iter_mut().for_each(Head::thaw);
         let started = CpuTime::now();
         let cut = self.heads[0].cut(i64::MAX, 0);

@@ -10,7 +10,7 @@ use tenancy::{Limits, TenantId};
 
 use super::Head;
 use super::buffer::{Buffer, Point};
-use super::generation::Frozen;
+use super::frozen::Frozen;
 use super::payload::Payloads;
 use super::series::{Flags, Series};
 use crate::{AppendOutcome, MetricRows, Reason, SeriesRows};

@@ -1,13 +1,14 @@
 //! Cutting off what is to be flushed, and dropping series that have gone quiet.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
 use super::Head;
 use super::buffer::Buffer;
-use super::generation::{Frozen, FrozenSeries, Generation};
+use super::frozen::Frozen;
+use super::generation::Generation;
 use super::payload::VERSION;
 use super::series::GONE;
 
@@ -75,7 +76,7 @@ impl Head {
         };
         let buffers = self.series.all.iter_mut().map(take).collect();
         let generation = std::mem::take::<Generation>(&mut self.open);
-        self.frozen = Some(Arc::new(Frozen { generation, buffers }));
+        self.frozen = Some(Arc::new(Frozen { generation, buffers, order: OnceLock::new() }));
         for tenant in self.index.tenants.values_mut() {
             tenant.samples_frozen = std::mem::take(&mut tenant.samples_open);
         }
@@ -86,47 +87,12 @@ impl Head {
         self.frozen.as_ref()
     }
 
-    /// Identities of frozen series, some of them: `from` is 0 at first, then what the call before
-    /// gave; at most `limit` at a time, so that no lock is held long. `None` to go on from: that
-    /// was all. They come nearly in the order of [`sort_for_flush`], which the whole then needs.
-    pub fn frozen_series(&self, from: u32, limit: usize) -> (Vec<FrozenSeries>, Option<u32>) {
-        let Some(frozen) = &self.frozen else { return (Vec::new(), None) };
-        let mut found = Vec::new();
-        for at in from..frozen.buffers.len() as u32 {
-            if found.len() == limit {
-                return (found, Some(at));
-            }
-            let number = self.flush_order.get(at as usize).copied().unwrap_or(at);
-            if frozen.has(number) {
-                let (tenant, id, labels) =
-                    (self.tenant(number), self.id(number), self.labels(number));
-                found.push(FrozenSeries { series: number, tenant, id, labels });
-            }
-        }
-        (found, None)
-    }
-
-    /// Remembers the order that sorting gave, so that the next flush has only new series to sort.
-    /// To be called with all frozen series, before [`Head::thaw`].
-    pub fn remember_order(&mut self, sorted: &[FrozenSeries]) {
-        let Some(frozen) = &self.frozen else { return };
-        let count = frozen.buffers.len();
-        let mut is_flushed = vec![false; count];
-        let mut order = Vec::with_capacity(count);
-        for flushed in sorted.iter().map(|s| s.series).filter(|s| (*s as usize) < count) {
-            if !std::mem::replace(&mut is_flushed[flushed as usize], true) {
-                order.push(flushed);
-            }
-        }
-        let before = std::mem::take(&mut self.flush_order);
-        let new = before.len() as u32..count as u32;
-        order.extend(before.into_iter().chain(new).filter(|s| !is_flushed[*s as usize]));
-        self.flush_order = order;
-    }
-
     /// Forgets the frozen generation: it is in a block that readers see.
     pub fn thaw(&mut self) {
-        self.frozen = None;
+        let Some(frozen) = self.frozen.take() else { return };
+        if let Some(order) = frozen.order.get() {
+            self.flush_order.clone_from(order);
+        }
         for tenant in self.index.tenants.values_mut() {
             tenant.samples_frozen = 0;
         }
@@ -150,13 +116,4 @@ impl Head {
         let renumbered = histograms.into_iter().map(|(s, ms)| (new_number[s as usize], ms));
         self.last_histogram_ms = renumbered.filter(|(s, _)| *s != GONE).collect::<HashMap<_, _>>();
     }
-}
-
-/// The order of rows in a block: tenant, metric name, labels.
-pub fn sort_for_flush(series: &mut [FrozenSeries]) {
-    // The stable sort merges what is in order already.
-    series.sort_by(|a, b| {
-        let names = || a.labels.metric_name().cmp(b.labels.metric_name());
-        a.tenant.cmp(&b.tenant).then_with(names).then_with(|| a.labels.cmp(&b.labels))
-    });
 }

@@ -5,15 +5,13 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{Exemplar, Labels, SeriesId, TimeRange};
-use tenancy::TenantId;
+use model::TimeRange;
 
 use super::buffer::{Blocks, Buffer, Point};
 use super::exemplars::Exemplars;
 use super::histogram;
-use super::read::{Collected, SharedTimestamps};
+use super::read::Collected;
 use super::series::Series;
-use crate::SeriesSamples;
 
 /// Samples, histograms and exemplars of all series since the last cut.
 #[derive(Debug, Default)]
@@ -168,62 +166,5 @@ impl Generation {
             + self.late_bytes
             + self.histogram_bytes
             + self.exemplars.heap_bytes()
-    }
-}
-
-/// A generation that was cut off to be flushed: it no longer changes and is read without a lock.
-#[derive(Debug)]
-pub struct Frozen {
-    pub(super) generation: Generation,
-    /// By series.
-    pub(super) buffers: Vec<Buffer>,
-}
-
-/// A series of a frozen generation, as a block needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FrozenSeries {
-    /// Its number in the head, for [`Frozen::read`]; valid until the thaw.
-    pub series: u32,
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// Its id.
-    pub id: SeriesId,
-    /// Its labels.
-    pub labels: Labels,
-}
-
-impl Frozen {
-    /// How much there is.
-    pub fn counts(&self) -> Counts {
-        self.generation.counts
-    }
-
-    /// Whether there is nothing to flush.
-    pub fn is_empty(&self) -> bool {
-        self.generation.is_empty()
-    }
-
-    /// Whether this series has anything to flush.
-    pub fn has(&self, series: u32) -> bool {
-        self.buffers.get(series as usize).is_some_and(|b| !b.is_empty())
-            || self.generation.has(series)
-    }
-
-    /// The samples and histograms of one series, in order.
-    pub fn read(
-        &self,
-        series: u32,
-        range: TimeRange,
-        shared: &mut SharedTimestamps,
-    ) -> SeriesSamples {
-        let mut out = Collected::default();
-        let buffer = self.buffers.get(series as usize).copied().unwrap_or(Buffer::EMPTY);
-        self.generation.collect(series, &buffer, range, &mut out);
-        out.finish(shared)
-    }
-
-    /// The exemplars of one series, in order.
-    pub fn exemplars(&self, series: u32) -> Vec<Exemplar> {
-        self.generation.exemplars.of(series, TimeRange::ALL).cloned().collect()
     }
 }

@@ -3,6 +3,7 @@
 //! A series' labels are a shape (the list of its label names) and one value symbol for each name:
 //! four bytes a label.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use hashbrown::HashTable;
@@ -134,6 +135,35 @@ impl LabelStore {
         Labels::from_sorted(
             self.pairs(series).map(|(n, v)| (self.symbols.text(n), self.symbols.text(v))),
         )
+    }
+
+    /// A copy that labels can be read from, but nothing found in or added to.
+    pub(super) fn readable(&self) -> Self {
+        let (names, ends) = (self.shapes.names.clone(), self.shapes.ends.clone());
+        let shapes = Shapes { key: self.shapes.key, names, ends, table: HashTable::new() };
+        Self {
+            symbols: self.symbols.readable(),
+            shapes,
+            at: self.at.clone(),
+            values: self.values.clone(),
+        }
+    }
+
+    /// The symbol of a label name by looking through the shapes: for a copy without tables.
+    pub(super) fn symbol_of_name(&self, name: &str) -> Option<u32> {
+        self.shapes.names.iter().copied().find(|&symbol| self.symbols.text(symbol) == name)
+    }
+
+    /// How the labels of two series are ordered: as `Labels` are, pair by pair.
+    pub(super) fn compare(&self, a: u32, b: u32) -> Ordering {
+        let text = |(name, value)| (self.symbols.text(name), self.symbols.text(value));
+        let (mut a, mut b) = (self.pairs(a), self.pairs(b));
+        loop {
+            match (a.next(), b.next()) {
+                (Some(one), Some(other)) if one == other => {}
+                (one, other) => return one.map(text).cmp(&other.map(text)),
+            }
+        }
     }
 
     /// Keeps the series that have a new number and drops the texts and shapes only the others

@@ -61,6 +61,12 @@ impl Symbols {
         symbol
     }
 
+    /// A copy that texts can be read from, but not found in.
+    pub(super) fn readable(&self) -> Self {
+        let (text, ends) = (self.text.clone(), self.ends.clone());
+        Self { key: self.key, text, ends, table: HashTable::new() }
+    }
+
     /// Makes room for that many more.
     pub(super) fn reserve(&mut self, symbols: usize) {
         self.ends.reserve(symbols);
