@@ -3,6 +3,8 @@
 //! --example head_bench`; prints CPU time of the one thread, requests' making included.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
+use std::hint::black_box;
+
 use model::{Labels, MatchOp, Matcher, RecordKind, Sample, SeriesId, TimeRange};
 use storage::head::{Append, Head, Payloads, SharedTimestamps};
 use storage::{AppendOutcome, MetricRows, SeriesRows};
@@ -14,6 +16,7 @@ const TARGETS: usize = 1_000;
 const PER_TARGET: usize = 1_000;
 const SAMPLES: usize = 20;
 const REQUEST: usize = 2_000;
+const RUNS: u32 = 100;
 
 fn main() {
     let wires: Vec<Vec<u8>> =
@@ -76,6 +79,13 @@ fn ms(since: &CpuTime) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
+/// Mean of many runs, in microseconds: the scheduler counts in steps of milliseconds.
+fn repeated(mut run: impl FnMut()) -> f64 {
+    let started = CpuTime::now();
+    (0..RUNS).for_each(|_| run());
+    started.elapsed().as_nanos() as f64 / 1e3 / f64::from(RUNS)
+}
+
 struct Bench {
     heads: Vec<Head>,
     logs: Vec<Vec<Vec<u8>>>,
@@ -133,24 +143,24 @@ impl Bench {
 
     fn read(&self) {
         let time = |what: &str, matchers: &[Matcher]| {
-            let started = CpuTime::now();
             let found: u64 = self.heads.iter().map(|h| h.select(TENANT, matchers).len()).sum();
-            println!(
-                "select {what:<14}{:7.0} µs, {found} series",
-                started.elapsed().as_nanos() as f64 / 1e3
-            );
+            let spent =
+                repeated(|| self.heads.iter().for_each(|h| drop(h.select(TENANT, matchers))));
+            println!("select {what:<14}{spent:7.0} µs, {found} series");
         };
         let name = Matcher::equal("__name__", "metric_7_total");
         let pods = Matcher::new(MatchOp::Regex, "pod", "app-7.*").expect("a valid pattern");
         time("one metric", std::slice::from_ref(&name));
         time("metric, pods", &[name, pods.clone()]);
         time("pods", &[pods]);
-        let started = CpuTime::now();
-        let mut groups = 0;
-        self.heads
-            .iter()
-            .for_each(|h| h.for_each_value(TENANT, "__name__", None, |_, _| groups += 1));
-        println!("count by name        {:7.0} µs", started.elapsed().as_nanos() as f64 / 1e3);
+        let spent = repeated(|| {
+            self.heads.iter().for_each(|h| {
+                h.for_each_value(TENANT, "__name__", None, |_, n| {
+                    black_box(n);
+                })
+            })
+        });
+        println!("count by name        {spent:7.0} µs");
         let started = CpuTime::now();
         let (mut samples, mut shared) = (0, SharedTimestamps::default());
         for head in &self.heads {
@@ -195,9 +205,9 @@ impl Bench {
             Head::new(5).restore(snapshot).expect("a snapshot of ours");
         }
         println!("restore, 8 heads     {:7.0} ms", started.elapsed().as_secs_f64() * 1e3);
-        let started = CpuTime::now();
+        let spent_us = repeated(|| drop(self.heads[0].flush_view()));
+        println!("flush view, one head {:7.2} ms", spent_us / 1e3);
         let view = self.heads[0].flush_view().expect("something is frozen");
-        println!("flush view, one head {:7.2} ms", ms(&started));
         let started = CpuTime::now();
         drop(view.batch(0, 1));
         println!("sort, one head       {:7.1} ms the first time", ms(&started));

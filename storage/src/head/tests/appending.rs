@@ -76,13 +76,14 @@ fn samples_are_ordered_and_judged() {
         &[],
     );
     check(&[&[(1_000, 1.0), (1_000_000, 2.0)]], "", &[(1_000, 1.0), (1_000_000, 2.0)]);
-    // A late sample, a new one, then both again: the decoded stream is kept up to date.
+    // After a late sample the decoded stream is kept up to date with what follows it.
     check(
         &[
             &[(t, 1.0), (3 * t, 3.0)],
-            &[(2 * t, 2.0), (4 * t, 4.0), (3 * t, 3.0), (4 * t, 4.0), (5 * t, 5.0), (4 * t, 4.0)],
+            &[(2 * t, 2.0), (4 * t, 4.0), (3 * t, 3.0), (5 * t, 5.0), (4 * t, 4.5)],
         ],
-        "",
+        "duplicate_timestamp 1: series {__name__=\"up\", job=\"node\"} has 4 at timestamp 60000, 4.5 came later and \
+         was not stored",
         &[(t, 1.0), (2 * t, 2.0), (3 * t, 3.0), (4 * t, 4.0), (5 * t, 5.0)],
     );
 }
