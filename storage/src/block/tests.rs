@@ -467,6 +467,36 @@ async fn an_empty_block_and_series_out_of_order() {
     assert!(writer.add(&all[1].input()).is_err(), "the same again");
 }
 
+/// Larger than a part: sent in pieces while it is written, and read back whole.
+#[tokio::test]
+async fn a_large_block_goes_out_in_parts() {
+    let mut random = Random(5);
+    let timestamps: Vec<i64> = (0..200_000).map(|i| START_MS + i * 1000).collect();
+    let series = |n: u64, random: &mut Random| {
+        let labels = Labels::from_pairs([("__name__", format!("noise_{n:02}"))]);
+        Series {
+            tenant: TenantId(1),
+            id: labels.series_id(),
+            labels,
+            timestamps: timestamps.clone(),
+            values: timestamps.iter().map(|_| f64::from_bits(random.next())).collect(),
+            histograms: vec![],
+            exemplars: vec![],
+        }
+    };
+    let all: Vec<Series> = (0..12).map(|n| series(n, &mut random)).collect();
+    let store = Arc::new(InMemory::new());
+    let options = BlockOptions { group_chunks_max: 300, ..BlockOptions::default() };
+    let summary = write(&store, &all, options).await;
+    assert!(summary.bytes > 2 * super::object::PART_BYTES as u64, "{} bytes", summary.bytes);
+    let block = open(&store, 0).await.expect("a whole block");
+    let rows: Vec<u32> = (0..12).collect();
+    let fetched = block.fetch(&rows, TimeRange::ALL).await.expect("a whole block");
+    for (found, series) in fetched.decode().expect("a whole block").iter().zip(&all) {
+        check_samples(found, series, TimeRange::ALL);
+    }
+}
+
 /// DESIGN: ten thousand tenants with a handful of series each are normal.
 #[tokio::test]
 async fn ten_thousand_small_tenants_stay_small() {
