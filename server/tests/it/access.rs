@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
-
-use crate::process::taffrail;
+use crate::process::{taffrail, token_file_of};
 
 /// Tokens of the test's server; the tenants `a` and `b` exist.
 const TOKENS: &[(&str, &str)] = &[
@@ -32,18 +30,18 @@ const COLUMNS: &[(&str, Option<&str>)] = &[
 #[test]
 fn every_route_is_checked_for_every_credential() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut tokens = String::new();
-    for (name, grant) in TOKENS {
-        let hash: String =
-            Sha256::digest(name.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-        tokens += &format!("[[tokens]]\nname = {name:?}\nsha256 = {hash:?}\ngrants = [{grant}]\n");
-    }
     let token_file = dir.path().join("tokens.toml");
-    std::fs::write(&token_file, tokens).expect("write the token file");
+    std::fs::write(&token_file, token_file_of(TOKENS)).expect("write the token file");
     let config = format!(
         "token_file = {token_file:?}\n[tenancy]\nmode = \"token\"\n[ingest.self_scrape]\nenabled = false\n"
     );
     let server = taffrail(&dir.path().join("server"), &config);
+
+    // The tenant comes into being: a tenant that is not there yet is empty and hides nothing.
+    let body = testkit::remote_write::body(&[], &[]);
+    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
+    let headers = [("Authorization", "Bearer admin-a"), ("Content-Type", "application/x-protobuf")];
+    assert_eq!(server.call("POST", "/api/v1/write", &headers, &body).status, 204);
 
     let mut found = BTreeMap::new();
     for (method, path) in routes() {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use testkit::http::{Connection, Response, escaped};
 
 /// A port that was free a moment ago.
@@ -19,6 +20,8 @@ pub(crate) fn free_address() -> SocketAddr {
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) address: SocketAddr,
+    /// Sent with every question, if set.
+    pub(crate) bearer: Option<&'static str>,
     child: Child,
     log: PathBuf,
 }
@@ -47,7 +50,7 @@ impl Program {
             .stderr(out)
             .spawn()
             .unwrap_or_else(|e| panic!("start {}: {e}", program.display()));
-        Self { address, child, log }
+        Self { address, bearer: None, child, log }
     }
 
     /// Waits until `path` answers 200.
@@ -89,7 +92,10 @@ impl Program {
 
     /// A JSON answer to GET; the tenant goes into the header where there is one.
     pub(crate) fn json(&self, path: &str, tenant: Option<&str>) -> serde_json::Value {
-        let headers: Vec<(&str, &str)> = tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect();
+        let authorization = self.bearer.map(|token| format!("Bearer {token}"));
+        let mut headers: Vec<(&str, &str)> =
+            tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect();
+        headers.extend(authorization.as_deref().map(|value| ("Authorization", value)));
         let answer = self.call("GET", path, &headers, &[]);
         serde_json::from_slice(&answer.body)
             .unwrap_or_else(|e| panic!("GET {path}: {e}: {}", answer.text()))
@@ -170,4 +176,14 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
         println!("SKIPPED: {name} is not installed, a test beside it did not run");
     }
     found
+}
+
+/// A token file: each name is its own token.
+pub(crate) fn token_file_of(tokens: &[(&str, &str)]) -> String {
+    let entry = |(name, grant): &(&str, &str)| {
+        let hash: String =
+            Sha256::digest(name.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        format!("[[tokens]]\nname = {name:?}\nsha256 = {hash:?}\ngrants = [{grant}]\n")
+    };
+    tokens.iter().map(entry).collect()
 }

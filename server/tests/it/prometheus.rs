@@ -9,11 +9,18 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testkit::http::escaped;
 
-use crate::process::{Program, free_address, installed, taffrail};
+use crate::process::{Program, free_address, installed, taffrail, token_file_of};
 
 /// Tenant A gets everything, tenant B only the CPU metrics.
 const TENANT_A: &str = "team-a";
 const TENANT_B: &str = "team-b";
+
+/// What each token allows.
+const TOKENS: &[(&str, &str)] = &[
+    ("token-of-a", r#"{ tenant = "team-a", access = "read_write" }"#),
+    ("token-of-b", r#"{ tenant = "team-b", access = "read_write" }"#),
+    ("token-of-platform", r#"{ tenant = "*", access = "read" }"#),
+];
 
 #[test]
 fn prometheus_writes_and_both_answer_alike() {
@@ -23,8 +30,13 @@ fn prometheus_writes_and_both_answer_alike() {
         return;
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let taffrail =
-        taffrail(&dir.path().join("taffrail"), "[ingest.self_scrape]\nenabled = false\n");
+    let token_file = dir.path().join("tokens.toml");
+    std::fs::write(&token_file, token_file_of(TOKENS)).expect("write the token file");
+    let config = format!(
+        "token_file = {token_file:?}\n[tenancy]\nmode = \"token\"\n[ingest.self_scrape]\nenabled = false\n"
+    );
+    let mut taffrail = taffrail(&dir.path().join("taffrail"), &config);
+    taffrail.bearer = Some("token-of-platform");
     let exporter = start_exporter(&exporter, dir.path());
     let prometheus = start_prometheus(&prometheus, dir.path(), &exporter, &taffrail);
 
@@ -69,12 +81,12 @@ scrape_configs:
 - {{job_name: missing, static_configs: [{{targets: ['127.0.0.1:1']}}]}}
 remote_write:
 - url: http://{taffrail}/api/v1/write
-  headers: {{X-Scope-OrgID: {TENANT_A}}}
+  authorization: {{credentials: token-of-a}}
   send_exemplars: true
   metadata_config: {{send: true, send_interval: 1s}}
   queue_config: {{batch_send_deadline: 1s}}
 - url: http://{taffrail}/api/v1/push
-  headers: {{X-Scope-OrgID: {TENANT_B}}}
+  basic_auth: {{username: any, password: token-of-b}}
   queue_config: {{batch_send_deadline: 1s}}
   write_relabel_configs: [{{source_labels: [__name__], regex: 'node_cpu_.*', action: keep}}]
 ",
@@ -221,10 +233,8 @@ fn tenants_are_apart(taffrail: &Program, at_ms: i64) {
 }
 
 fn promtool_works(promtool: &Path, taffrail: &Program, at_ms: i64) {
-    // promtool cannot send headers: it sees tenant `default`, which has nothing, over both paths.
-    for url in
-        [format!("http://{}", taffrail.address), format!("http://{}/prometheus", taffrail.address)]
-    {
+    for path in ["", "/prometheus"] {
+        let url = format!("http://any:token-of-a@{}{path}", taffrail.address);
         let time = (at_ms / 1000).to_string();
         let run = |arguments: &[&str]| {
             let output = Command::new(promtool).args(arguments).output().expect("run promtool");
@@ -235,8 +245,11 @@ fn promtool_works(promtool: &Path, taffrail: &Program, at_ms: i64) {
         };
         let sum = run(&["query", "instant", "--time", &time, &url, "1 + 1"]);
         assert!(sum.starts_with("scalar: 2"), "{sum}");
-        run(&["query", "range", "--start", &time, "--end", &time, &url, "up"]);
-        run(&["query", "labels", &url, "job"]);
-        run(&["query", "series", "--match", "up", &url]);
+        let up = run(&["query", "range", "--start", &time, "--end", &time, &url, "up"]);
+        assert!(up.contains("job=\"node\"") && up.contains("1 @["), "{up}");
+        let jobs = run(&["query", "labels", &url, "job"]);
+        assert_eq!(jobs.lines().collect::<Vec<_>>(), ["missing", "node", "prometheus"]);
+        let series = run(&["query", "series", "--match", "up", &url]);
+        assert_eq!(series.lines().count(), 3, "{series}");
     }
 }
