@@ -111,11 +111,12 @@ impl Storage {
             };
             let appended = partition.check_writable().and_then(|()| {
                 let mut head = partition.head.write();
+                self.check_backlog(partition, &head)?;
                 head.append(&mut request);
+                self.wake_if_full(&head);
                 self.log_payloads(partition, scope, request.payloads)
             });
             done.note(appended);
-            self.wake_if_full(partition);
         }
     }
 

@@ -18,6 +18,18 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// Flushing does not keep up, or fails: a partition takes no more until it has. 503.
+    #[error(
+        "partition {partition} has {samples} samples that are not flushed yet, the limit is {limit}; try again later"
+    )]
+    Backlog {
+        /// The partition.
+        partition: u16,
+        /// Samples and histograms in memory.
+        samples: u64,
+        /// How many it takes.
+        limit: u64,
+    },
     /// Another process writes to the same data directory: this one must stop.
     #[error(
         "manifest {number} of partition {partition} was written by another process, which owns the data directory"

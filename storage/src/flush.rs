@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use model::{Log, Position, RecordKind, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -56,10 +57,34 @@ impl Storage {
         if flush.freight.is_none() {
             flush.freight = self.load_freight(partition, &mut flush)?;
         }
-        let Some(freight) = flush.freight.clone() else { return Ok(()) };
-        let flushed = self.deliver(partition, &mut flush, freight).await;
+        let Some(freight) = flush.freight.clone() else {
+            flush.flushed_at = self.clock.monotonic().as_secs_f64();
+            return Ok(());
+        };
+        let mut put = Vec::new();
+        let flushed = self.deliver(partition, &mut flush, freight, &mut put).await;
         flush.flushed_at = self.clock.monotonic().as_secs_f64();
+        if flushed.is_err() {
+            match flush.manifest.broken() {
+                // The manifest may or may not name what was put, so nobody may go on from it.
+                Some(reason) => partition.make_read_only(&format!("its manifest: {reason}")),
+                None => self.discard(put).await,
+            }
+        }
         flushed
+    }
+
+    /// Removes what a flush put before it failed: it is tried again under other names. What cannot
+    /// be removed is left for the next start.
+    async fn discard(&self, put: Vec<Path>) {
+        for prefix in put {
+            let inside = self.objects.list(Some(&prefix)).map_ok(|object| object.location);
+            let inside: Vec<Path> = inside.try_collect().await.unwrap_or_default();
+            for path in inside.iter().chain([&prefix]) {
+                // A block is a directory of objects, a snapshot is one.
+                let _ = self.objects.delete(path).await;
+            }
+        }
     }
 
     /// Freezes what is buffered and takes what must be stored beside it.
@@ -106,6 +131,7 @@ impl Storage {
         partition: &Partition,
         flush: &mut FlushState,
         freight: Freight,
+        put: &mut Vec<Path>,
     ) -> Result<(), Error> {
         let mut edit = Edit {
             covered: Some(freight.until),
@@ -113,22 +139,24 @@ impl Storage {
             ..Edit::default()
         };
         if let Some(snapshot) = &freight.snapshot {
-            let meta = self.put_snapshot(partition, flush, snapshot).await?;
+            let meta = self.put_snapshot(partition, flush, snapshot, put).await?;
             let kept = if snapshot.full { Vec::new() } else { flush.state.snapshots.clone() };
             edit.snapshots = Some(kept.into_iter().chain([meta]).collect());
         }
         if let Some(frozen) = freight.frozen {
             let covered = (flush.state.covered, freight.until);
-            edit.add_blocks.extend(self.put_block(partition, flush, frozen, covered).await?);
+            edit.add_blocks.extend(self.put_block(partition, flush, frozen, covered, put).await?);
         }
         edit.next_object = flush.state.next_object;
-        let old_snapshots = flush.state.snapshots.clone();
-        let added = edit.add_blocks.clone();
-        flush.state = flush.manifest.commit(edit).await?;
-        for meta in added {
+        // Opened before the manifest names it: from then on nothing may fail.
+        let mut added = Vec::new();
+        for meta in edit.add_blocks.clone() {
             let block = self.open_block(&meta).await?;
-            partition.publish(StoredBlock { meta, block });
+            added.push(StoredBlock { meta, block });
         }
+        let old_snapshots = flush.state.snapshots.clone();
+        flush.state = flush.manifest.commit(edit).await?;
+        added.into_iter().for_each(|block| partition.publish(block));
         partition.head.write().thaw();
         flush.freight = None;
         if let Some(snapshot) = freight.snapshot {
@@ -146,12 +174,15 @@ impl Storage {
         partition: &Partition,
         flush: &mut FlushState,
         snapshot: &Snapshot,
+        put: &mut Vec<Path>,
     ) -> Result<SnapshotMeta, Error> {
         let name = format!("snapshots/{:04}/{:012}", partition.number, next_object(flush));
         let path = Path::from(name.as_str());
+        put.push(path.clone());
         let payload = PutPayload::from_bytes(snapshot.bytes.clone());
-        let put = self.objects.put(&path, payload).await;
-        put.map_err(|source| Error::Objects { doing: format!("put snapshot {path}"), source })?;
+        let stored = self.objects.put(&path, payload).await;
+        stored
+            .map_err(|source| Error::Objects { doing: format!("put snapshot {path}"), source })?;
         let (series, bytes) = (u64::from(snapshot.series), snapshot.bytes.len() as u64);
         Ok(SnapshotMeta { name, full: snapshot.full, series, bytes })
     }
@@ -163,12 +194,14 @@ impl Storage {
         flush: &mut FlushState,
         frozen: Arc<Frozen>,
         positions: (Position, Position),
+        put: &mut Vec<Path>,
     ) -> Result<Option<BlockMeta>, Error> {
         let series = frozen_series(partition);
         if series.is_empty() {
             return Ok(None);
         }
         let name = format!("blocks/{:04}/{:012}", partition.number, next_object(flush));
+        put.push(Path::from(name.as_str()));
         let mut writer = BlockWriter::new(
             Arc::clone(&self.objects),
             Path::from(name.as_str()),

@@ -112,6 +112,7 @@ impl Storage {
         for (partition, tenant) in
             self.partitions.iter().flat_map(|p| scope.tenants().iter().map(move |t| (p, t)))
         {
+            partition.check_blocks(range)?;
             exemplars_of_head(partition, scope, tenant, selectors, range, &mut all);
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
                 let rows = rows_of(selectors, |matchers| stored.block.select(tenant.id, matchers))?;
@@ -152,6 +153,7 @@ impl Storage {
         each: &mut dyn FnMut(&TenantRead, &Place<'_>, &RoaringBitmap) -> Result<(), Error>,
     ) -> Result<(), Error> {
         for partition in &self.partitions {
+            partition.check_blocks(range)?;
             for tenant in scope.tenants() {
                 let head = partition.head.read();
                 let rows = rows_of(selectors, |matchers| Ok(head.select(tenant.id, matchers)))?;

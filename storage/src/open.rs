@@ -1,18 +1,19 @@
 //! Opening a data directory: manifests, snapshots, then the log from where they end.
 
+use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashSet;
-use model::{Clock, Disk, DiskLock, Position, Random, Record};
+use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{Block, BlockCache};
 use crate::head::Head;
-use crate::log::{self, LocalLog, Recovery, Replay};
+use crate::log::{self, Found, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
@@ -41,8 +42,14 @@ struct Restored {
     manifest: ManifestStore,
     state: PartitionState,
     blocks: Vec<StoredBlock>,
+    /// Blocks that could not be opened, and why.
+    missing: Vec<(BlockMeta, String)>,
     /// What went wrong on the way; it then takes no writes.
     broken: Option<String>,
+    /// Whether the log renumbered the series: the stored snapshots have other numbers.
+    renumbered: bool,
+    /// Metadata records in the log: the stored snapshots do not have them.
+    metadata_changes: u64,
 }
 
 impl Storage {
@@ -57,6 +64,9 @@ impl Storage {
         };
         let cache = BlockCache::new(config.block_cache_bytes);
         let map = PartitionMap::load(&objects, config.partitions).await?;
+        if parts.objects.is_none() {
+            sync_manifests(&parts.disk, map.partitions()).await?;
+        }
         let mut restored = Vec::new();
         for number in 0..map.partitions() {
             restored.push(restore(number, &objects, &cache, parts.random.next_u64()).await?);
@@ -123,6 +133,26 @@ async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn ObjectStore>, Err
     Ok(Arc::new(objects))
 }
 
+/// Makes the names of all manifests durable. A process that died between giving a manifest its
+/// name and syncing that name leaves one that is seen and that a power cut would take back, when
+/// the log it covers may be trimmed already.
+async fn sync_manifests(disk: &Arc<dyn Disk>, partitions: u16) -> Result<(), Error> {
+    let disk = Arc::clone(disk);
+    let synced = tokio::task::spawn_blocking(move || {
+        let dirs = (0..partitions).map(|number| format!("objects/manifest/{number:04}"));
+        for dir in ["objects".to_owned(), "objects/manifest".to_owned()].into_iter().chain(dirs) {
+            match disk.sync_dir(DiskPath::new(&dir)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::Disk { doing: format!("sync {dir}"), source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    });
+    synced.await.map_err(|e| Error::Internal(format!("sync manifests: {e}")))?
+}
+
 /// Manifest, blocks and head of one partition, as of its last flush.
 async fn restore(
     number: u16,
@@ -144,19 +174,21 @@ async fn restore(
         })?;
     }
     let opened = stream::iter(state.blocks.clone())
-        .map(|meta| open_block(objects, cache, meta))
+        .map(async |meta| (meta.clone(), open_block(objects, cache, meta).await))
         .buffered(OPEN_AT_ONCE);
     let opened: Vec<_> = opened.collect().await;
-    let (mut blocks, mut broken) = (Vec::new(), None);
-    for block in opened {
+    let (mut blocks, mut missing) = (Vec::new(), Vec::new());
+    for (meta, block) in opened {
         match block {
             Ok(block) => blocks.push(block),
             // The rest stays readable; the error names the object.
-            Err(error) => broken = Some(text_of(&error)),
+            Err(error) => missing.push((meta, text_of(&error))),
         }
     }
+    let broken = missing.first().map(|(_, reason)| reason.clone());
     remove_garbage(number, objects, &state).await;
-    Ok(Restored { head, manifest, state, blocks, broken })
+    let (renumbered, metadata_changes) = (false, 0);
+    Ok(Restored { head, manifest, state, blocks, missing, broken, renumbered, metadata_changes })
 }
 
 async fn open_block(
@@ -200,39 +232,78 @@ fn replay(
         from: covered.iter().copied().min().unwrap_or_default(),
         floor: covered.iter().copied().max().unwrap_or_default(),
     };
-    let mut apply = |position: Position, record: Record<'_>| {
-        let Some(partition) = restored.get_mut(usize::from(record.partition)) else { return };
-        if position < partition.state.covered || partition.broken.is_some() {
-            return;
+    let mut apply = |found: Found<'_>| match found {
+        Found::Record(position, record) => {
+            if let Some(partition) = restored.get_mut(usize::from(record.partition)) {
+                partition.replay(position, record);
+            }
         }
-        if let Err(reason) =
-            partition.head.replay(record.kind, TenantId(record.tenant), record.payload)
-        {
-            partition.broken = Some(format!("log record at {}: {reason}", position.0));
+        Found::Gap { partition, end } => {
+            affected(&mut restored, partition, end).for_each(|p| p.head.note_gap());
         }
     };
     let (log, recovery) = LocalLog::open(disk, config.log(), replay, &mut apply)?;
     for damage in &recovery.damaged {
-        let broken = restored
-            .iter_mut()
-            .zip(0u16..)
-            .filter(|(_, n)| damage.partition.is_none_or(|p| p == *n));
-        for (partition, _) in broken {
+        // A log that is missing as a whole is a place without length.
+        let bytes = if damage.bytes == 0 { u64::MAX } else { damage.bytes };
+        let end = Position(damage.position.0.saturating_add(bytes));
+        for partition in affected(&mut restored, damage.partition, end) {
             partition.broken.get_or_insert_with(|| {
                 format!("the log is damaged at {}: {}", damage.position.0, damage.reason)
             });
         }
     }
+    for (number, partition) in restored.iter().enumerate() {
+        let records = partition.head.left_out();
+        if records > 0 {
+            tracing::error!(
+                partition = number,
+                records,
+                "log records could not be applied wholly because one before them is lost"
+            );
+        }
+    }
     Ok((log, recovery, restored))
 }
 
+/// The partitions that may have had records in a part of the log that is lost and ends at `end`.
+/// What lies before the covered position is in blocks.
+fn affected(
+    restored: &mut [Restored],
+    partition: Option<u16>,
+    end: Position,
+) -> impl Iterator<Item = &mut Restored> {
+    let numbered = restored.iter_mut().zip(0u16..);
+    let hit =
+        numbered.filter(move |(r, n)| partition.is_none_or(|p| p == *n) && end > r.state.covered);
+    hit.map(|(restored, _)| restored)
+}
+
 impl Restored {
+    /// Applies a record that neither blocks nor snapshots hold.
+    fn replay(&mut self, position: Position, record: Record<'_>) {
+        if position < self.state.covered {
+            return;
+        }
+        match record.kind {
+            RecordKind::Metadata => self.metadata_changes += 1,
+            RecordKind::Renumbered => self.renumbered = true,
+            _ => {}
+        }
+        let tenant = TenantId(record.tenant);
+        if let Err(reason) = self.head.replay(record.kind, tenant, record.payload) {
+            self.broken.get_or_insert(format!("log record at {}: {reason}", position.0));
+            // What follows builds on it.
+            self.head.note_gap();
+        }
+    }
+
     fn finish(self, number: u16, usage: &Usage, now: f64) -> Partition {
         for (tenant, series) in tenant_series(&self.head) {
             usage.of(tenant).add(series);
         }
-        let snapshot_series =
-            self.state.snapshots.last().map_or(0, |s| u32::try_from(s.series).unwrap_or(u32::MAX));
+        let snapshots = self.state.snapshots.last().filter(|_| !self.renumbered);
+        let snapshot_series = snapshots.map_or(0, |s| u32::try_from(s.series).unwrap_or(u32::MAX));
         let flush = FlushState {
             manifest: self.manifest,
             state: self.state,
@@ -241,7 +312,14 @@ impl Restored {
             flushed_at: now,
             freight: None,
         };
-        let partition = Partition::new(number, self.head, self.blocks, flush);
+        let partition = Partition::new(
+            number,
+            self.head,
+            self.blocks,
+            self.missing,
+            flush,
+            self.metadata_changes,
+        );
         if let Some(reason) = self.broken {
             partition.make_read_only(&reason);
         }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use model::Position;
+use model::{Position, TimeRange};
 use parking_lot::{Mutex, RwLock};
 
 use crate::Error;
 use crate::block::Block;
 use crate::flush::Freight;
-use crate::head::{Head, Payloads};
+use crate::head::{Head, HeadCounts, Payloads};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 
 /// A partition at work.
@@ -20,11 +20,13 @@ pub(crate) struct Partition {
     /// What readers see beside the head. Replaced whole; taken after the head was looked at, so
     /// that rows on their way from head to block are seen at least once.
     blocks: RwLock<Arc<[StoredBlock]>>,
+    /// Blocks that the manifest names and that could not be opened: what they hold cannot be read.
+    missing: Vec<(BlockMeta, String)>,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<FlushState>,
     /// Why it no longer takes writes.
     read_only: RwLock<Option<String>>,
-    /// How often metadata changed since the start.
+    /// How often metadata changed since the last flush before the start.
     metadata_changes: AtomicU64,
     /// Log position from which a restart would replay it.
     covered: Mutex<Position>,
@@ -57,16 +59,36 @@ impl Partition {
         number: u16,
         head: Head,
         blocks: Vec<StoredBlock>,
+        missing: Vec<(BlockMeta, String)>,
         flush: FlushState,
+        metadata_changes: u64,
     ) -> Self {
         Self {
             number,
+            missing,
             head: RwLock::new(head),
             blocks: RwLock::new(blocks.into()),
             covered: Mutex::new(flush.state.covered),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(None),
-            metadata_changes: AtomicU64::new(0),
+            metadata_changes: AtomicU64::new(metadata_changes),
+        }
+    }
+
+    /// How much the head holds.
+    pub(crate) fn counts(&self) -> HeadCounts {
+        self.head.read().counts()
+    }
+
+    /// Fails if a block that may have samples in a range could not be opened: an answer without
+    /// them would be wrong.
+    pub(crate) fn check_blocks(&self, range: TimeRange) -> Result<(), Error> {
+        match self.missing.iter().find(|(meta, _)| meta.range.overlaps(range)) {
+            None => Ok(()),
+            Some((meta, reason)) => Err(Error::Corrupt {
+                what: format!("block {} of partition {}", meta.name, self.number),
+                reason: reason.clone(),
+            }),
         }
     }
 

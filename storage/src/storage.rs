@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use tokio::sync::{Notify, watch};
 
 use crate::block::BlockCache;
+use crate::head::{Head, HeadCounts};
 use crate::log::{Damage, LocalLog, Recovery};
 use crate::partition::Partition;
 use crate::partition_map::PartitionMap;
@@ -16,6 +17,9 @@ use crate::{Config, Error};
 
 /// How often partitions are looked at for a flush by age.
 const FLUSH_CHECK: Duration = Duration::from_secs(5);
+
+/// A partition takes no more once it has buffered so many times what a flush needs.
+const BACKLOG_FLUSHES: u64 = 4;
 
 /// Between two tries of a flush that failed.
 const FLUSH_RETRY: Duration = Duration::from_secs(10);
@@ -41,6 +45,11 @@ impl Storage {
     /// What was found damaged when the log was replayed.
     pub fn damage(&self) -> &[Damage] {
         &self.recovery.damaged
+    }
+
+    /// Records in the log that could not be applied wholly, because one before them is lost.
+    pub fn left_out(&self) -> u64 {
+        self.partitions.iter().map(|p| p.head.read().left_out()).sum()
     }
 
     /// Why some partitions take no writes; empty if all do.
@@ -74,7 +83,7 @@ impl Storage {
         let mut failed = false;
         for partition in &self.partitions {
             if partition.read_only().is_none()
-                && (self.is_full(partition) || self.is_old(partition).await)
+                && (self.is_full(&partition.counts()) || self.is_old(partition).await)
             {
                 failed |= self.flush_logged(partition).await.is_err();
             }
@@ -115,8 +124,7 @@ impl Storage {
     }
 
     /// Whether a partition has buffered enough.
-    fn is_full(&self, partition: &Partition) -> bool {
-        let counts = partition.head.read().counts();
+    fn is_full(&self, counts: &HeadCounts) -> bool {
         counts.open.samples + counts.open.histograms >= self.config.flush_samples
             || counts.open_bytes as u64 >= self.config.flush_bytes
     }
@@ -126,10 +134,24 @@ impl Storage {
         self.clock.monotonic().as_secs_f64() - flushed_at >= self.config.flush_seconds as f64
     }
 
-    /// Rings for the flush task if a partition is full; called after each append to it.
-    pub(crate) fn wake_if_full(&self, partition: &Partition) {
-        if self.is_full(partition) {
+    /// Rings for the flush task if a partition is full; called after each append to its head.
+    pub(crate) fn wake_if_full(&self, head: &Head) {
+        if self.is_full(&head.counts()) {
             self.wake.notify_one();
         }
+    }
+
+    /// Fails if too much waits to be flushed: memory, and the log behind it, must not grow without
+    /// bound while flushing fails.
+    pub(crate) fn check_backlog(&self, partition: &Partition, head: &Head) -> Result<(), Error> {
+        let counts = head.counts();
+        let samples = [counts.open, counts.frozen].iter().map(|c| c.samples + c.histograms).sum();
+        let limit = self.config.flush_samples.saturating_mul(BACKLOG_FLUSHES);
+        let bytes_limit = self.config.flush_bytes.saturating_mul(BACKLOG_FLUSHES);
+        if samples >= limit || counts.open_bytes as u64 >= bytes_limit {
+            self.wake.notify_one();
+            return Err(Error::Backlog { partition: partition.number, samples, limit });
+        }
+        Ok(())
     }
 }

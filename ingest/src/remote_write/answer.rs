@@ -89,6 +89,7 @@ impl Refusal {
             Self::Storage(
                 storage::Error::Unavailable(_)
                 | storage::Error::PartitionReadOnly { .. }
+                | storage::Error::Backlog { .. }
                 | storage::Error::Disk { .. }
                 | storage::Error::Objects { .. },
             ) => (Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE),

@@ -58,7 +58,7 @@ const COMPARED_MAX: u32 = 1024;
 impl Head {
     /// Appends what is good and counts what is not.
     pub fn append(&mut self, request: &mut Append<'_>) {
-        request.payloads.clear();
+        request.payloads.begin(self.epoch);
         let (mark, samples_before) = (self.mark(), self.open.counts.samples);
         let mut numbers = [UNKNOWN; LOOK_UPS];
         for batch in request.batch.chunks(LOOK_UPS) {
@@ -101,7 +101,7 @@ impl Head {
             if !is_usual {
                 return self.append_unusual(request, number, &samples[at..]);
             }
-            request.payloads.ordered.push(number, to, series.stream_value());
+            request.payloads.ordered.push(number, to);
             self.open.push(series, to);
             request.outcome.samples += 1;
         }
@@ -129,7 +129,7 @@ impl Head {
             }
             let series = &mut self.series.all[number as usize];
             if to.ms > series.last_ms {
-                request.payloads.ordered.push(number, to, series.stream_value());
+                request.payloads.ordered.push(number, to);
                 self.open.push(series, to);
                 if let Some(stream) = &mut stream {
                     stream.push(to);
@@ -138,7 +138,7 @@ impl Head {
                 let known = self.value_at(number, to.ms, &mut stream);
                 match known {
                     None => {
-                        request.payloads.late.push(number, to, None);
+                        request.payloads.late.push(number, to);
                         self.open.insert_late(number, to);
                     }
                     Some(bits) if bits == to.bits => {}

@@ -3,13 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
+use model::varint;
 use roaring::RoaringBitmap;
 
 use super::Head;
 use super::buffer::Buffer;
 use super::frozen::Frozen;
 use super::generation::Generation;
-use super::payload::VERSION;
+use super::payload::put_start;
 use super::series::GONE;
 
 /// What a cut did.
@@ -37,7 +38,12 @@ impl Head {
         let survivors = self.survivors(now_ms.saturating_sub(idle_ms));
         let all = u64::from(self.series.len());
         let renumbered = ((all - survivors.len()) * IDLE_SHARE > all).then(|| {
-            let mut payload = vec![VERSION];
+            let mut payload = Vec::new();
+            put_start(&mut payload, self.epoch);
+            let mark = self.mark();
+            for count in [mark.symbols, mark.shapes, mark.series] {
+                varint::put(&mut payload, u64::from(count));
+            }
             survivors.serialize_into(&mut payload).expect("a Vec takes every write");
             self.renumber(&survivors);
             payload
@@ -101,6 +107,7 @@ impl Head {
     /// Keeps the series in `survivors` and numbers them by rank. Those dropped have nothing in
     /// the open generation, and nothing is frozen.
     pub(super) fn renumber(&mut self, survivors: &RoaringBitmap) {
+        self.epoch += 1;
         let mut new_number = vec![GONE; self.series.len() as usize];
         for (rank, number) in survivors.iter().enumerate() {
             new_number[number as usize] = rank as u32;

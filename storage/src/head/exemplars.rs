@@ -19,6 +19,9 @@ pub(super) struct Exemplars {
     by_series: HashMap<u32, Vec<Stored>>,
     by_tenant: HashMap<TenantId, Arrivals>,
     arrived: u64,
+    /// Kept, and entries of queues, of all tenants: asked for after every write.
+    kept: usize,
+    queued: usize,
 }
 
 #[derive(Debug)]
@@ -53,9 +56,11 @@ impl Exemplars {
         let arrivals = self.by_tenant.entry(tenant).or_default();
         arrivals.queue.push_back((series, self.arrived));
         arrivals.kept += 1;
+        (self.kept, self.queued) = (self.kept + 1, self.queued + 1);
         if stored.len() > PER_SERIES_MAX {
             stored.remove(0);
             arrivals.kept -= 1;
+            self.kept -= 1;
         }
         self.evict(tenant);
         true
@@ -65,10 +70,12 @@ impl Exemplars {
         let Some(arrivals) = self.by_tenant.get_mut(&tenant) else { return };
         while arrivals.kept > PER_TENANT_MAX || arrivals.queue.len() > 2 * PER_TENANT_MAX {
             let Some((series, arrival)) = arrivals.queue.pop_front() else { return };
+            self.queued -= 1;
             let Some(stored) = self.by_series.get_mut(&series) else { continue };
             let before = stored.len();
             stored.retain(|s| s.arrival != arrival);
             arrivals.kept -= before - stored.len();
+            self.kept -= before - stored.len();
             if stored.is_empty() {
                 self.by_series.remove(&series);
             }
@@ -102,9 +109,7 @@ impl Exemplars {
 
     /// Memory taken.
     pub(super) fn heap_bytes(&self) -> usize {
-        let kept: usize =
-            self.by_tenant.values().map(|a| a.kept * 200 + a.queue.capacity() * 16).sum();
-        kept + self.by_series.capacity() * 40
+        self.kept * 200 + self.queued * 16 + self.by_series.capacity() * 40
     }
 }
 

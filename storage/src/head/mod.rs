@@ -54,6 +54,7 @@ use generation::Generation;
 use identity::LabelStore;
 use index::Index;
 use payload::Mark;
+use replay::Gap;
 use series::SeriesTable;
 
 /// The recent rows of one partition.
@@ -71,6 +72,10 @@ pub struct Head {
     /// Newest histogram of the series that have some.
     last_histogram_ms: HashMap<u32, i64>,
     metadata: BTreeMap<TenantId, BTreeMap<String, Metadata>>,
+    /// How often series were numbered anew: a record of another numbering is recognised by it.
+    epoch: u64,
+    /// Set once records of this head are known to be lost.
+    gap: Option<Gap>,
 }
 
 impl Head {
@@ -86,6 +91,8 @@ impl Head {
             flush_order: Vec::new(),
             last_histogram_ms: HashMap::new(),
             metadata: BTreeMap::new(),
+            epoch: 0,
+            gap: None,
         }
     }
 

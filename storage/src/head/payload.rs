@@ -9,10 +9,6 @@ use super::series::Series;
 /// First byte of every payload: its version.
 pub(super) const VERSION: u8 = 1;
 
-/// Set in a value's control byte: the value stands for itself. Else it is the difference to the
-/// last value of the series.
-pub(super) const ABSOLUTE: u8 = 0x80;
-
 /// A record of histograms or exemplars ends at this length, and another is begun: the log takes
 /// no larger ones than 64 MiB, and a hostile request grows on its way here. Samples shrink.
 const RECORD_BYTES: usize = 16 << 20;
@@ -26,6 +22,9 @@ pub struct Payloads {
     metadata: Vec<u8>,
     /// Records that are complete, after the samples.
     full: Vec<(RecordKind, Vec<u8>)>,
+    /// How often the series had been renumbered; every record says it.
+    epoch: u64,
+    identities: Vec<u8>,
     /// Samples later than all of their series.
     pub(super) ordered: Columns,
     /// The others.
@@ -85,15 +84,21 @@ impl Payloads {
         self.late.clear();
     }
 
+    /// Forgets everything, for records of a head that was renumbered `epoch` times.
+    pub(super) fn begin(&mut self, epoch: u64) {
+        self.clear();
+        self.epoch = epoch;
+    }
+
     pub(super) fn push_histogram(&mut self, series: u32, ms: i64, encoded: &[u8]) {
-        start(&mut self.histograms, RecordKind::Histograms, &mut self.full);
+        start(&mut self.histograms, self.epoch, RecordKind::Histograms, &mut self.full);
         varint::put(&mut self.histograms, u64::from(series));
         varint::put_signed(&mut self.histograms, ms);
         put_bytes(&mut self.histograms, encoded);
     }
 
     pub(super) fn push_exemplar(&mut self, series: u32, exemplar: &Exemplar) {
-        start(&mut self.exemplars, RecordKind::Exemplars, &mut self.full);
+        start(&mut self.exemplars, self.epoch, RecordKind::Exemplars, &mut self.full);
         varint::put(&mut self.exemplars, u64::from(series));
         varint::put_signed(&mut self.exemplars, exemplar.timestamp_ms);
         self.exemplars.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
@@ -103,7 +108,7 @@ impl Payloads {
     }
 
     pub(super) fn push_metadata(&mut self, family: &str, metadata: &Metadata) {
-        start(&mut self.metadata, RecordKind::Metadata, &mut self.full);
+        start(&mut self.metadata, self.epoch, RecordKind::Metadata, &mut self.full);
         put_metadata(&mut self.metadata, family, metadata);
     }
 
@@ -114,10 +119,14 @@ impl Payloads {
         if is_empty {
             return;
         }
+        self.identities.clear();
+        if (mark.series as usize) < series.len() {
+            put_identities(&mut self.identities, mark, labels, series);
+        }
         let out = &mut self.samples;
-        out.reserve(self.ordered.bytes() + self.late.bytes() + 64);
-        out.push(VERSION);
-        put_identities(out, mark, labels, series);
+        out.reserve(self.identities.len() + self.ordered.bytes() + self.late.bytes() + 64);
+        put_start(out, self.epoch);
+        put_bytes(out, &self.identities);
         for columns in [&self.ordered, &self.late] {
             varint::put(out, columns.count);
             for column in [&columns.series, &columns.times, &columns.values] {
@@ -128,18 +137,15 @@ impl Payloads {
 }
 
 impl Columns {
-    /// Adds a sample. `base` is the last value in the series' bit stream, if it may be relied on.
+    /// Adds a sample. Its value stands for itself: if another record is lost, this one still says
+    /// what was sent.
     #[inline]
-    pub(super) fn push(&mut self, series: u32, point: Point, base: Option<u64>) {
+    pub(super) fn push(&mut self, series: u32, point: Point) {
         self.count += 1;
         varint::put_signed(&mut self.series, i64::from(series) - i64::from(self.last_series));
         varint::put_signed(&mut self.times, point.ms.wrapping_sub(self.last_ms));
         (self.last_series, self.last_ms) = (series, point.ms);
-        let (flag, bits) = match base {
-            Some(base) => (0, point.bits ^ base),
-            None => (ABSOLUTE, point.bits),
-        };
-        put_value(&mut self.values, flag, bits);
+        put_value(&mut self.values, point.bits);
     }
 
     fn bytes(&self) -> usize {
@@ -154,26 +160,26 @@ impl Columns {
     }
 }
 
-/// A control byte (flag, whole zero bytes below, bytes) and the bytes that are not zero.
+/// A control byte (whole zero bytes below, bytes) and the bytes that are not zero.
 #[inline]
-fn put_value(out: &mut Vec<u8>, flag: u8, bits: u64) {
+fn put_value(out: &mut Vec<u8>, bits: u64) {
     if bits == 0 {
-        out.push(flag);
+        out.push(0);
         return;
     }
     let below = bits.trailing_zeros() / 8;
     let bytes = 8 - below - bits.leading_zeros() / 8;
-    out.push(flag | (below as u8) << 4 | bytes as u8);
+    out.push((below as u8) << 4 | bytes as u8);
     let shifted = (bits >> (8 * below)).to_le_bytes();
     out.extend_from_slice(&shifted[..bytes as usize]);
 }
 
-/// Takes what [`put_value`] wrote: whether it stands for itself, and the bits.
+/// Takes what [`put_value`] wrote.
 #[inline]
-pub(super) fn take_value(from: &mut &[u8]) -> Option<(bool, u64)> {
+pub(super) fn take_value(from: &mut &[u8]) -> Option<u64> {
     let (&control, rest) = from.split_first()?;
-    let (below, bytes) = (u32::from(control >> 4 & 7), usize::from(control & 15));
-    if bytes + below as usize > 8 {
+    let (below, bytes) = (u32::from(control >> 4), usize::from(control & 15));
+    if below > 7 || bytes + below as usize > 8 {
         return None;
     }
     // Eight bytes at once unless the column ends before.
@@ -188,17 +194,28 @@ pub(super) fn take_value(from: &mut &[u8]) -> Option<(bool, u64)> {
         }
     };
     *from = &rest[bytes..];
-    Some((control & ABSOLUTE != 0, bits << (8 * below)))
+    Some(bits << (8 * below))
 }
 
 /// Begins a record, if needed after putting the one before aside.
-fn start(payload: &mut Vec<u8>, kind: RecordKind, full: &mut Vec<(RecordKind, Vec<u8>)>) {
+fn start(
+    payload: &mut Vec<u8>,
+    epoch: u64,
+    kind: RecordKind,
+    full: &mut Vec<(RecordKind, Vec<u8>)>,
+) {
     if payload.len() >= RECORD_BYTES {
         full.push((kind, std::mem::take(payload)));
     }
     if payload.is_empty() {
-        payload.push(VERSION);
+        put_start(payload, epoch);
     }
+}
+
+/// What every payload begins with.
+pub(super) fn put_start(payload: &mut Vec<u8>, epoch: u64) {
+    payload.push(VERSION);
+    varint::put(payload, epoch);
 }
 
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -109,7 +109,7 @@ impl Head {
         payloads: &mut Payloads,
         outcome: &mut AppendOutcome,
     ) {
-        payloads.clear();
+        payloads.begin(self.epoch);
         let known = self.metadata.entry(tenant).or_default();
         for (family, metadata) in families {
             if let Err(wrong) = check_metadata(known, family, metadata) {

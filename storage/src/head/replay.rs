@@ -2,6 +2,11 @@
 //!
 //! Identities that a snapshot already brought are recognised and skipped, so that a replay may
 //! start anywhere between the cut a snapshot belongs to and the snapshot itself.
+//!
+//! After a gap, that is once records are known to be lost, what fits is applied and the rest left
+//! out and counted. That never gives wrong rows: a record tells its numbering (epoch), numbers are
+//! given out in order, so that what a lost record numbered stays unknown, and values stand for
+//! themselves.
 
 use model::{Exemplar, Labels, Metadata, MetricKind, RecordKind, SeriesId, varint};
 use roaring::RoaringBitmap;
@@ -16,17 +21,58 @@ use super::series::{Flags, Series};
 /// A field is missing, too long or out of range.
 const DAMAGED: &str = "payload is cut short or malformed";
 
+/// Records of a head are lost.
+#[derive(Debug, Default)]
+pub(super) struct Gap {
+    /// Records of which at least a part did not fit.
+    left_out: u64,
+    /// Whether something of the record being applied does not fit.
+    misfit: bool,
+}
+
 impl Head {
-    /// Applies the payload of one record. After an error the head is to be thrown away.
+    /// From here on records are missing: of those that follow, only what fits is applied.
+    pub fn note_gap(&mut self) {
+        self.gap.get_or_insert_default();
+    }
+
+    /// How many records could not be applied wholly, because one before them is lost.
+    pub fn left_out(&self) -> u64 {
+        self.gap.as_ref().map_or(0, |gap| gap.left_out)
+    }
+
+    /// Applies the payload of one record. After an error the head takes no more.
     pub fn replay(
         &mut self,
         kind: RecordKind,
         tenant: TenantId,
         payload: &[u8],
     ) -> Result<(), String> {
-        let (&version, payload) = payload.split_first().ok_or("payload is empty")?;
+        let applied = self.apply(kind, tenant, payload);
+        let Some(gap) = &mut self.gap else { return applied };
+        gap.left_out += u64::from(std::mem::take(&mut gap.misfit) || applied.is_err());
+        Ok(())
+    }
+
+    /// Something of a record does not fit: an error, unless records before it are lost.
+    fn misfit(&mut self, reason: &str) -> Result<(), String> {
+        match &mut self.gap {
+            None => Err(reason.to_owned()),
+            Some(gap) => {
+                gap.misfit = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, kind: RecordKind, tenant: TenantId, payload: &[u8]) -> Result<(), String> {
+        let (&version, mut payload) = payload.split_first().ok_or("payload is empty")?;
         if version != VERSION {
             return Err(format!("payload has version {version}, this build knows {VERSION}"));
+        }
+        let epoch = take_u64(&mut payload)?;
+        if epoch != self.epoch && kind != RecordKind::Metadata {
+            return self.misfit(&format!("record of epoch {epoch}, the head is at {}", self.epoch));
         }
         match kind {
             RecordKind::Samples => self.replay_samples(tenant, payload),
@@ -39,11 +85,9 @@ impl Head {
 
     fn replay_samples(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
         let from = &mut payload;
-        self.take_symbols(from)?;
-        self.take_shapes(from)?;
-        let first = take_number(from)?;
-        for number in counted(first, from)? {
-            self.take_series(tenant, number, from)?;
+        let identities = take_bytes(from)?;
+        if let Err(reason) = self.take_identities(tenant, identities) {
+            self.misfit(&reason)?;
         }
         let before = self.open.counts.samples;
         self.take_columns(tenant, from, Self::apply_ordered)?;
@@ -54,13 +98,27 @@ impl Head {
         is_all(from)
     }
 
-    /// Columns of samples, each given to `apply` as number, instant, whether its value stands for
-    /// itself, and bits.
+    /// What a record numbered.
+    fn take_identities(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        if payload.is_empty() {
+            return Ok(());
+        }
+        let from = &mut payload;
+        self.take_symbols(from)?;
+        self.take_shapes(from)?;
+        let first = take_number(from)?;
+        for number in counted(first, from)? {
+            self.take_series(tenant, number, from)?;
+        }
+        is_all(from)
+    }
+
+    /// Columns of samples, each given to `apply` as number, instant and bits.
     fn take_columns(
         &mut self,
         tenant: TenantId,
         from: &mut &[u8],
-        apply: impl Fn(&mut Self, u32, Point, bool) -> Result<(), String>,
+        apply: impl Fn(&mut Self, u32, Point) -> Result<(), String>,
     ) -> Result<(), String> {
         let count = take_u64(from)?;
         let (mut numbers, mut times, mut values) =
@@ -69,12 +127,13 @@ impl Head {
         for _ in 0..count {
             number = number.wrapping_add(varint::take_signed(&mut numbers).ok_or(DAMAGED)?);
             ms = ms.wrapping_add(varint::take_signed(&mut times).ok_or(DAMAGED)?);
-            let (is_absolute, bits) = take_value(&mut values).ok_or(DAMAGED)?;
+            let bits = take_value(&mut values).ok_or(DAMAGED)?;
             let series = usize::try_from(number).ok().and_then(|n| self.series.all.get(n));
             if series.is_none_or(|s| s.tenant != tenant) || ms == i64::MIN {
-                return Err("sample of an unknown series or without an instant".to_owned());
+                self.misfit("sample of an unknown series or without an instant")?;
+                continue;
             }
-            apply(self, number as u32, Point { ms, bits }, is_absolute)?;
+            apply(self, number as u32, Point { ms, bits })?;
         }
         match numbers.is_empty() && times.is_empty() && values.is_empty() {
             true => Ok(()),
@@ -83,32 +142,25 @@ impl Head {
     }
 
     #[inline]
-    fn apply_ordered(
-        &mut self,
-        number: u32,
-        point: Point,
-        is_absolute: bool,
-    ) -> Result<(), String> {
+    fn apply_ordered(&mut self, number: u32, point: Point) -> Result<(), String> {
         let series = &mut self.series.all[number as usize];
-        let bits = match (is_absolute, series.stream_value()) {
-            (true, _) => point.bits,
-            (false, Some(last)) => point.bits ^ last,
-            (false, None) => return Err("sample without the one it builds on".to_owned()),
-        };
         if !series.buffer.is_empty() && point.ms <= series.last_ms {
             return Err("sample not later than the one before".to_owned());
         }
-        self.open.push(series, Point { bits, ..point });
+        self.open.push(series, point);
         Ok(())
     }
 
-    fn apply_late(&mut self, number: u32, point: Point, is_absolute: bool) -> Result<(), String> {
-        if !is_absolute {
-            return Err("late sample that builds on another".to_owned());
-        }
+    fn apply_late(&mut self, number: u32, point: Point) -> Result<(), String> {
+        let has_gap = self.gap.is_some();
         let series = &mut self.series.all[number as usize];
         if point.ms > series.last_ms {
             if !series.buffer.is_empty() {
+                if has_gap {
+                    // The newer one that made it late is lost.
+                    self.open.push(series, point);
+                    return Ok(());
+                }
                 return Err("late sample later than the series' newest".to_owned());
             }
             // The newest one is in a block; what is as old as this one stays late.
@@ -123,6 +175,9 @@ impl Head {
         let first = take_number(from)?;
         let symbols = &mut self.labels.symbols;
         let numbers = counted(first, from)?;
+        if first > symbols.len() {
+            return Err(format!("symbol {first} does not follow"));
+        }
         symbols.reserve(numbers.len());
         for number in numbers {
             let text = take_text(from)?;
@@ -144,6 +199,9 @@ impl Head {
     pub(super) fn take_shapes(&mut self, from: &mut &[u8]) -> Result<(), String> {
         let first = take_number(from)?;
         let (symbols, shapes) = (&self.labels.symbols, &mut self.labels.shapes);
+        if first > shapes.len() {
+            return Err(format!("shape {first} does not follow"));
+        }
         for number in counted(first, from)? {
             let names: Vec<u32> = counted(0, from)?
                 .map(|_| take_number_below(from, symbols.len()))
@@ -173,11 +231,11 @@ impl Head {
         {
             return Err(format!("series {number} is another one or does not follow"));
         }
+        if is_new && self.series.find(tenant, id).is_some() {
+            return Err(format!("series {number} is there already"));
+        }
         self.take_labels(from, is_new)?;
         if is_new {
-            if self.series.find(tenant, id).is_some() {
-                return Err(format!("series {number} is there already"));
-            }
             self.series.push(Series::new(tenant, id));
             self.index.add(tenant, number, &self.labels);
         }
@@ -188,14 +246,20 @@ impl Head {
     pub(super) fn take_labels(&mut self, from: &mut &[u8], is_new: bool) -> Result<(), String> {
         let shape = take_number_below(from, self.labels.shapes.len())?;
         let values = self.labels.values.len();
+        let start = u32::try_from(values).map_err(|_| "too many labels")?;
         for _ in 0..self.labels.shapes.names(shape).len() {
-            let value = take_number_below(from, self.labels.symbols.len())?;
+            let value = match take_number_below(from, self.labels.symbols.len()) {
+                Ok(value) => value,
+                Err(reason) => {
+                    self.labels.values.truncate(values);
+                    return Err(reason);
+                }
+            };
             if is_new {
                 self.labels.values.push(value);
             }
         }
         if is_new {
-            let start = u32::try_from(values).map_err(|_| "too many labels")?;
             self.labels.at.push(super::identity::LabelsAt { shape, start });
         }
         Ok(())
@@ -204,9 +268,13 @@ impl Head {
     fn replay_histograms(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
         let from = &mut payload;
         while !from.is_empty() {
-            let (number, ms) = (self.take_known(tenant, from)?, take_ms(from)?);
+            let (number, ms) = (take_number(from)?, take_ms(from)?);
             let encoded = take_bytes(from)?;
             histogram::decode(encoded).ok_or("histogram is malformed")?;
+            if !self.is_of(tenant, number) {
+                self.misfit("histogram of an unknown series")?;
+                continue;
+            }
             self.insert_histogram(number, ms, encoded);
         }
         Ok(())
@@ -215,10 +283,14 @@ impl Head {
     fn replay_exemplars(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
         let from = &mut payload;
         while !from.is_empty() {
-            let (number, timestamp_ms) = (self.take_known(tenant, from)?, take_ms(from)?);
+            let (number, timestamp_ms) = (take_number(from)?, take_ms(from)?);
             let value = f64::from_bits(take_bits(from)?);
             let labels =
                 Labels::from_wire(take_bytes(from)?).map_err(|e| format!("exemplar: {e}"))?;
+            if !self.is_of(tenant, number) {
+                self.misfit("exemplar of an unknown series")?;
+                continue;
+            }
             self.open.exemplars.insert(tenant, number, Exemplar { labels, value, timestamp_ms });
         }
         Ok(())
@@ -233,7 +305,14 @@ impl Head {
         Ok(())
     }
 
-    fn replay_renumbered(&mut self, payload: &[u8]) -> Result<(), String> {
+    fn replay_renumbered(&mut self, mut payload: &[u8]) -> Result<(), String> {
+        let mark = self.mark();
+        for known in [mark.symbols, mark.shapes, mark.series] {
+            if take_number(&mut payload)? != known {
+                // The new numbers depend on all old ones: later records will not fit either.
+                return self.misfit("not all of what is renumbered is known");
+            }
+        }
         let survivors =
             RoaringBitmap::deserialize_from(payload).map_err(|e| format!("survivors: {e}"))?;
         if survivors.max().is_some_and(|max| max >= self.series.len()) {
@@ -250,13 +329,9 @@ impl Head {
         Ok(())
     }
 
-    /// The number of a series of this tenant.
-    fn take_known(&self, tenant: TenantId, from: &mut &[u8]) -> Result<u32, String> {
-        let number = take_number_below(from, self.series.len())?;
-        match self.tenant(number) == tenant {
-            true => Ok(number),
-            false => Err(format!("series {number} belongs to another tenant")),
-        }
+    /// Whether this tenant has a series of this number.
+    fn is_of(&self, tenant: TenantId, number: u32) -> bool {
+        self.series.all.get(number as usize).is_some_and(|s| s.tenant == tenant)
     }
 }
 

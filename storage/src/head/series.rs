@@ -71,13 +71,6 @@ impl Series {
         self.flags.clear(Flags::LAST_UNKNOWN);
     }
 
-    /// The last value in the bit stream: it is there again after a replay, whichever flush the
-    /// replay starts from.
-    #[inline]
-    pub(super) fn stream_value(&self) -> Option<u64> {
-        (!self.buffer.is_empty()).then_some(self.last_bits)
-    }
-
     /// The newest sample, if its value is known.
     pub(super) fn last(&self) -> Option<Point> {
         let known = self.last_ms != i64::MIN && !self.flags.has(Flags::LAST_UNKNOWN);

@@ -48,6 +48,7 @@ impl Head {
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&FEATURES.to_le_bytes());
+        varint::put(&mut out, self.epoch);
         put_symbols_and_shapes(&mut out, mark, &self.labels);
         varint::put(&mut out, u64::from(mark.series));
         varint::put(&mut out, series.len() as u64);
@@ -90,9 +91,14 @@ impl Head {
 
     fn restore_body(&mut self, mut body: &[u8]) -> Result<(), String> {
         let from = &mut body;
+        let epoch = take_u64(from)?;
         self.take_symbols(from)?;
         self.take_shapes(from)?;
         let first = take_number(from)?;
+        if first > 0 && epoch != self.epoch {
+            return Err(format!("epoch {epoch} does not follow on epoch {}", self.epoch));
+        }
+        self.epoch = epoch;
         if first != self.series.len() || self.labels.at.len() != first as usize {
             return Err(format!("starts at series {first}, {} are there", self.series.len()));
         }

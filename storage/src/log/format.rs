@@ -24,6 +24,9 @@ pub(super) const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Kind of a record that says: whatever lies here was given up. Its payload is not checked.
 pub(super) const KIND_FILLER: u8 = 255;
 
+/// The partition of a filler over records that may have been of any.
+pub(super) const ANY_PARTITION: u16 = u16::MAX;
+
 /// Flag of a segment: that records before it are missing is known and accepted.
 const FLAG_GAP_ACCEPTED: u32 = 1;
 

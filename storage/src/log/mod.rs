@@ -75,6 +75,20 @@ pub struct Replay {
     pub floor: Position,
 }
 
+/// What a replay finds, in the order of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// A record.
+    Record(Position, Record<'a>),
+    /// Records were here once: damaged now, or given up by [`quarantine`].
+    Gap {
+        /// The partition they were of; `None` if that cannot be told: it may be any.
+        partition: Option<u16>,
+        /// Position after them.
+        end: Position,
+    },
+}
+
 /// The log in files of a [`Disk`].
 pub struct LocalLog {
     shared: Arc<Shared>,
@@ -85,13 +99,13 @@ impl LocalLog {
     /// Hands every record at or after `replay.from` to `visit`, in order, then opens the log for
     /// more. Blocks.
     ///
-    /// Damage does not stop it: records of other partitions are still handed over, and the caller
-    /// makes the partitions named in [`Recovery::damaged`] read-only.
+    /// Damage does not stop it: `visit` is told in its place, later records are still handed over,
+    /// and the caller makes the partitions named in [`Recovery::damaged`] read-only.
     pub fn open(
         disk: Arc<dyn Disk>,
         config: Config,
         replay: Replay,
-        visit: &mut dyn FnMut(Position, Record<'_>),
+        visit: &mut dyn FnMut(Found<'_>),
     ) -> Result<(Self, Recovery), Error> {
         let mut replayed = recovery::replay(disk.as_ref(), replay.from.0, visit)?;
         let tail = recovery::repair(disk.as_ref(), &mut replayed, &config)?;

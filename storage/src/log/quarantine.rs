@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use model::{Disk, OpenMode, Position};
 
-use super::format::{KIND_FILLER, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader};
+use super::format::{ANY_PARTITION, KIND_FILLER, RECORD_HEADER_BYTES, RecordHeader, SegmentHeader};
 use super::recovery::{Damage, Fix, replay};
 use super::segments::{self, failed};
 use crate::Error;
@@ -34,7 +34,7 @@ pub struct Report {
 /// Makes damaged places of the log skippable. `from` is the lowest position any partition still
 /// needs: what lies before is not looked at. The data directory must not be in use. Blocks.
 pub fn quarantine(disk: &dyn Disk, from: Position) -> Result<Report, Error> {
-    let replayed = replay(disk, from.0, &mut |_, _| {})?.recovery;
+    let replayed = replay(disk, from.0, &mut |_| {})?.recovery;
     let mut report =
         Report { damaged: replayed.damaged, copies: Vec::new(), records: replayed.records };
     if report.damaged.is_empty() {
@@ -88,7 +88,7 @@ fn filler(damage: &Damage) -> Result<[u8; RECORD_HEADER_BYTES], Error> {
         ),
     })?;
     let position = damage.position.0;
-    let (partition, tenant) = (damage.partition.unwrap_or_default(), 0);
+    let (partition, tenant) = (damage.partition.unwrap_or(ANY_PARTITION), 0);
     let header = RecordHeader {
         payload_checksum: 0,
         payload_bytes,

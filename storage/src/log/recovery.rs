@@ -4,6 +4,7 @@ use std::path::Path;
 
 use model::{Disk, DiskFile, OpenMode, Position};
 
+use super::Found;
 use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::scan::{self, Next, Scanned, Visit};
 use super::segments::{self, DIR, Segment, failed};
@@ -87,7 +88,12 @@ pub(super) fn replay(disk: &dyn Disk, from: u64, visit: Visit<'_>) -> Result<Rep
             let file = segments::open(disk, *start, OpenMode::Read)?;
             next = Some(segments::read_header(file.as_ref(), *start)?);
         }
-        replayed.recovery.damaged.extend(check_joint(&segment, end, seen));
+        let is_given_up = segment.header.is_ok_and(|header| header.gap_accepted);
+        let damage = check_joint(&segment, end, seen);
+        if segment.start > from && (is_given_up || damage.is_some()) {
+            visit(Found::Gap { partition: None, end: Position(segment.start) });
+        }
+        replayed.recovery.damaged.extend(damage);
         let follower = next.as_ref().map(|next: &Segment| Next {
             start: next.start,
             previous_end: next.header.as_ref().ok().map(|header| header.previous_end),

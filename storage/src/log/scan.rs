@@ -6,16 +6,17 @@
 
 use model::{DiskFile, Position, Record, RecordKind};
 
+use super::Found;
 use super::format::{
-    ALIGNMENT, KIND_FILLER, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES,
+    ALIGNMENT, ANY_PARTITION, KIND_FILLER, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES,
 };
 use super::recovery::{Damage, Fix};
 use super::segments::failed;
 use super::window::Window;
 use crate::Error;
 
-/// Gets every record that is replayed.
-pub(super) type Visit<'a> = &'a mut dyn FnMut(Position, Record<'_>);
+/// Gets every record that is replayed, and every gap between them.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(Found<'_>);
 
 /// What follows a segment.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +98,7 @@ impl Scan<'_> {
                 }
                 Err(bad) => bad,
             };
-            match self.judge(position, stop, bad)? {
+            match self.judge(position, stop, bad, visit)? {
                 Some(after) => position = after,
                 None => break,
             }
@@ -137,15 +138,25 @@ impl Scan<'_> {
                     end: Some(after),
                 }));
             }
-            visit(Position(position), record_of(&header, payload)?);
+            visit(Found::Record(Position(position), record_of(&header, payload)?));
             self.scanned.records += 1;
+        }
+        if header.kind == KIND_FILLER && after > self.from {
+            let partition = (header.partition != ANY_PARTITION).then_some(header.partition);
+            visit(Found::Gap { partition, end: Position(after) });
         }
         self.scanned.proven = self.scanned.proven.max(header.durable);
         Ok(Ok(after))
     }
 
     /// Decides about a bad place: where to go on, or that the log ends there.
-    fn judge(&mut self, position: u64, stop: u64, bad: Bad) -> Result<Option<u64>, Error> {
+    fn judge(
+        &mut self,
+        position: u64,
+        stop: u64,
+        bad: Bad,
+        visit: Visit<'_>,
+    ) -> Result<Option<u64>, Error> {
         let start = self.start;
         let io = |source| failed("read", start, source);
         let ends_here = self.next.is_none_or(|next| next.previous_end.is_none());
@@ -182,6 +193,7 @@ impl Scan<'_> {
             (after, _) => (after.unwrap_or(stop), Fix::Fill),
         };
         if end > self.from {
+            visit(Found::Gap { partition: bad.partition, end: Position(end) });
             let reason = bad.reason.to_owned();
             let place = Position(position);
             let damage = Damage {

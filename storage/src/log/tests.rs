@@ -29,7 +29,8 @@ fn config(segment_bytes: u64) -> Config {
 
 fn open_from(disk: &FaultyDisk, config: Config, replay: Replay) -> Result<Opened, Error> {
     let mut seen = Vec::new();
-    let mut visit = |position: Position, record: Record<'_>| {
+    let mut visit = |found: Found<'_>| {
+        let Found::Record(position, record) = found else { return };
         assert_eq!(record.kind, RecordKind::Samples);
         seen.push((position.0, (record.partition, record.tenant, record.payload.to_vec())));
     };
@@ -267,8 +268,9 @@ fn the_log_works_on_a_real_disk() {
     let mut expected = Vec::new();
     for life in 0..3_u8 {
         let mut seen = Vec::new();
-        let mut visit = |position: Position, record: Record<'_>| {
-            seen.push((position.0, record.payload.to_vec()))
+        let mut visit = |found: Found<'_>| {
+            let Found::Record(position, record) = found else { return };
+            seen.push((position.0, record.payload.to_vec()));
         };
         let (log, recovery) =
             LocalLog::open(Arc::clone(&disk), config(SMALL), Replay::default(), &mut visit)

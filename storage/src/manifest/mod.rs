@@ -66,6 +66,11 @@ impl ManifestStore {
         Ok((Self { objects, partition, state: state.clone(), oldest, broken: None }, state))
     }
 
+    /// Why nothing can be committed any more, if so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// Makes one edit durable and gives the state after it.
     ///
     /// After an error that leaves open whether the edit was stored, nothing can be committed

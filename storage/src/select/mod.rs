@@ -114,6 +114,7 @@ impl Joining<'_> {
     }
 
     fn add_blocks(&mut self, partition: &Partition) -> Result<(), Error> {
+        partition.check_blocks(self.request.range)?;
         for stored in
             partition.blocks().iter().filter(|b| b.meta.range.overlaps(self.request.range))
         {

@@ -137,7 +137,7 @@ proptest! {
 
 #[test]
 fn a_count_does_not_make_memory() {
-    // Symbols: from 0, four thousand million of them.
-    let payload = [1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    // Epoch 0, six bytes of identities; symbols: from 0, four thousand million of them.
+    let payload = [1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff, 0x0f];
     assert!(Head::new(1).replay(RecordKind::Samples, TenantId(1), &payload).is_err());
 }
