@@ -1,4 +1,10 @@
 //! The store as its users see it: real log, real objects, a disk in memory.
 
+mod bounds;
+mod crashes;
+mod damage;
+mod facts;
+mod faults;
+mod model;
 mod placement;
 mod store;
