@@ -278,6 +278,9 @@ samples_burst = 1e9
 new_series_per_second = 1e9
 new_series_burst = 1e9
 active_series_max = 100000000
+query_series_max = 100000000
+query_samples_max = 1000000000
+query_memory_bytes_max = 17179869184
 ";
 
 fn directory_bytes(dir: &Path) -> u64 {

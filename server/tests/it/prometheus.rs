@@ -245,7 +245,8 @@ fn promtool_works(promtool: &Path, taffrail: &Program, at_ms: i64) {
         };
         let sum = run(&["query", "instant", "--time", &time, &url, "1 + 1"]);
         assert!(sum.starts_with("scalar: 2"), "{sum}");
-        let up = run(&["query", "range", "--start", &time, "--end", &time, &url, "up"]);
+        let before = (at_ms / 1000 - 2).to_string();
+        let up = run(&["query", "range", "--start", &before, "--end", &time, &url, "up"]);
         assert!(up.contains("job=\"node\"") && up.contains("1 @["), "{up}");
         let jobs = run(&["query", "labels", &url, "job"]);
         assert_eq!(jobs.lines().collect::<Vec<_>>(), ["missing", "node", "prometheus"]);
