@@ -54,7 +54,7 @@ pub(crate) fn simulated(
         let mut put = |measure: String, value, more_is_better| {
             figures.push(Figure { measure, kind, value, more_is_better })
         };
-        let data = run.dir.join(format!("{name}-{}", kind.name()));
+        let data = fresh(run.dir.join(format!("{name}-{}", kind.name())))?;
         let (system, _) = System::start(kind, &data, PORT)?;
         let before = system.cpu_seconds();
         let sent =
@@ -112,7 +112,7 @@ pub(crate) fn wide(run: &Run, start_ms: i64, figures: &mut Vec<Figure>) -> Resul
                 more_is_better,
             });
         };
-        let data = run.dir.join(format!("wide-{}", kind.name()));
+        let data = fresh(run.dir.join(format!("wide-{}", kind.name())))?;
         let (system, _) = System::start(kind, &data, PORT)?;
         let before = (system.cpu_seconds(), system.anonymous_bytes());
         let sent = sender::send(
@@ -152,6 +152,14 @@ pub(crate) fn wide(run: &Run, start_ms: i64, figures: &mut Vec<Figure>) -> Resul
         std::fs::remove_dir_all(data)?;
     }
     Ok(())
+}
+
+/// A data directory without what an earlier run may have left.
+fn fresh(dir: PathBuf) -> Result<PathBuf> {
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).with_context(|| format!("empty {}", dir.display()))?;
+    }
+    Ok(dir)
 }
 
 /// Starts again over what `kill -9` left and waits for the right answer.

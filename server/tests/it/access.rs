@@ -35,7 +35,7 @@ fn every_route_is_checked_for_every_credential() {
     let config = format!(
         "token_file = {token_file:?}\n[tenancy]\nmode = \"token\"\n[ingest.self_scrape]\nenabled = false\n"
     );
-    let server = taffrail(&dir.path().join("server"), &config);
+    let mut server = taffrail(&dir.path().join("server"), &config);
 
     // The tenant comes into being: a tenant that is not there yet is empty and hides nothing.
     let body = testkit::remote_write::body(&[], &[]);
@@ -71,6 +71,7 @@ fn every_route_is_checked_for_every_credential() {
             .collect::<String>()
     };
     assert!(found == expected, "found:\n{}\nexpected:\n{}", lines(&found), lines(&expected));
+    assert!(server.terminate(), "SIGTERM ends it in order");
 }
 
 fn routes() -> Vec<(String, String)> {
