@@ -130,7 +130,7 @@ pub(crate) fn wide(
     let labels: Vec<_> = (0..series).map(wide_labels).collect();
     for round in rounds.clone() {
         for (i, labels) in labels.iter().enumerate() {
-            let target = i as u64 / 500;
+            let target = i as u64 / WIDE_METRICS;
             let at = start_ms + round as i64 * 15_000 + (target * 7919 % 15_000) as i64;
             // A third constant, the rest counting at their own pace.
             let value =
@@ -143,8 +143,11 @@ pub(crate) fn wide(
     Ok(Load { files, samples, series, end_ms: start_ms + rounds.end as i64 * 15_000 })
 }
 
+/// Metrics of each target of the wide load.
+pub(crate) const WIDE_METRICS: u64 = 500;
+
 fn wide_labels(i: u64) -> Vec<u8> {
-    let (target, metric) = (i / 500, i % 500);
+    let (target, metric) = (i / WIDE_METRICS, i % WIDE_METRICS);
     wire::labels(&mut [
         ("__name__", format!("wide_metric_{metric:03}_total")),
         ("job", format!("job-{}", target % 20)),

@@ -46,7 +46,7 @@ pub(crate) struct Serve {
     /// Address and port, instead of `listen` of the configuration [default: 127.0.0.1:9550].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Second of the two consents (the first is `auth.allow_anyone`) to serve other machines
+    /// Second of the two consents (the first is `allow_anyone` in the configuration) to serve other machines
     /// although nobody has to say who they are.
     #[arg(long)]
     pub(crate) allow_anyone: bool,

@@ -129,9 +129,12 @@ async fn overview(State(parts): State<Parts>, Read(scope): Read) -> Response {
 /// Brings everything buffered into blocks: before a backup, or to measure what is stored.
 async fn flush(State(parts): State<Parts>, Admin(principal): Admin) -> Response {
     tracing::info!(principal = principal.name(), "flush asked for");
-    match parts.storage.flush_all().await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error) => {
+    // On a task of its own: a client that hangs up must not stop a flush half-way.
+    let flushed = tokio::spawn(async move { parts.storage.flush_all().await }).await;
+    match flushed {
+        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Ok(Err(error)) => {
             let body = json!({ "status": "error", "errorType": "unavailable", "error": error.to_string() });
             (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }

@@ -16,7 +16,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::block::{Block, BlockOptions, BlockSummary, BlockWriter, SeriesInput};
-use crate::head::{Frozen, FrozenSeries, SharedTimestamps, sort_for_flush};
+use crate::head::{Frozen, FrozenSeries, SharedTimestamps};
 use crate::manifest::{BlockMeta, Edit, SnapshotMeta};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::usage::tenant_series;
@@ -143,9 +143,9 @@ impl Storage {
             let kept = if snapshot.full { Vec::new() } else { flush.state.snapshots.clone() };
             edit.snapshots = Some(kept.into_iter().chain([meta]).collect());
         }
-        if let Some(frozen) = freight.frozen {
+        if freight.frozen.is_some() {
             let covered = (flush.state.covered, freight.until);
-            edit.add_blocks.extend(self.put_block(partition, flush, frozen, covered, put).await?);
+            edit.add_blocks.extend(self.put_block(partition, flush, covered, put).await?);
         }
         edit.next_object = flush.state.next_object;
         // Opened before the manifest names it: from then on nothing may fail.
@@ -192,14 +192,12 @@ impl Storage {
         &self,
         partition: &Partition,
         flush: &mut FlushState,
-        frozen: Arc<Frozen>,
         positions: (Position, Position),
         put: &mut Vec<Path>,
     ) -> Result<Option<BlockMeta>, Error> {
-        let series = frozen_series(partition);
-        if series.is_empty() {
-            return Ok(None);
-        }
+        // The view of the frozen rows: nothing else is frozen while this flush runs.
+        let view = partition.head.read().flush_view().map(Arc::new);
+        let Some(view) = view.filter(|view| !view.frozen().is_empty()) else { return Ok(None) };
         let name = format!("blocks/{:04}/{:012}", partition.number, next_object(flush));
         put.push(Path::from(name.as_str()));
         let mut writer = BlockWriter::new(
@@ -208,18 +206,15 @@ impl Storage {
             BlockOptions::default(),
         )?;
         let mut shared = SharedTimestamps::default();
-        let mut batches = series.into_iter();
-        loop {
-            let batch: Vec<_> = batches.by_ref().take(BATCH_SERIES).collect();
-            if batch.is_empty() {
-                break;
-            }
-            let frozen = Arc::clone(&frozen);
+        let mut from = Some(0);
+        while let Some(start) = from {
+            let view = Arc::clone(&view);
             let added = tokio::task::spawn_blocking(move || {
-                let added = add_all(&mut writer, &frozen, batch, &mut shared);
-                added.map(|()| (writer, shared))
+                let (batch, next) = view.batch(start, BATCH_SERIES);
+                let added = add_all(&mut writer, view.frozen(), batch, &mut shared);
+                added.map(|()| (writer, shared, next))
             });
-            (writer, shared) =
+            (writer, shared, from) =
                 added.await.map_err(|e| Error::Internal(format!("encode a block: {e}")))??;
             writer.send_ready().await?;
         }
@@ -262,18 +257,6 @@ fn next_object(flush: &mut FlushState) -> u64 {
     let number = flush.state.next_object;
     flush.state.next_object += 1;
     number
-}
-
-/// All frozen series in the order of a block's rows.
-fn frozen_series(partition: &Partition) -> Vec<FrozenSeries> {
-    let (mut all, mut from) = (Vec::new(), Some(0));
-    while let Some(start) = from {
-        let (found, next) = partition.head.read().frozen_series(start, BATCH_SERIES);
-        all.extend(found);
-        from = next;
-    }
-    sort_for_flush(&mut all);
-    all
 }
 
 fn add_all(

@@ -13,10 +13,11 @@ use tenancy::TenantId;
 
 use crate::block::{Block, BlockCache};
 use crate::head::Head;
-use crate::log::{self, Found, LocalLog, Recovery, Replay};
+use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
+use crate::replay;
 use crate::usage::{Usage, tenant_series};
 use crate::{Config, Error, LocalObjects, Storage};
 
@@ -37,8 +38,8 @@ pub struct Parts {
 }
 
 /// A partition before the log was replayed.
-struct Restored {
-    head: Head,
+pub(crate) struct Restored {
+    pub(crate) head: Head,
     manifest: ManifestStore,
     state: PartitionState,
     blocks: Vec<StoredBlock>,
@@ -67,9 +68,19 @@ impl Storage {
         if parts.objects.is_none() {
             sync_manifests(&parts.disk, map.partitions()).await?;
         }
-        let mut restored = Vec::new();
-        for number in 0..map.partitions() {
-            restored.push(restore(number, &objects, &cache, parts.random.next_u64()).await?);
+        // Each on its own task: a restart is the time the slowest core takes.
+        let restoring: Vec<_> = (0..map.partitions())
+            .map(|number| {
+                let (objects, cache) = (Arc::clone(&objects), Arc::clone(&cache));
+                let hash_key = parts.random.next_u64();
+                tokio::spawn(async move { restore(number, &objects, &cache, hash_key).await })
+            })
+            .collect();
+        let mut restored = Vec::with_capacity(restoring.len());
+        for one in restoring {
+            let joined = one.await;
+            restored
+                .push(joined.map_err(|e| Error::Internal(format!("restore a partition: {e}")))??);
         }
         let replayed = tokio::task::spawn_blocking({
             let (disk, config) = (Arc::clone(&parts.disk), config.clone());
@@ -228,21 +239,12 @@ fn replay(
     mut restored: Vec<Restored>,
 ) -> Result<(LocalLog, Recovery, Vec<Restored>), Error> {
     let covered: Vec<Position> = restored.iter().map(|r| r.state.covered).collect();
-    let replay = Replay {
+    let wanted = Replay {
         from: covered.iter().copied().min().unwrap_or_default(),
         floor: covered.iter().copied().max().unwrap_or_default(),
     };
-    let mut apply = |found: Found<'_>| match found {
-        Found::Record(position, record) => {
-            if let Some(partition) = restored.get_mut(usize::from(record.partition)) {
-                partition.replay(position, record);
-            }
-        }
-        Found::Gap { partition, end } => {
-            affected(&mut restored, partition, end).for_each(|p| p.head.note_gap());
-        }
-    };
-    let (log, recovery) = LocalLog::open(disk, config.log(), replay, &mut apply)?;
+    let (log, recovery) =
+        replay::spread(&mut restored, |apply| LocalLog::open(disk, config.log(), wanted, apply))?;
     for damage in &recovery.damaged {
         // A log that is missing as a whole is a place without length.
         let bytes = if damage.bytes == 0 { u64::MAX } else { damage.bytes };
@@ -268,7 +270,7 @@ fn replay(
 
 /// The partitions that may have had records in a part of the log that is lost and ends at `end`.
 /// What lies before the covered position is in blocks.
-fn affected(
+pub(crate) fn affected(
     restored: &mut [Restored],
     partition: Option<u16>,
     end: Position,
@@ -281,7 +283,7 @@ fn affected(
 
 impl Restored {
     /// Applies a record that neither blocks nor snapshots hold.
-    fn replay(&mut self, position: Position, record: Record<'_>) {
+    pub(crate) fn replay(&mut self, position: Position, record: Record<'_>) {
         if position < self.state.covered {
             return;
         }

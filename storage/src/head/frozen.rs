@@ -99,31 +99,6 @@ impl Head {
     }
 }
 
-impl Head {
-    /// Frozen series from number `from` on, up to `limit`, and the number to go on from (`None`:
-    /// that was all); to be sorted with [`sort_for_flush`]. A [`FlushView`] does both cheaper.
-    pub fn frozen_series(&self, from: u32, limit: usize) -> (Vec<FrozenSeries>, Option<u32>) {
-        let Some(frozen) = &self.frozen else { return (Vec::new(), None) };
-        let mut found = Vec::new();
-        for series in (from..frozen.buffers.len() as u32).filter(|s| frozen.has(*s)) {
-            if found.len() == limit {
-                return (found, Some(series));
-            }
-            let (tenant, id, labels) = (self.tenant(series), self.id(series), self.labels(series));
-            found.push(FrozenSeries { series, tenant, id, labels });
-        }
-        (found, None)
-    }
-}
-
-/// The order of rows in a block: tenant, metric name, labels.
-pub fn sort_for_flush(series: &mut [FrozenSeries]) {
-    series.sort_unstable_by(|a, b| {
-        let names = || a.labels.metric_name().cmp(b.labels.metric_name());
-        a.tenant.cmp(&b.tenant).then_with(names).then_with(|| a.labels.cmp(&b.labels))
-    });
-}
-
 impl FlushView {
     /// The frozen rows.
     pub fn frozen(&self) -> &Arc<Frozen> {

@@ -43,7 +43,7 @@ use tenancy::TenantId;
 
 pub use append::Append;
 pub use cut::Cut;
-pub use frozen::{FlushView, Frozen, FrozenSeries, sort_for_flush};
+pub use frozen::{FlushView, Frozen, FrozenSeries};
 pub use generation::Counts;
 pub use payload::Payloads;
 pub use read::SharedTimestamps;
