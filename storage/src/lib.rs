@@ -26,6 +26,7 @@ mod open;
 mod overview;
 mod partition;
 mod partition_map;
+mod place;
 mod replay;
 mod rows;
 mod samples;

@@ -1,21 +1,19 @@
 //! What there is: series, label names and values, metadata, exemplars, statistics.
 //!
-//! Answers that do not come from single series are refused to a restricted scope or, where that
-//! is possible, computed from the series it may see.
+//! Answers are computed from the series the scope may see; those that do not come from single
+//! series are refused to a restricted scope.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Exemplar, Labels, Matcher, Metadata, TENANT_LABEL, TimeRange};
+use model::{Exemplar, Labels, Metadata, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
 use crate::head::{Cardinality, Head};
-use crate::partition::{Partition, StoredBlock};
+use crate::partition::Partition;
+use crate::place::{Place, Selectors};
 use crate::select::shown;
 use crate::{Error, Storage};
-
-/// Selectors of a listing: series that match one of them; without any, all series.
-type Selectors<'a> = &'a [Vec<Matcher>];
 
 impl Storage {
     /// The label sets of matching series that have samples about `range`, sorted.
@@ -28,9 +26,8 @@ impl Storage {
         let mut found = BTreeSet::new();
         self.visit(scope, selectors, range, &mut |tenant, place, rows| {
             place.labels(rows, &mut |labels| {
-                if tenant.allows(&labels) {
-                    found.insert(shown(scope, tenant, labels));
-                }
+                debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
+                found.insert(shown(scope, tenant, labels));
             })?;
             check_series(scope, found.len())
         })?;
@@ -113,14 +110,12 @@ impl Storage {
             self.partitions.iter().flat_map(|p| scope.tenants().iter().map(move |t| (p, t)))
         {
             partition.check_blocks(range)?;
-            exemplars_of_head(partition, scope, tenant, selectors, range, &mut all);
+            exemplars_of_head(partition, scope, tenant, selectors, range, &mut all)?;
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
-                let rows = rows_of(selectors, |matchers| stored.block.select(tenant.id, matchers))?;
+                let rows = Place::Block(stored).visible(scope, tenant, selectors)?;
                 for found in stored.block.exemplars(&rows, range).await? {
-                    let labels = stored.block.labels(found.row)?;
-                    if tenant.allows(&labels) {
-                        all.entry(shown(scope, tenant, labels)).or_default().push(found.exemplar);
-                    }
+                    let labels = shown(scope, tenant, stored.block.labels(found.row)?);
+                    all.entry(labels).or_default().push(found.exemplar);
                 }
             }
         }
@@ -144,7 +139,8 @@ impl Storage {
         Ok(sum)
     }
 
-    /// Calls `each` with every place that may have matching series, and with their rows there.
+    /// Calls `each` with every place that has matching series, and with the rows there that the
+    /// scope may see: at least one.
     fn visit(
         &self,
         scope: &ReadScope,
@@ -156,33 +152,28 @@ impl Storage {
             partition.check_blocks(range)?;
             for tenant in scope.tenants() {
                 let head = partition.head.read();
-                let rows = rows_of(selectors, |matchers| Ok(head.select(tenant.id, matchers)))?;
+                let place = Place::Head(&head);
+                let rows = place.visible(scope, tenant, selectors)?;
                 let rows = rows
                     .into_iter()
                     .filter(|&n| was_active(&head, n, range))
                     .collect::<RoaringBitmap>();
                 if !rows.is_empty() {
-                    each(tenant, &Place::Head(&head), &rows)?;
+                    each(tenant, &place, &rows)?;
                 }
             }
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
                 for tenant in scope.tenants() {
-                    let rows =
-                        rows_of(selectors, |matchers| stored.block.select(tenant.id, matchers))?;
+                    let place = Place::Block(stored);
+                    let rows = place.visible(scope, tenant, selectors)?;
                     if !rows.is_empty() {
-                        each(tenant, &Place::Block(stored), &rows)?;
+                        each(tenant, &place, &rows)?;
                     }
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Somewhere series are.
-enum Place<'a> {
-    Head(&'a Head),
-    Block(&'a StoredBlock),
 }
 
 impl Place<'_> {
@@ -196,33 +187,17 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// The rows among `rows` that the tenant's alternatives allow; `None`: all.
-    fn allowed(&self, tenant: &TenantRead, rows: &RoaringBitmap) -> Result<RoaringBitmap, Error> {
-        if tenant.alternatives.is_empty() {
-            return Ok(rows.clone());
-        }
-        let allowed = match self {
-            Self::Head(head) => {
-                rows_of(&tenant.alternatives, |all| Ok(head.select(tenant.id, all)))?
-            }
-            Self::Block(stored) => {
-                rows_of(&tenant.alternatives, |all| stored.block.select(tenant.id, all))?
-            }
-        };
-        Ok(allowed & rows)
-    }
-
     fn names(
         &self,
         tenant: &TenantRead,
         rows: &RoaringBitmap,
         names: &mut BTreeSet<String>,
     ) -> Result<(), Error> {
-        let rows = self.allowed(tenant, rows)?;
         match self {
-            Self::Head(head) => names
-                .extend(head.label_names(tenant.id, Some(&rows)).into_iter().map(str::to_owned)),
-            Self::Block(stored) => names.extend(stored.block.label_names(tenant.id, Some(&rows))?),
+            Self::Head(head) => {
+                names.extend(head.label_names(tenant.id, Some(rows)).into_iter().map(str::to_owned))
+            }
+            Self::Block(stored) => names.extend(stored.block.label_names(tenant.id, Some(rows))?),
         }
         Ok(())
     }
@@ -234,32 +209,16 @@ impl Place<'_> {
         rows: &RoaringBitmap,
         values: &mut BTreeSet<String>,
     ) -> Result<(), Error> {
-        let rows = self.allowed(tenant, rows)?;
         match self {
             Self::Head(head) => values.extend(
-                head.label_values(tenant.id, name, Some(&rows)).into_iter().map(str::to_owned),
+                head.label_values(tenant.id, name, Some(rows)).into_iter().map(str::to_owned),
             ),
             Self::Block(stored) => {
-                values.extend(stored.block.label_values(tenant.id, name, Some(&rows))?)
+                values.extend(stored.block.label_values(tenant.id, name, Some(rows))?)
             }
         }
         Ok(())
     }
-}
-
-/// Rows that match one of the selectors; without selectors, all.
-fn rows_of(
-    selectors: Selectors<'_>,
-    select: impl Fn(&[Matcher]) -> Result<RoaringBitmap, Error>,
-) -> Result<RoaringBitmap, Error> {
-    if selectors.is_empty() {
-        return select(&[]);
-    }
-    let mut all = RoaringBitmap::new();
-    for matchers in selectors {
-        all |= select(matchers)?;
-    }
-    Ok(all)
 }
 
 /// Whether a series of the head may have samples in a range: its last one is not before. After a
@@ -275,18 +234,16 @@ fn exemplars_of_head(
     selectors: Selectors<'_>,
     range: TimeRange,
     all: &mut BTreeMap<Labels, Vec<Exemplar>>,
-) {
+) -> Result<(), Error> {
     let head = partition.head.read();
-    let Ok(found) = rows_of(selectors, |matchers| Ok(head.select(tenant.id, matchers))) else {
-        return;
-    };
-    for number in found {
+    for number in Place::Head(&head).visible(scope, tenant, selectors)? {
         let exemplars = head.exemplars(number, range);
-        let labels = head.labels(number);
-        if !exemplars.is_empty() && tenant.allows(&labels) {
-            all.entry(shown(scope, tenant, labels)).or_default().extend(exemplars);
+        if !exemplars.is_empty() {
+            let labels = shown(scope, tenant, head.labels(number));
+            all.entry(labels).or_default().extend(exemplars);
         }
     }
+    Ok(())
 }
 
 fn check_series(scope: &ReadScope, found: usize) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! What one tenant may use. Each number has a default that suits a team, and can be set for all
 //! tenants and for single ones.
 
-use model::{Labels, METRIC_NAME};
+use model::{Labels, METRIC_NAME, TENANT_LABEL};
 use serde::{Deserialize, Serialize};
 
 /// Limits of one tenant. Zero means "none" only where said.
@@ -87,6 +87,12 @@ pub enum LabelsRefused {
         /// How many are allowed.
         limit: usize,
     },
+    /// A label that says whose series it is, in answers: nobody may send it.
+    #[error("label {TENANT_LABEL} of series {series} is reserved: it names the tenant in answers")]
+    Reserved {
+        /// Metric name.
+        series: String,
+    },
     /// A label name that is too long.
     #[error("label name {name:?} of series {series} has {bytes} bytes, the limit is {limit}")]
     NameTooLong {
@@ -123,6 +129,7 @@ impl LabelsRefused {
         match self {
             Self::NoName { .. } => "missing_metric_name",
             Self::TooMany { .. } => "too_many_labels",
+            Self::Reserved { .. } => "invalid_labels",
             Self::NameTooLong { .. } => "label_name_too_long",
             Self::ValueTooLong { .. } => "label_value_too_long",
         }
@@ -142,6 +149,9 @@ impl Limits {
                 count: labels.len(),
                 limit: self.labels_max,
             });
+        }
+        if labels.get(TENANT_LABEL).is_some() {
+            return Err(LabelsRefused::Reserved { series: series() });
         }
         for (name, value) in labels.iter() {
             if name.len() > self.label_name_bytes_max {
@@ -203,6 +213,10 @@ mod tests {
         check(
             &[("__name__", "up"), ("a", "1"), ("b", "1")],
             "series up has 3 labels, the limit is 2",
+        );
+        check(
+            &[("__name__", "up"), ("__tenant_id__", "other")],
+            "label __tenant_id__ of series up is reserved: it names the tenant in answers",
         );
         check(
             &[("__name__", "up"), ("abcdefghi", "1")],

@@ -55,6 +55,12 @@ impl ReadScope {
         Self { tenants: self.tenants.iter().map(restrict).collect(), ..self }
     }
 
+    /// The same scope under other limits; for tests.
+    #[must_use]
+    pub fn limited_for_test(self, limits: Limits) -> Self {
+        Self { limits: Arc::new(limits), ..self }
+    }
+
     /// The same scope, its answers without `__tenant_id__`: series of several tenants are merged.
     #[must_use]
     pub fn unlabelled(self) -> Self {

@@ -362,6 +362,7 @@ fn row_count(rows: &SeriesRows) -> u64 {
 
 fn reason_of(refused: &tenancy::LabelsRefused) -> Reason {
     match refused {
+        tenancy::LabelsRefused::Reserved { .. } => Reason::InvalidLabels,
         tenancy::LabelsRefused::NoName { .. } => Reason::MissingMetricName,
         tenancy::LabelsRefused::TooMany { .. } => Reason::TooManyLabels,
         tenancy::LabelsRefused::NameTooLong { .. } => Reason::LabelNameTooLong,

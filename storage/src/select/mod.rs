@@ -17,11 +17,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, SeriesId, TENANT_LABEL, TimeRange};
+use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::block::Block;
 use crate::head::SharedTimestamps;
 use crate::partition::Partition;
+use crate::place::Place;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 use intern::Interner;
 
@@ -89,7 +91,7 @@ impl Storage {
 impl Joining<'_> {
     fn add_head(&mut self, partition: &Partition, tenant: &TenantRead) -> Result<(), Error> {
         let head = partition.head.read();
-        let found = head.select(tenant.id, &self.request.matchers);
+        let found = self.visible(&Place::Head(&head), tenant)?;
         self.check_series(found.len())?;
         let counts = head.counts();
         let may_have_samples = counts.open.range.overlaps(self.request.range)
@@ -105,10 +107,8 @@ impl Joining<'_> {
             }
             self.head_samples += samples.values.len() + samples.histograms.len();
             self.check_samples(self.head_samples)?;
-            let at = self.find_or_add(tenant, head.id(number), || Ok(head.labels(number)))?;
-            if let Some(at) = at {
-                self.series[at].head = Some(samples);
-            }
+            let at = self.find_or_add(tenant, head.id(number), || head.labels(number))?;
+            self.series[at].head = Some(samples);
         }
         Ok(())
     }
@@ -120,13 +120,12 @@ impl Joining<'_> {
         {
             let block = self.blocks.len() as u32;
             for tenant in self.scope.tenants() {
-                let rows = stored.block.select(tenant.id, &self.request.matchers)?;
+                let rows = self.visible(&Place::Block(stored), tenant)?;
                 self.check_series(rows.len())?;
                 let mut failed = None;
                 stored.block.for_each_series(rows, |row, id, labels| {
-                    match self.find_or_add(tenant, id, || Ok(labels)) {
-                        Ok(Some(at)) => self.series[at].rows.push(BlockRow { block, row }),
-                        Ok(None) => {}
+                    match self.find_or_add(tenant, id, || labels) {
+                        Ok(at) => self.series[at].rows.push(BlockRow { block, row }),
                         Err(error) => failed = Some(error),
                     }
                 })?;
@@ -137,26 +136,29 @@ impl Joining<'_> {
         Ok(())
     }
 
-    /// The place of a series; `None` if the scope does not allow it.
+    /// The rows of a place that match and that the scope may see: only those count.
+    fn visible(&self, place: &Place<'_>, tenant: &TenantRead) -> Result<RoaringBitmap, Error> {
+        place.visible(self.scope, tenant, std::slice::from_ref(&self.request.matchers))
+    }
+
+    /// The place of a series that the scope may see.
     fn find_or_add(
         &mut self,
         tenant: &TenantRead,
         id: SeriesId,
-        labels: impl FnOnce() -> Result<Labels, Error>,
-    ) -> Result<Option<usize>, Error> {
+        labels: impl FnOnce() -> Labels,
+    ) -> Result<usize, Error> {
         if let Some(&at) = self.by_id.get(&(tenant.id, id)) {
-            return Ok(Some(at));
+            return Ok(at);
         }
-        let labels = labels()?;
-        if !tenant.allows(&labels) {
-            return Ok(None);
-        }
+        let labels = labels();
+        debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
         let labels = shown(self.scope, tenant, labels);
         let at = self.series.len();
         self.check_series(at as u64 + 1)?;
         self.series.push(Selected { labels, rows: Vec::new(), head: None });
         self.by_id.insert((tenant.id, id), at);
-        Ok(Some(at))
+        Ok(at)
     }
 
     fn check_series(&self, found: u64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 
 use model::{MatchOp, Matcher, TimeRange, stale_nan};
 use storage::Storage;
-use tenancy::ReadScope;
+use tenancy::{Limits, ReadScope};
 
 use crate::store::{Ground, NOW_MS, Row, read, write};
 
@@ -45,10 +45,12 @@ async fn answers(storage: &Storage) -> String {
         ],
         vec![Matcher::equal("absent", "")],
         vec![Matcher::equal("zone", "nowhere")],
+        vec![matcher(MatchOp::NotEqual, "__tenant_id__", "team-1"), Matcher::equal("zone", "b")],
     ];
     let ranges =
         [TimeRange::ALL, TimeRange { start_ms: NOW_MS - 500_000, end_ms: NOW_MS - 420_000 }];
-    for scope in [&one, &both, &part] {
+    let part_of_both = both.clone().restricted_for_test(vec![vec![Matcher::equal("zone", "a")]]);
+    for scope in [&one, &both, &part, &part_of_both] {
         for (matchers, range) in questions.iter().flat_map(|m| ranges.iter().map(move |r| (m, *r)))
         {
             out += &format!(
@@ -105,6 +107,83 @@ async fn answers_do_not_depend_on_placement() {
         let there = placed(&Ground::default(), |i| (i + 1) % every == 0, reopen).await;
         assert!(there == in_head, "{what}:\n{there}\nin the head:\n{in_head}");
     }
+}
+
+/// In the head, then in a block.
+async fn in_both_places(check: impl AsyncFn(&Storage)) {
+    let ground = Ground::default();
+    let storage = ground.open().await.expect("a new store");
+    for tenant in [1, 2] {
+        // Tenant 2 has nothing in zone a.
+        let rows: Vec<Row> = (0..10)
+            .filter(|n| tenant == 1 || n % 2 == 1)
+            .map(|n| (n, NOW_MS, f64::from(n)))
+            .collect();
+        write(&storage, tenant, &rows).await.expect("a good write");
+    }
+    check(&storage).await;
+    storage.flush_all().await.expect("a good flush");
+    check(&storage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_without_visible_series_are_not_named() {
+    let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
+    let zone_a = both.clone().restricted_for_test(vec![vec![Matcher::equal("zone", "a")]]);
+    in_both_places(async |storage| {
+        let tenants = |scope: &ReadScope, selectors: &[Vec<Matcher>]| -> Vec<String> {
+            let values = storage.label_values(scope, "__tenant_id__", selectors, TimeRange::ALL);
+            values.expect("values").into_iter().collect()
+        };
+        assert_eq!(tenants(&both, &[]), ["team-1", "team-2"]);
+        assert_eq!(tenants(&zone_a, &[]), ["team-1"]);
+        assert_eq!(tenants(&zone_a, &[vec![Matcher::equal("zone", "b")]]), [""; 0]);
+        assert_eq!(tenants(&both, &[vec![Matcher::equal("__tenant_id__", "team-2")]]), ["team-2"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tenant_label_selects_tenants() {
+    let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
+    in_both_places(async |storage| {
+        for (op, value, expected) in [
+            (MatchOp::Equal, "team-1", 10),
+            (MatchOp::Equal, "team-2", 5),
+            (MatchOp::NotEqual, "team-1", 5),
+            (MatchOp::Regex, "team-.", 15),
+            (MatchOp::NotRegex, "team-.", 0),
+            (MatchOp::Equal, "", 0),
+        ] {
+            let matcher = Matcher::new(op, "__tenant_id__", value).expect("a valid matcher");
+            let matchers = vec![matcher, Matcher::new(MatchOp::Regex, "pod", ".+").expect("valid")];
+            let found = read(storage, &both, &matchers, TimeRange::ALL).await.expect("readable");
+            assert_eq!(found.len(), expected, "{matchers:?}");
+            let named = format!("__tenant_id__=\"{value}\"");
+            let right = |row: &(String, _)| op != MatchOp::Equal || row.0.contains(&named);
+            assert!(found.iter().all(right), "{found:?}");
+            let listed = storage.series(&both, &[matchers], TimeRange::ALL).expect("series");
+            assert_eq!(listed.len(), expected);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_count_only_what_the_scope_may_see() {
+    let limited = |series: usize, samples: usize| {
+        let limits =
+            Limits { query_series_max: series, query_samples_max: samples, ..Limits::default() };
+        let scope = ReadScope::for_test(&[(1, "team-1")]).limited_for_test(limits);
+        scope.restricted_for_test(vec![vec![Matcher::equal("pod", "pod-3")]])
+    };
+    in_both_places(async |storage| {
+        let one = read(storage, &limited(1, 1), &[], TimeRange::ALL).await.expect("one series");
+        assert_eq!(one.len(), 1, "{one:?}");
+        let none = read(storage, &limited(0, 1), &[], TimeRange::ALL).await;
+        none.expect_err("one series is more than none");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

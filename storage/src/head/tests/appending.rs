@@ -140,6 +140,10 @@ fn labels_of_new_series_are_judged() {
         many.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain([("__name__", "up")]).collect();
     check_labels(vec![0x0a, 9], "invalid_labels 1: malformed label");
     check_labels(
+        canonical(&[("__name__", "up"), ("__tenant_id__", "other")]),
+        "invalid_labels 1: label __tenant_id__ of series up is reserved: it names the tenant in answers",
+    );
+    check_labels(
         as_given(&[("a", "1"), ("a", "2")]),
         "invalid_labels 1: label name \"a\" occurs twice",
     );

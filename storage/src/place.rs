@@ -1,0 +1,73 @@
+//! Where series are, a head or a block, and which of them a question may see there.
+//!
+//! Everything that is asked goes through [`Place::visible`]: rows outside the scope are dropped
+//! before anything is counted, compared with a limit or turned into labels.
+
+use std::borrow::Cow;
+
+use model::{Matcher, TENANT_LABEL};
+use roaring::RoaringBitmap;
+use tenancy::{ReadScope, TenantId, TenantRead};
+
+use crate::Error;
+use crate::head::Head;
+use crate::partition::StoredBlock;
+
+/// Selectors of a listing: series that match one of them; without any, all series.
+pub(crate) type Selectors<'a> = &'a [Vec<Matcher>];
+
+/// Somewhere series are.
+pub(crate) enum Place<'a> {
+    Head(&'a Head),
+    Block(&'a StoredBlock),
+}
+
+impl Place<'_> {
+    /// The rows of a tenant that match one of the selectors and that the scope may see.
+    pub(crate) fn visible(
+        &self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        selectors: Selectors<'_>,
+    ) -> Result<RoaringBitmap, Error> {
+        let mut found = RoaringBitmap::new();
+        if selectors.is_empty() {
+            found = self.select(tenant.id, &[])?;
+        }
+        for matchers in selectors {
+            if let Some(matchers) = of_tenant(scope, tenant, matchers) {
+                found |= self.select(tenant.id, &matchers)?;
+            }
+        }
+        if tenant.alternatives.is_empty() || found.is_empty() {
+            return Ok(found);
+        }
+        let mut allowed = RoaringBitmap::new();
+        for matchers in tenant.alternatives.iter() {
+            allowed |= self.select(tenant.id, matchers)?;
+        }
+        Ok(found & allowed)
+    }
+
+    fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
+        match self {
+            Self::Head(head) => Ok(head.select(tenant, matchers)),
+            Self::Block(stored) => stored.block.select(tenant, matchers),
+        }
+    }
+}
+
+/// What a selector asks of one tenant's series; `None` if it does not want the tenant.
+/// `__tenant_id__` is not stored, so what is said about it is decided here.
+fn of_tenant<'m>(
+    scope: &ReadScope,
+    tenant: &TenantRead,
+    matchers: &'m [Matcher],
+) -> Option<Cow<'m, [Matcher]>> {
+    let about_tenant = |m: &&Matcher| m.name() == TENANT_LABEL;
+    if !scope.is_labelled() || !matchers.iter().any(|m| about_tenant(&m)) {
+        return Some(Cow::Borrowed(matchers));
+    }
+    let wanted = matchers.iter().filter(about_tenant).all(|m| m.matches(tenant.name.as_str()));
+    wanted.then(|| matchers.iter().filter(|m| !about_tenant(m)).cloned().collect())
+}
