@@ -144,7 +144,7 @@ pub(crate) fn wide(run: &Run, start_ms: i64, figures: &mut Vec<Figure>) -> Resul
         put("count by (__name__) over all series, CPU ms", cpu_ms.unwrap_or(f64::NAN), false);
         let data = system.kill()?;
         put(
-            "restart after kill -9 to the whole answer, s",
+            "restart after kill -9 to right answers and writes, s",
             restart(kind, &data, &rest)?.as_secs_f64(),
             false,
         );
