@@ -31,16 +31,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("utoipa*", &["console-api"]),
 ];
 
-/// Until `server` is assembled from the crates below it, it names their libraries so that one
-/// feature set is built. The exception ends by itself.
-fn is_being_assembled(one: &Crate) -> bool {
-    one.name == "server"
-        && !["storage", "engine", "ingest"].iter().all(|c| one.uses.iter().any(|u| u == c))
-}
-
 fn complaints(crates: &[Crate]) -> Vec<String> {
     let mut found = Vec::new();
-    for one in crates.iter().filter(|one| !is_being_assembled(one)) {
+    for one in crates {
         for used in &one.uses {
             let home = HOMES.iter().find(|(library, _)| is(used, library));
             if let Some((_, homes)) = home
