@@ -44,10 +44,10 @@ pub struct Caps {
 impl Default for Caps {
     fn default() -> Self {
         Self {
-            series_max: 512 << 10,
-            samples_max: 1 << 20,
+            series_max: 128 << 10,
+            samples_max: 512 << 10,
             histograms_max: 32 << 10,
-            histogram_buckets_max: 2 << 20,
+            histogram_buckets_max: 512 << 10,
             exemplars_max: 64 << 10,
             metadata_max: 64 << 10,
         }

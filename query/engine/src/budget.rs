@@ -112,6 +112,18 @@ impl Budget {
         Ok(reserved)
     }
 
+    /// Accounts for a number at each of so many steps, before there is any. A subquery of a century
+    /// at every millisecond ends here.
+    pub(crate) fn reserve_steps(self: &Arc<Self>, steps: usize) -> Result<Reserved, Error> {
+        let limit = self.limits.query_samples_max as u64;
+        if steps as u64 > limit {
+            return Err(Error::Execution(format!(
+                "query processing would load too many samples into memory in query execution: {steps} steps, the limit is {limit} (query_samples_max)"
+            )));
+        }
+        self.reserve(steps.saturating_mul(size_of::<f64>()))
+    }
+
     /// What was used: series, samples, samples looked at by steps, most memory in samples.
     pub(crate) fn used(&self) -> (u64, u64, u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -166,6 +178,8 @@ mod tests {
         first.absorb(budget.reserve(40).expect("exactly the limit"));
         drop(first);
         assert!(budget.reserve(100).is_ok());
+        assert!(budget.reserve_steps(12).is_ok() && budget.reserve_steps(13).is_err());
+        assert!(budget.reserve_steps(usize::MAX).is_err());
     }
 
     #[test]

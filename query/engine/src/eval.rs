@@ -75,6 +75,8 @@ impl Evaluator {
     pub(crate) fn eval<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, Result<Outcome, Error>> {
         Box::pin(async move {
             self.budget.check()?;
+            // Held meanwhile: scalars wait for their other sides down a chain of operators.
+            let _numbers = self.budget.reserve_steps(node.grid.len)?;
             let mut outcome = self.eval_kind(node).await?;
             if let Outcome::Vector(frame) = &mut outcome {
                 // Counted anew after every step; what the parts held is given back with them.
@@ -113,7 +115,14 @@ impl Evaluator {
             Kind::Aggregate(aggregation) => self.aggregate(aggregation, node).await,
             Kind::Binary(operation) => self.binary(operation, node).await,
             Kind::Negate(input) => self.negate(input).await,
-            Kind::Once(inner) => Ok(repeated(self.eval(inner).await?, steps)),
+            Kind::Once(inner) => {
+                let outcome = self.eval(inner).await?;
+                let columns =
+                    if let Outcome::Vector(frame) = &outcome { frame.series.len() } else { 1 };
+                let bytes = columns.saturating_mul(steps).saturating_mul(size_of::<f64>());
+                let _columns = self.budget.reserve(bytes)?;
+                Ok(repeated(outcome, steps))
+            }
             Kind::Matrix(_) => Err(mistyped("an instant vector or a scalar")),
         }
     }
@@ -337,6 +346,7 @@ impl Evaluator {
             late_names: self.options.late_names,
             instant: self.instant,
             notes: Arc::clone(&self.notes),
+            budget: Arc::clone(&self.budget),
             name,
             arg_spans: args.iter().map(|arg| arg.span).collect(),
         };

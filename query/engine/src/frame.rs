@@ -26,6 +26,8 @@ pub(crate) struct Frame {
     pub(crate) series: Vec<Series>,
     /// Whether the order of series means something (`sort`, `topk`).
     pub(crate) ordered: bool,
+    /// Bytes of label values made by functions.
+    pub(crate) label_bytes: usize,
     /// The memory it is accounted with.
     pub(crate) reserved: Reserved,
 }
@@ -88,9 +90,10 @@ impl Frame {
         Self::new(vec![Series { labels: Labels::empty(), drop_name: false, column }])
     }
 
-    /// Bytes on the heap. Labels are shared with the selection, so they do not count.
+    /// Bytes on the heap. Labels are shared with the selection, so only made ones count.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.series.iter().map(|s| s.column.heap_bytes() + size_of::<Series>()).sum()
+        let series = self.series.iter().map(|s| s.column.heap_bytes() + size_of::<Series>());
+        series.sum::<usize>() + self.label_bytes
     }
 
     /// Steps at which there is any point.

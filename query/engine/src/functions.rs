@@ -7,6 +7,7 @@ use std::sync::Arc;
 use query::Error;
 use query::promql::Span;
 
+use crate::budget::Budget;
 use crate::frame::Outcome;
 use crate::grid::Grid;
 use crate::kernels::over_time::{self, Kernel, Params};
@@ -86,6 +87,7 @@ pub(crate) struct CallContext {
     /// Whether the question is about one instant, so that order means something.
     pub(crate) instant: bool,
     pub(crate) notes: Arc<Notes>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) name: &'static str,
     pub(crate) arg_spans: Vec<Span>,
 }

@@ -6,6 +6,9 @@ use super::times::{DurationRefused, duration_ms, instant_ms};
 use crate::promql;
 use crate::{Config, Error};
 
+/// Selectors in one request. Each is a look-up of its own; dashboards send a handful.
+const SELECTORS_MAX: usize = 1_000;
+
 /// Names and values in order.
 #[derive(Debug, Default)]
 pub(super) struct Params {
@@ -121,7 +124,26 @@ impl Params {
 
     /// The selectors in `match[]`.
     pub(super) fn selectors(&self, config: &Config) -> Result<Vec<Vec<Matcher>>, String> {
-        self.all("match[]").map(|text| selector(text, config)).collect()
+        let (mut selectors, mut patterns) = (Vec::new(), 0);
+        for text in self.all("match[]") {
+            if selectors.len() == SELECTORS_MAX {
+                return Err(format!(
+                    "a request may have at most {SELECTORS_MAX} match[]; ask for less at a time"
+                ));
+            }
+            let matchers = selector(text, config)?;
+            let is_pattern =
+                |m: &&Matcher| matches!(m.op(), model::MatchOp::Regex | model::MatchOp::NotRegex);
+            patterns += matchers.iter().filter(is_pattern).count();
+            if patterns > promql::PATTERNS_MAX {
+                let limit = promql::PATTERNS_MAX;
+                return Err(format!(
+                    "the match[] of a request may have at most {limit} regular expressions; ask for less at a time"
+                ));
+            }
+            selectors.push(matchers);
+        }
+        Ok(selectors)
     }
 
     /// The expression in `query`.
@@ -248,4 +270,29 @@ pub fn read_parameters(data: &[u8]) {
         (params.duration("timeout"), params.required_duration("step"), params.lookback_ms(&config));
     let _ = (params.limit(), params.number("limit_per_metric", ""), params.switch("merge_tenants"));
     let _ = (params.selectors(&config), params.expression(&config));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(count: usize, selector: &str, refused: Option<&str>) {
+        let form = vec![format!("match[]={selector}"); count].join("&");
+        let params = Params::parse(form.as_bytes(), "").expect("a right form");
+        match (params.selectors(&Config::default()), refused) {
+            (Ok(selectors), None) => assert_eq!(selectors.len(), count),
+            (Err(text), Some(part)) => assert!(text.contains(part), "{text}"),
+            (found, _) => panic!("{count} of {selector}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn selectors_of_one_request_are_bounded() {
+        check(1_000, "up", None);
+        check(1_001, "up", Some("at most 1000 match[]"));
+        check(256, "{a=~\"b\"}", None);
+        check(257, "{a=~\"b\"}", Some("at most 256 regular expressions"));
+        check(129, "{a=~\"b\",c!~\"d\"}", Some("at most 256 regular expressions"));
+    }
 }

@@ -40,7 +40,8 @@ use model::Matcher;
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// Levels a tree may have, chains of operators included: whoever walks it, this module and the
-/// engine, may recurse without endangering a thread's stack (2 MiB, Rust's and tokio's default).
+/// engine, may recurse. The parser does within 2 MiB of stack, Rust's and tokio's default; the
+/// engine needs more in unoptimised builds, and the server gives its threads that.
 pub const DEPTH_MAX: usize = 250;
 
 /// Expressions a query may consist of.

@@ -1,6 +1,11 @@
 //! The whole process, from outside: the built binary, real peers, real sockets.
 
+#![expect(clippy::print_stdout, reason = "tests say what they measured and what they skipped")]
+
 mod access;
+mod bombs;
 mod kill;
+mod limits;
 mod process;
 mod prometheus;
+mod rare;

@@ -229,7 +229,7 @@ async fn bodies_that_are_no_write_requests() {
         HEADERS,
         many,
         413,
-        "request holds more than 524288 series; send it in parts",
+        "request holds more than 131072 series; send it in parts",
         "",
     )
     .await;

@@ -5,13 +5,18 @@ use query::Error;
 use regex::{Captures, Regex, RegexBuilder};
 
 use super::CallContext;
+use crate::budget::Reserved;
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
 
 /// Compiled size of a pattern. Bytes; as for matchers.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
+/// Longest value a label may be given. Bytes; far above what any stored label has. Without it two
+/// dozen nested calls of a few bytes each would double a value beyond any memory.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+
 /// `label_replace(v, dst, replacement, src, regex)`
-pub(super) fn label_replace(_: &CallContext, args: Vec<Outcome>) -> Result<Outcome, Error> {
+pub(super) fn label_replace(context: &CallContext, args: Vec<Outcome>) -> Result<Outcome, Error> {
     let [frame, target, replacement, source, pattern] =
         <[Outcome; 5]>::try_from(args).map_err(|_| mistyped("five arguments"))?;
     let (target, replacement) = (target.into_text()?, replacement.into_text()?);
@@ -23,19 +28,35 @@ pub(super) fn label_replace(_: &CallContext, args: Vec<Outcome>) -> Result<Outco
         )));
     }
     let mut frame = frame.into_frame()?;
+    let mut made = Reserved::default();
     for series in &mut frame.series {
-        let replaced = pattern.captures(series.labels.get(&source).unwrap_or("")).map(
-            |found: Captures<'_>| {
-                let mut value = String::new();
-                found.expand(&replacement, &mut value);
-                value
-            },
-        );
-        if let Some(value) = replaced {
-            set(series, &target, &value);
-        }
+        let value = series.labels.get(&source).unwrap_or("");
+        let Some(found) = pattern.captures(value) else { continue };
+        let value = expanded(&found, &replacement, value.len())?;
+        made.absorb(context.budget.reserve(value.len())?);
+        set(series, &target, &value);
+        frame.label_bytes += value.len();
     }
     unique(frame)
+}
+
+/// The replacement with what was found in a value of so many bytes.
+fn expanded(found: &Captures<'_>, replacement: &str, value_bytes: usize) -> Result<String, Error> {
+    // A group is at most the whole value, so this is known before room is made.
+    let groups = replacement.bytes().filter(|b| *b == b'$').count();
+    check_length("label_replace", replacement.len().saturating_add(groups * value_bytes))?;
+    let mut value = String::new();
+    found.expand(replacement, &mut value);
+    Ok(value)
+}
+
+fn check_length(function: &str, bytes: usize) -> Result<(), Error> {
+    if bytes <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Error::Execution(format!(
+        "{function}() would make a label value of up to {bytes} bytes, the limit is {VALUE_BYTES_MAX}"
+    )))
 }
 
 fn compile(pattern: &str) -> Result<Regex, Error> {
@@ -49,7 +70,7 @@ fn compile(pattern: &str) -> Result<Regex, Error> {
 }
 
 /// `label_join(v, dst, separator, src…)`
-pub(super) fn label_join(_: &CallContext, args: Vec<Outcome>) -> Result<Outcome, Error> {
+pub(super) fn label_join(context: &CallContext, args: Vec<Outcome>) -> Result<Outcome, Error> {
     let mut args = args.into_iter();
     let mut next = || args.next().ok_or_else(|| mistyped("more arguments"));
     let (mut frame, target, separator) =
@@ -65,11 +86,17 @@ pub(super) fn label_join(_: &CallContext, args: Vec<Outcome>) -> Result<Outcome,
             "invalid destination label name in label_join(): {target}"
         )));
     }
+    let mut made = Reserved::default();
     for series in &mut frame.series {
         let values: Vec<&str> =
             sources.iter().map(|s| series.labels.get(s).unwrap_or("")).collect();
+        let separators = separator.len().saturating_mul(values.len().saturating_sub(1));
+        let bytes = values.iter().map(|value| value.len()).sum::<usize>();
+        check_length("label_join", bytes.saturating_add(separators))?;
         let joined = values.join(&separator);
+        made.absorb(context.budget.reserve(joined.len())?);
         set(series, &target, &joined);
+        frame.label_bytes += joined.len();
     }
     unique(frame)
 }
@@ -106,6 +133,21 @@ mod tests {
             text
         });
         assert_eq!(replaced.as_deref(), expected);
+    }
+
+    #[test]
+    fn values_are_bounded_before_they_are_made() {
+        let pattern = compile("(.*)").expect("a right pattern");
+        let value = "a".repeat(1_000);
+        let found = pattern.captures(&value).expect("everything matches");
+        for (groups, fits) in [(1, true), (65, true), (66, false), (1_000_000, false)] {
+            let made = expanded(&found, &"$1".repeat(groups), value.len());
+            assert_eq!(
+                made.map(|v| v.len()).ok(),
+                fits.then_some(groups * 1_000),
+                "{groups} groups"
+            );
+        }
     }
 
     #[test]

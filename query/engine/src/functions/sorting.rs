@@ -98,7 +98,7 @@ fn by_label(
         warn_about_range(context);
         return Ok(Outcome::Vector(frame));
     }
-    let Frame { series, reserved, .. } = frame;
+    let Frame { series, reserved, label_bytes, .. } = frame;
     let key = |series| Key { values: names.iter().map(|n| label(series, n)).collect(), series };
     let mut keys: Vec<(usize, Key<'_>)> = series.iter().map(key).enumerate().collect();
     keys.sort_by(|(_, a), (_, b)| order(a, b));
@@ -106,7 +106,7 @@ fn by_label(
     drop(keys);
     let mut series: Vec<Option<Series>> = series.into_iter().map(Some).collect();
     let series = places.into_iter().filter_map(|at| series[at].take()).collect();
-    Ok(Outcome::Vector(Frame { series, ordered: true, reserved }))
+    Ok(Outcome::Vector(Frame { series, ordered: true, reserved, label_bytes }))
 }
 
 fn label<'a>(series: &'a Series, name: &str) -> &'a str {
