@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use query::{Cancel, Error};
 use tenancy::Limits;
 
+use crate::column::Column;
+
 /// Someone else who counts the memory, too: DataFusion's pool when the evaluator is a plan's node.
 pub(crate) trait Accountant: Debug + Send + Sync {
     fn grow(&self, bytes: usize) -> Result<(), Error>;
@@ -95,14 +97,21 @@ impl Budget {
 
     /// Accounts for memory until the returned value is dropped.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
+        let limit = self.limits.query_memory_bytes_max as u64;
+        let too_much = |total: u64| {
+            Error::Execution(format!(
+                "query processing would use too much memory in query execution: {total} bytes, the limit is {limit} (query_memory_bytes_max)"
+            ))
+        };
+        if bytes as u64 > limit {
+            // By itself, so that no sum can overflow.
+            return Err(too_much(bytes as u64));
+        }
         let total = self.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         let mut reserved =
             Reserved { budget: Some(Arc::clone(self)), bytes, with_accountant: false };
-        let limit = self.limits.query_memory_bytes_max as u64;
         if total > limit {
-            return Err(Error::Execution(format!(
-                "query processing would use too much memory in query execution: {total} bytes, the limit is {limit} (query_memory_bytes_max)"
-            )));
+            return Err(too_much(total));
         }
         self.memory_bytes_peak.fetch_max(total, Ordering::Relaxed);
         if let Some(accountant) = &self.accountant {
@@ -112,16 +121,18 @@ impl Budget {
         Ok(reserved)
     }
 
-    /// Accounts for a number at each of so many steps, before there is any. A subquery of a century
-    /// at every millisecond ends here.
-    pub(crate) fn reserve_steps(self: &Arc<Self>, steps: usize) -> Result<Reserved, Error> {
-        let limit = self.limits.query_samples_max as u64;
-        if steps as u64 > limit {
-            return Err(Error::Execution(format!(
-                "query processing would load too many samples into memory in query execution: {steps} steps, the limit is {limit} (query_samples_max)"
-            )));
-        }
-        self.reserve(steps.saturating_mul(size_of::<f64>()))
+    /// Accounts for so many columns of so many steps.
+    pub(crate) fn reserve_columns(
+        self: &Arc<Self>,
+        columns: usize,
+        steps: usize,
+    ) -> Result<Reserved, Error> {
+        self.reserve(columns.saturating_mul(Column::bytes(steps)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reserved_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed) as usize
     }
 
     /// What was used: series, samples, samples looked at by steps, most memory in samples.
@@ -178,8 +189,9 @@ mod tests {
         first.absorb(budget.reserve(40).expect("exactly the limit"));
         drop(first);
         assert!(budget.reserve(100).is_ok());
-        assert!(budget.reserve_steps(12).is_ok() && budget.reserve_steps(13).is_err());
-        assert!(budget.reserve_steps(usize::MAX).is_err());
+        assert!(budget.reserve(usize::MAX).is_err());
+        assert!(budget.reserve_columns(1, 8).is_ok() && budget.reserve_columns(1, 12).is_err());
+        assert!(budget.reserve_columns(usize::MAX, 2).is_err());
     }
 
     #[test]

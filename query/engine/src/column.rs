@@ -86,6 +86,11 @@ impl Bitmap {
         })
     }
 
+    /// Bytes of a set of so many steps.
+    pub(crate) fn bytes(len: usize) -> usize {
+        len.div_ceil(64) * 8
+    }
+
     fn heap_bytes(&self) -> usize {
         self.words.len() * 8
     }
@@ -113,6 +118,11 @@ impl Column {
 
     pub(crate) fn full(values: Vec<f64>) -> Self {
         Self { present: Bitmap::all(values.len()), values, histograms: None }
+    }
+
+    /// Bytes of a column of floats with so many steps: what to reserve before making one.
+    pub(crate) fn bytes(steps: usize) -> usize {
+        steps.saturating_mul(size_of::<f64>()).saturating_add(Bitmap::bytes(steps))
     }
 
     /// The same point at every step.
@@ -192,10 +202,30 @@ impl Column {
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let histograms =
-            self.histograms.as_ref().map_or(0, |h| h.iter().flatten().count() * 256 + h.len() * 8);
+        let histograms = self.histograms.as_ref().map_or(0, |h| histograms_bytes(h));
         self.values.len() * 8 + self.present.heap_bytes() + histograms
     }
+}
+
+/// Bytes of histograms by step. One that stands at several steps in a row is there once.
+fn histograms_bytes(histograms: &Histograms) -> usize {
+    let mut bytes = histograms.len() * size_of::<Option<Arc<FloatHistogram>>>();
+    let mut before = None;
+    for histogram in histograms.iter().flatten() {
+        if before.is_none_or(|before| !Arc::ptr_eq(before, histogram)) {
+            bytes += histogram_bytes(histogram);
+        }
+        before = Some(histogram);
+    }
+    bytes
+}
+
+/// Bytes of one histogram.
+pub(crate) fn histogram_bytes(histogram: &FloatHistogram) -> usize {
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    let floats =
+        histogram.positive.len() + histogram.negative.len() + histogram.custom_values.len();
+    size_of::<FloatHistogram>() + spans * size_of::<model::Span>() + floats * size_of::<f64>()
 }
 
 #[cfg(test)]

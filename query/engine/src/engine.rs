@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use query::promql::Expr;
 use query::{Answer, Cancel, Error, Evaluation};
 use tenancy::ReadScope;
@@ -15,9 +16,6 @@ use crate::notes::Notes;
 use crate::plan::{Question, lower};
 use crate::pool::Pool;
 use crate::source::Source;
-
-/// Points that one series may have in an answer, as in Prometheus' API.
-const STEPS_MAX: usize = 11_000;
 
 /// Evaluates expressions over what a source holds.
 #[derive(Debug, Clone)]
@@ -51,9 +49,9 @@ impl Engine {
         evaluation: &Evaluation,
         accountant: Option<Arc<dyn Accountant>>,
     ) -> Result<Evaluator, Error> {
-        let (question, instant) = self.question(evaluation)?;
-        let plan = lower(&evaluation.expr, question)?;
         let limits = Arc::clone(scope.limits());
+        let (question, instant) = self.question(evaluation, limits.query_samples_max)?;
+        let plan = lower(&evaluation.expr, question)?;
         let budget = Budget::new(limits, evaluation.cancel.clone(), evaluation.timeout, accountant);
         Ok(Evaluator {
             selected: plan.selects.iter().map(|_| OnceCell::new()).collect(),
@@ -64,11 +62,16 @@ impl Engine {
             lane: self.pool.lane(),
             budget,
             notes: Arc::new(Notes::default()),
+            numbers_reserved: Mutex::default(),
             instant,
         })
     }
 
-    fn question(&self, evaluation: &Evaluation) -> Result<(Question, bool), Error> {
+    fn question(
+        &self,
+        evaluation: &Evaluation,
+        steps_max: usize,
+    ) -> Result<(Question, bool), Error> {
         let instant = evaluation.is_instant();
         let grid = match instant {
             true => Grid::instant(evaluation.start_ms),
@@ -77,18 +80,13 @@ impl Engine {
         if evaluation.step_ms < 0 || grid.len == 0 {
             return Err(Error::BadData("end timestamp must not be before start time".to_owned()));
         }
-        if grid.len > STEPS_MAX {
-            let text = format!(
-                "exceeded maximum resolution of {STEPS_MAX} points per timeseries: {}",
-                grid.len
-            );
-            return Err(Error::BadData(text));
-        }
+        grid.check_len("the query", steps_max)?;
         let question = Question {
             grid,
             end_ms: evaluation.end_ms,
             lookback_ms: evaluation.lookback_ms,
             subquery_step_ms: self.options.subquery_step_ms,
+            steps_max,
         };
         Ok((question, instant))
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
 use model::is_stale;
-use query::Error;
+use parking_lot::Mutex;
+use query::{Error, FloatHistogram};
 use tenancy::ReadScope;
 use tokio::sync::OnceCell;
 
@@ -29,6 +30,8 @@ mod matching;
 mod morsels;
 mod ranked;
 mod series;
+#[cfg(test)]
+mod tests;
 
 use morsels::{Columns, Sink};
 use series::{Samples, SeriesWork, Task, looks_like_counter, without_markers};
@@ -64,6 +67,8 @@ pub(crate) struct Evaluator {
     pub(crate) lane: Lane,
     pub(crate) budget: Arc<Budget>,
     pub(crate) notes: Arc<Notes>,
+    /// The memory of numbers per step. There are few, so they count until the end.
+    pub(crate) numbers_reserved: Mutex<Reserved>,
     /// One per selection of the plan, made when first needed.
     pub(crate) selected: Vec<OnceCell<Arc<dyn Selected>>>,
     /// Whether the whole question is about one instant.
@@ -75,11 +80,10 @@ impl Evaluator {
     pub(crate) fn eval<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, Result<Outcome, Error>> {
         Box::pin(async move {
             self.budget.check()?;
-            // Held meanwhile: scalars wait for their other sides down a chain of operators.
-            let _numbers = self.budget.reserve_steps(node.grid.len)?;
             let mut outcome = self.eval_kind(node).await?;
             if let Outcome::Vector(frame) = &mut outcome {
                 // Counted anew after every step; what the parts held is given back with them.
+                frame.reserved = Reserved::default();
                 frame.reserved = self.budget.reserve(frame.heap_bytes())?;
             }
             Ok(outcome)
@@ -89,9 +93,13 @@ impl Evaluator {
     async fn eval_kind(&self, node: &Node) -> Result<Outcome, Error> {
         let steps = node.grid.len;
         match &node.kind {
-            Kind::Number(value) => Ok(Outcome::Scalar(vec![*value; steps])),
+            Kind::Number(value) => {
+                self.reserve_numbers(steps)?;
+                Ok(Outcome::Scalar(vec![*value; steps]))
+            }
             Kind::Text(text) => Ok(Outcome::Text(text.clone())),
             Kind::Time => {
+                self.reserve_numbers(steps)?;
                 Ok(Outcome::Scalar(node.grid.instants().map(|t| t as f64 / 1000.0).collect()))
             }
             Kind::Selector(selector) => {
@@ -105,6 +113,7 @@ impl Evaluator {
             Kind::Frame { .. } => self.frame_call(node).await,
             Kind::Absent { labels, input } => {
                 let frame = self.eval(input).await?.into_frame()?;
+                let _reserved = self.budget.reserve_columns(1, steps)?;
                 let mut column = Column::full(vec![1.0; steps]);
                 let occupied = frame.occupied(steps);
                 column.present.subtract(&occupied);
@@ -117,13 +126,39 @@ impl Evaluator {
             Kind::Negate(input) => self.negate(input).await,
             Kind::Once(inner) => {
                 let outcome = self.eval(inner).await?;
-                let columns =
-                    if let Outcome::Vector(frame) = &outcome { frame.series.len() } else { 1 };
-                let bytes = columns.saturating_mul(steps).saturating_mul(size_of::<f64>());
-                let _columns = self.budget.reserve(bytes)?;
-                Ok(repeated(outcome, steps))
+                self.repeated(outcome, steps)
             }
             Kind::Matrix(_) => Err(mistyped("an instant vector or a scalar")),
+        }
+    }
+
+    /// Accounts for a number per step before it is made.
+    pub(crate) fn reserve_numbers(&self, steps: usize) -> Result<(), Error> {
+        let reserved = self.budget.reserve(steps.saturating_mul(size_of::<f64>()))?;
+        self.numbers_reserved.lock().absorb(reserved);
+        Ok(())
+    }
+
+    /// What was evaluated at one step, at all of them.
+    fn repeated(&self, outcome: Outcome, steps: usize) -> Result<Outcome, Error> {
+        match outcome {
+            Outcome::Scalar(values) => {
+                self.reserve_numbers(steps)?;
+                let value = values.first().copied().unwrap_or(f64::NAN);
+                Ok(Outcome::Scalar(vec![value; steps]))
+            }
+            Outcome::Text(text) => Ok(Outcome::Text(text)),
+            Outcome::Vector(mut frame) => {
+                for series in &mut frame.series {
+                    self.budget.check()?;
+                    let pointers = if series.column.has_histograms() { steps } else { 0 };
+                    let bytes = Column::bytes(steps)
+                        .saturating_add(pointers.saturating_mul(size_of::<usize>()));
+                    frame.reserved.absorb(self.budget.reserve(bytes)?);
+                    series.column = series.column.repeated(steps);
+                }
+                Ok(Outcome::Vector(frame))
+            }
         }
     }
 
@@ -153,7 +188,7 @@ impl Evaluator {
     ) -> Result<Frame, Error> {
         let selected = Arc::clone(self.selected(select).await?);
         let ignored = Arc::clone(&work.ignored_histograms);
-        let collected = self.over_series(&selected, work, Collect::new(&self.budget)).await?;
+        let collected = self.over_series(&selected, work, Collect::default()).await?;
         self.note_ignored(call, &ignored);
         let series = |(place, column): (usize, Column)| Series {
             labels: selected.labels(place).clone(),
@@ -267,15 +302,17 @@ impl Evaluator {
         work: SeriesWork,
         call: &RangeCall,
     ) -> Result<Frame, Error> {
+        let _reserved = self.budget.reserve(samples_bytes(&inner, node.grid.len))?;
         let instants: Arc<[i64]> = node.grid.instants().collect();
         let mut labels = Vec::with_capacity(inner.series.len());
         let mut samples = Vec::with_capacity(inner.series.len());
         for series in inner.series {
+            self.budget.check()?;
             labels.push((series.labels, series.drop_name));
             samples.push(samples_of(series.column, &instants));
         }
         let ignored = Arc::clone(&work.ignored_histograms);
-        let collected = self.over_samples(samples, work, Collect::new(&self.budget)).await?;
+        let collected = self.over_samples(samples, work, Collect::default()).await?;
         self.note_ignored(Some(call), &ignored);
         let series = |(place, column): (usize, Column)| {
             let (labels, drop_name) = labels[place].clone();
@@ -357,7 +394,13 @@ impl Evaluator {
         let points =
             values.iter().map(|v| if let Outcome::Vector(f) = v { points(f) } else { 1 }).sum();
         let func = *func;
-        self.compute(points, move || func(&context, values)).await
+        // Of numbers one per step; functions that make more columns account for them by themselves.
+        let reserved = self.budget.reserve_columns(1, node.grid.len)?;
+        let outcome = self.compute(points, move || func(&context, values)).await?;
+        if let Outcome::Scalar(_) = outcome {
+            self.numbers_reserved.lock().absorb(reserved);
+        }
+        Ok(outcome)
     }
 
     async fn negate(&self, input: &Node) -> Result<Outcome, Error> {
@@ -385,19 +428,19 @@ pub(crate) fn points(frame: &Frame) -> usize {
     frame.series.iter().map(|s| s.column.len()).sum()
 }
 
-fn repeated(outcome: Outcome, steps: usize) -> Outcome {
-    match outcome {
-        Outcome::Scalar(values) => {
-            Outcome::Scalar(vec![values.first().copied().unwrap_or(f64::NAN); steps])
-        }
-        Outcome::Text(text) => Outcome::Text(text),
-        Outcome::Vector(mut frame) => {
-            for series in &mut frame.series {
-                series.column = series.column.repeated(steps);
-            }
-            Outcome::Vector(frame)
-        }
-    }
+/// What the points of a frame need as samples, beside their columns.
+fn samples_bytes(frame: &Frame, steps: usize) -> usize {
+    let histograms = |column: &Column| {
+        let count = column.histograms.iter().flat_map(|h| h.iter()).flatten().count();
+        count * size_of::<(i64, Arc<FloatHistogram>)>()
+    };
+    let column = |column: &Column| {
+        // A full column gives its values away and shares the instants.
+        let sparse = if column.present.is_full() { 0 } else { column.present.count() };
+        sparse * size_of::<(i64, f64)>() + histograms(column)
+    };
+    let columns: usize = frame.series.iter().map(|s| column(&s.column)).sum();
+    columns.saturating_add(steps.saturating_mul(size_of::<i64>()))
 }
 
 /// The points of a column as samples. Series that have a point at every step share the instants.
@@ -417,24 +460,17 @@ fn samples_of(column: Column, instants: &Arc<[i64]>) -> Samples {
     Samples { timestamps: timestamps.into(), values, histograms }
 }
 
-/// Keeps columns, accounted as they come.
+/// Keeps columns.
+#[derive(Default)]
 struct Collect {
-    columns: Columns,
-    budget: Arc<Budget>,
+    columns: Vec<(usize, Column)>,
     reserved: Reserved,
-}
-
-impl Collect {
-    fn new(budget: &Arc<Budget>) -> Self {
-        Self { columns: Vec::new(), budget: Arc::clone(budget), reserved: Reserved::default() }
-    }
 }
 
 impl Sink for Collect {
     fn take(&mut self, columns: Columns) -> Result<(), Error> {
-        let bytes = columns.iter().map(|(_, column)| column.heap_bytes()).sum();
-        self.reserved.absorb(self.budget.reserve(bytes)?);
-        self.columns.extend(columns);
+        self.reserved.absorb(columns.reserved);
+        self.columns.extend(columns.list);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
 use query::{Answer, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
 use storage::{Select, SeriesSamples, Storage};
 use tenancy::ReadScope;
+use tokio::sync::oneshot;
 
 use crate::Engine;
 use crate::eval::Options;
@@ -46,9 +47,8 @@ impl StorageExecutor {
 /// What the store says, as an answer to a question.
 fn asked(error: storage::Error) -> Error {
     match error {
-        storage::Error::Limit(_) | storage::Error::Restricted(_) => {
-            Error::Execution(error.to_string())
-        }
+        storage::Error::Limit(_) => Error::Execution(error.to_string()),
+        storage::Error::Restricted(_) => Error::Forbidden(error.to_string()),
         error => Error::internal("read the store", error),
     }
 }
@@ -116,11 +116,25 @@ impl Executor for StorageExecutor {
         // The store's future may not move between threads, so it stays on one that may wait.
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
         let runtime = tokio::runtime::Handle::current();
+        let (mut send, receive) = oneshot::channel();
         let waiting = tokio::task::spawn_blocking(move || {
-            runtime.block_on(storage.exemplars(&scope, &selectors, range)).map_err(asked)
+            runtime.block_on(async {
+                // It neither begins nor goes on once nobody waits for it.
+                let found = tokio::select! {
+                    biased;
+                    () = send.closed() => return,
+                    found = storage.exemplars(&scope, &selectors, range) => found,
+                };
+                let _ = send.send(found.map_err(asked));
+            });
         });
-        let found = waiting.await.map_err(|e| Error::internal("read exemplars", e))??;
-        Ok(found.into_iter().collect())
+        match receive.await {
+            Ok(found) => Ok(found?.into_iter().collect()),
+            Err(_) => {
+                waiting.await.map_err(|e| Error::internal("read exemplars", e))?;
+                Err(Error::Canceled("query was canceled: the process is ending".to_owned()))
+            }
+        }
     }
 
     async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
@@ -206,5 +220,21 @@ struct StorageFetched(storage::Fetched);
 impl Fetched for StorageFetched {
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
         self.0.decode().map_err(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_says_has_its_status() {
+        for (error, status) in [
+            (storage::Error::Limit("too many series".to_owned()), 422),
+            (storage::Error::Restricted("cardinality"), 403),
+            (storage::Error::Internal("a task ended".to_owned()), 500),
+        ] {
+            assert_eq!(asked(error).status(), status);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Grids: the instants at which an expression is evaluated.
 
+use query::Error;
+
 /// Evenly spaced instants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Grid {
@@ -24,6 +26,18 @@ impl Grid {
             _ => 0,
         };
         Self { start_ms, step_ms, len }
+    }
+
+    /// Refuses more instants than samples may be read: a single series would be too much. Memory is
+    /// looked at later, when it is known how many series there are.
+    pub(crate) fn check_len(&self, what: &str, steps_max: usize) -> Result<(), Error> {
+        if self.len <= steps_max {
+            return Ok(());
+        }
+        Err(Error::Execution(format!(
+            "query processing would load too many samples into memory in query execution: {what} is evaluated at {} steps, the limit is {steps_max} (query_samples_max); ask for a longer step or a shorter range",
+            self.len
+        )))
     }
 
     #[inline]
@@ -57,6 +71,19 @@ mod tests {
     fn check(first: i64, last: i64, range: i64, step: i64, instants: &[i64]) {
         let grid = Grid::of_subquery(first, last, range, step);
         assert_eq!(grid.instants().collect::<Vec<_>>(), instants);
+    }
+
+    #[test]
+    fn a_grid_has_as_many_steps_as_samples_may_be_read() {
+        let day_ms = 86_400_000;
+        for (grid, steps_max, allowed) in [
+            (Grid::new(0, 11_000, 1), 11_001, true),
+            (Grid::new(0, 11_001, 1), 11_001, false),
+            (Grid::of_subquery(0, 0, 36_500 * day_ms, 1), 50_000_000, false),
+            (Grid::of_subquery(i64::MIN, i64::MAX - 1, 1, 1), usize::MAX - 1, true),
+        ] {
+            assert_eq!(grid.check_len("the subquery", steps_max).is_ok(), allowed, "{grid:?}");
+        }
     }
 
     #[test]

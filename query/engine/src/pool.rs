@@ -15,6 +15,10 @@ use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Jobs that may wait, of all lanes together. A question hands in a few morsels at a time, so this
+/// is a thousand questions and more; only a defect, or far too many questions, gets there.
+const WAITING_MAX: usize = 16_384;
+
 /// Threads for arithmetic.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -30,9 +34,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    /// Lanes that have jobs, the next one first. Bounded: a question hands in a few morsels at a
-    /// time, and the number of questions at a time is limited.
+    /// Lanes that have jobs, the next one first.
     lanes: VecDeque<(u64, VecDeque<Job>)>,
+    /// Jobs in all lanes; at most [`WAITING_MAX`].
+    waiting: usize,
     closed: bool,
 }
 
@@ -78,7 +83,8 @@ impl Lane {
         self.pool.threads()
     }
 
-    /// Hands in a job at once; the future gives its result.
+    /// Hands in a job at once; the future gives its result. If the future is dropped before the
+    /// job's turn, the job does not run.
     pub(crate) fn run<T, F>(
         &self,
         job: F,
@@ -89,16 +95,21 @@ impl Lane {
     {
         let (send, receive) = oneshot::channel();
         let job: Job = Box::new(move || {
+            if send.is_closed() {
+                return;
+            }
             let result = catch_unwind(AssertUnwindSafe(job));
             // Nobody listens any more if the question was dropped.
             let _ = send.send(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
         });
-        if self.pool.threads.is_empty() {
+        let pushed = if self.pool.threads.is_empty() {
             job();
+            Ok(())
         } else {
-            self.pool.shared.push(self.id, job);
-        }
+            self.pool.shared.push(self.id, job, WAITING_MAX)
+        };
         async move {
+            pushed?;
             let gone = || Error::Canceled("query was canceled: the process is ending".to_owned());
             receive.await.unwrap_or_else(|_| Err(gone()))
         }
@@ -112,13 +123,20 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 }
 
 impl Shared {
-    fn push(&self, lane: u64, job: Job) {
+    fn push(&self, lane: u64, job: Job, waiting_max: usize) -> Result<(), Error> {
         let mut queue = self.queue.lock();
+        if queue.waiting >= waiting_max {
+            return Err(Error::Unavailable(format!(
+                "{waiting_max} pieces of work wait for the processor already; try again later"
+            )));
+        }
+        queue.waiting += 1;
         match queue.lanes.iter_mut().find(|(id, _)| *id == lane) {
             Some((_, jobs)) => jobs.push_back(job),
             None => queue.lanes.push_back((lane, VecDeque::from([job]))),
         }
         self.ready.notify_one();
+        Ok(())
     }
 
     fn work(&self) {
@@ -139,6 +157,7 @@ impl Shared {
                     queue.lanes.push_back((lane, jobs));
                 }
                 if job.is_some() {
+                    queue.waiting -= 1;
                     return job;
                 }
                 continue;
@@ -186,18 +205,59 @@ mod tests {
         assert_eq!(lane.run(|| Ok(3)).await.ok(), Some(3));
     }
 
+    /// A job that runs until the sender is used.
+    fn hold(
+        lane: &Lane,
+    ) -> (std::sync::mpsc::Sender<()>, impl Future<Output = Result<(), Error>> + use<>) {
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (begin, begun) = std::sync::mpsc::channel::<()>();
+        let held = lane.run(move || {
+            begin.send(()).map_err(|e| Error::internal("begin", e))?;
+            gate.recv().map_err(|e| Error::internal("wait", e))
+        });
+        begun.recv().expect("the first job begins");
+        (open, held)
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_asker_is_gone_does_not_run() {
+        let lane = Pool::new(1).lane();
+        let ran = Arc::new(AtomicU64::new(0));
+        let count = || {
+            let ran = Arc::clone(&ran);
+            move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        };
+        let (open, held) = hold(&lane);
+        let (gone, waited_for) = (lane.run(count()), lane.run(count()));
+        drop(gone);
+        open.send(()).expect("the first job waits");
+        held.await.expect("no job fails");
+        waited_for.await.expect("no job fails");
+        assert_eq!(ran.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn so_many_jobs_wait_and_no_more() {
+        let pool = Pool::new(1);
+        let (open, held) = hold(&pool.lane());
+        let push = |lane| pool.shared.push(lane, Box::new(|| {}), 2);
+        assert!(push(1).is_ok() && push(2).is_ok());
+        assert!(matches!(push(3), Err(Error::Unavailable(_))));
+        open.send(()).expect("the first job waits");
+        held.await.expect("no job fails");
+        pool.lane().run(|| Ok(())).await.expect("the lanes before are done");
+        assert!(push(3).is_ok(), "there is room again");
+    }
+
     #[tokio::test]
     async fn lanes_take_turns() {
         let pool = Pool::new(1);
         let (many, one) = (pool.lane(), pool.lane());
         let order = Arc::new(Mutex::new(Vec::new()));
-        let (open, gate) = std::sync::mpsc::channel::<()>();
-        let (begin, begun) = std::sync::mpsc::channel::<()>();
-        let held = many.run(move || {
-            begin.send(()).map_err(|e| Error::internal("begin", e))?;
-            gate.recv().map_err(|e| Error::internal("wait", e))
-        });
-        begun.recv().expect("the first job begins");
+        let (open, held) = hold(&many);
         let note = |what: &'static str| {
             let order = Arc::clone(&order);
             move || {

@@ -59,7 +59,7 @@ impl Evaluator {
             for (series, group) in frame.series.iter().zip(&ids) {
                 folded.add(*group as usize, &series.column, series.drop_name)?;
             }
-            Ok(Outcome::Vector(folded.frame(&groups.labels)))
+            folded.frame(&groups.labels, &budget).map(Outcome::Vector)
         })
         .await
     }
@@ -117,7 +117,7 @@ impl Evaluator {
                 sink.with_points.ones().map(|i| selected.labels(i).metric_name()),
             );
         }
-        Ok(Outcome::Vector(sink.folded.frame(&groups.labels)))
+        sink.folded.frame(&groups.labels, &self.budget).map(Outcome::Vector)
     }
 }
 
@@ -203,13 +203,15 @@ impl Folded {
         Ok(())
     }
 
-    fn frame(&self, labels: &[Labels]) -> Frame {
+    fn frame(&self, labels: &[Labels], budget: &Arc<Budget>) -> Result<Frame, Error> {
+        let reserved = budget.reserve_columns(labels.len(), self.cells.steps())?;
         let series = labels.iter().enumerate().map(|(group, labels)| Series {
             labels: labels.clone(),
             drop_name: self.drop_name[group],
             column: self.cells.column(group),
         });
-        Frame::new(series.filter(|s| s.column.any()).collect())
+        let series = series.filter(|s| s.column.any()).collect();
+        Ok(Frame { reserved, ..Frame::new(series) })
     }
 }
 
@@ -224,7 +226,7 @@ struct FoldSink {
 
 impl Sink for FoldSink {
     fn take(&mut self, columns: Columns) -> Result<(), Error> {
-        for (place, column) in columns {
+        for (place, column) in columns.list {
             self.with_points.set(place);
             self.folded.add(self.ids[place] as usize, &column, self.drop_name)?;
         }

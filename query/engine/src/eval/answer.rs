@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use query::{Answer, Error, MatrixSeries, PointValue, Stats, Value, VectorPoint};
 
-use super::series::Samples;
+use super::series::{Samples, decoded_bytes};
 use super::{Evaluator, mistyped};
+use crate::budget::Reserved;
 use crate::frame::{Frame, Outcome, Series, Twins, without_metadata};
 use crate::grid::Grid;
 use crate::plan::{Kind, Node, RangeInput, Selector};
@@ -44,6 +45,7 @@ impl Evaluator {
                 Ok(Value::Scalar { at_ms: grid.start_ms, value })
             }
             Outcome::Scalar(values) => {
+                let _reserved = self.budget.reserve(values.len().saturating_mul(POINT_BYTES))?;
                 let column = crate::column::Column::full(values);
                 Ok(Value::Matrix(matrix_of(Frame::single(column), grid)))
             }
@@ -51,6 +53,7 @@ impl Evaluator {
                 let frame = self.finished(frame)?;
                 let points = super::points(&frame);
                 let instant = self.instant;
+                let _reserved = self.budget.reserve(answer_bytes(&frame))?;
                 self.compute(points, move || {
                     Ok(if instant {
                         Value::Vector(vector_of(frame, grid))
@@ -84,6 +87,7 @@ impl Evaluator {
             RangeInput::Selector(selector) => self.raw(selector).await,
             RangeInput::Subquery { node, times, range_ms } => {
                 let frame = self.finished(self.eval(node).await?.into_frame()?)?;
+                let _reserved = self.budget.reserve(answer_bytes(&frame))?;
                 let start_ms = times.end(0).saturating_sub(*range_ms);
                 let mut series = matrix_of(frame, node.grid);
                 for series in &mut series {
@@ -100,15 +104,18 @@ impl Evaluator {
         let end_ms = selector.times.end(0);
         let inside = |t: i64| t > end_ms.saturating_sub(selector.reach_ms) && t <= end_ms;
         let mut out = Vec::new();
+        let mut reserved = Reserved::default();
         let step = self.options.morsel_series.max(1);
         for start in (0..selected.len()).step_by(step) {
             self.budget.check()?;
             let end = (start + step).min(selected.len());
             let fetched = selected.fetch(start..end).await?;
             let samples = self.lane.run(move || fetched.decode()).await?;
+            // Kept: the answer is made of them, and an instant and a value are as large.
+            reserved.absorb(self.budget.reserve(decoded_bytes(&samples))?);
             for (place, samples) in (start..end).zip(samples) {
                 let samples = super::without_markers(Samples::from(samples));
-                self.budget.take_samples(samples.values.len() + samples.histograms.len())?;
+                self.budget.take_samples(samples.count())?;
                 let times = samples.timestamps.iter().copied();
                 let floats = times.zip(samples.values).filter(|(t, _)| inside(*t)).collect();
                 let histograms =
@@ -124,6 +131,15 @@ impl Evaluator {
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(out)
     }
+}
+
+/// An instant and a value in an answer.
+const POINT_BYTES: usize = size_of::<(i64, f64)>();
+
+/// Bytes of the points of a frame in an answer.
+fn answer_bytes(frame: &Frame) -> usize {
+    let points: usize = frame.series.iter().map(|s| s.column.occupied().count()).sum();
+    points.saturating_mul(POINT_BYTES)
 }
 
 fn vector_of(frame: Frame, grid: Grid) -> Vec<VectorPoint> {

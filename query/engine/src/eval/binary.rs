@@ -65,6 +65,7 @@ impl Evaluator {
         let (op, return_bool) = (operation.op, operation.return_bool);
         match (lhs, rhs) {
             (Outcome::Scalar(a), Outcome::Scalar(b)) => {
+                self.reserve_numbers(node.grid.len)?;
                 let values = a.into_iter().zip(b).map(|(a, b)| scalar(op, a, b));
                 let values = values.collect::<Option<_>>().ok_or_else(|| mistyped("vectors"))?;
                 Ok(Outcome::Scalar(values))
@@ -83,6 +84,7 @@ impl Evaluator {
                 }
                 let (late_names, steps) = (self.options.late_names, node.grid.len);
                 let points = points(&lhs) + points(&rhs);
+                let budget = Arc::clone(&self.budget);
                 self.compute(points, move || {
                     let pair = super::matching::Pair {
                         op,
@@ -90,6 +92,7 @@ impl Evaluator {
                         matching: &matching,
                         late_names,
                         steps,
+                        budget: &budget,
                     };
                     pair.evaluate(lhs, rhs).map(Outcome::Vector)
                 })

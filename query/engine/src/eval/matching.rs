@@ -1,13 +1,17 @@
 //! Operators between two vectors. Which series find each other is settled once for all steps;
 //! whether they do is a question per step, since series come and go.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::Labels;
 use query::Error;
 use query::promql::{BinaryOp, Cardinality, Matching};
 
 use super::binary::{Arithmetic, arithmetic, changes_meaning};
 use super::keys::{group_labels, key_of};
+use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Series, Twins, mistyped, without_metadata};
 use crate::plan::{Grouping, not_supported};
@@ -20,6 +24,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) matching: &'a Matching,
     pub(crate) late_names: bool,
     pub(crate) steps: usize,
+    pub(crate) budget: &'a Arc<Budget>,
 }
 
 /// Series by match group; places in either frame.
@@ -49,7 +54,7 @@ impl Pair<'_> {
     pub(crate) fn evaluate(&self, lhs: Frame, rhs: Frame) -> Result<Frame, Error> {
         let grouping = Grouping::new(&self.matching.labels, !self.matching.on);
         let mut frame = match self.op {
-            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => self.sets(lhs, rhs, &grouping),
+            BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => self.sets(lhs, rhs, &grouping)?,
             _ => self.joined(lhs, rhs, &grouping)?,
         };
         frame.series.retain(|s| s.column.any());
@@ -57,32 +62,39 @@ impl Pair<'_> {
         Ok(frame)
     }
 
-    fn sets(&self, mut lhs: Frame, mut rhs: Frame, grouping: &Grouping) -> Frame {
+    fn sets(&self, mut lhs: Frame, mut rhs: Frame, grouping: &Grouping) -> Result<Frame, Error> {
         let groups = MatchGroups::new(&lhs, &rhs, grouping);
+        let _reserved =
+            self.budget.reserve(groups.count.saturating_mul(Bitmap::bytes(self.steps)))?;
         let occupied = |frame: &Frame, ids: &[usize]| {
             let mut steps = vec![Bitmap::none(self.steps); groups.count];
             for (series, id) in frame.series.iter().zip(ids) {
+                self.budget.check()?;
                 steps[*id].union(&series.column.occupied());
             }
-            steps
+            Ok::<_, Error>(steps)
         };
         if self.op == BinaryOp::Or {
-            let left = occupied(&lhs, &groups.first);
+            let left = occupied(&lhs, &groups.first)?;
             for (series, id) in rhs.series.iter_mut().zip(&groups.second) {
+                self.budget.check()?;
                 series.column.keep(&complement(&left[*id]));
             }
             lhs.series.append(&mut rhs.series);
+            lhs.label_bytes += rhs.label_bytes;
+            lhs.reserved.absorb(rhs.reserved);
             lhs.ordered = false;
-            return lhs;
+            return Ok(lhs);
         }
-        let right = occupied(&rhs, &groups.second);
+        let right = occupied(&rhs, &groups.second)?;
         for (series, id) in lhs.series.iter_mut().zip(&groups.first) {
+            self.budget.check()?;
             match self.op {
                 BinaryOp::And => series.column.keep(&right[*id]),
                 _ => series.column.keep(&complement(&right[*id])),
             }
         }
-        lhs
+        Ok(lhs)
     }
 
     fn joined(&self, lhs: Frame, rhs: Frame, grouping: &Grouping) -> Result<Frame, Error> {
@@ -93,17 +105,30 @@ impl Pair<'_> {
         let mut live = many.occupied(self.steps);
         live.intersect(&one.occupied(self.steps));
         let ones = self.check_one_side(&one, &groups, &live, grouping, swapped)?;
-        let mut join = Join { pair: self, swapped, done: HashMap::new(), out: Vec::new() };
+        let mut join = Join {
+            pair: self,
+            swapped,
+            done: HashMap::new(),
+            done_reserved: Reserved::default(),
+            out: Vec::new(),
+            out_reserved: Reserved::default(),
+        };
         for (series, id) in many.series.iter().zip(&groups.first) {
             for place in &ones[*id] {
+                self.budget.check()?;
                 join.add(series, &one.series[*place], *id)?;
             }
         }
-        Ok(Frame { ordered: many.ordered, ..Frame::new(join.out) })
+        Ok(Frame {
+            series: join.out,
+            ordered: many.ordered,
+            label_bytes: many.label_bytes,
+            reserved: join.out_reserved,
+        })
     }
 
-    /// The series of the "one" side by group. Two with a point at the same step are an error,
-    /// unless the other side is empty at that step.
+    /// The series of the "one" side by group, those left out that meet nothing at any step. Two
+    /// with a point at the same step are an error, unless the other side is empty at that step.
     fn check_one_side(
         &self,
         one: &Frame,
@@ -116,20 +141,39 @@ impl Pair<'_> {
         for (place, id) in groups.second.iter().enumerate() {
             members[*id].push(place);
         }
-        for places in members.iter().filter(|places| places.len() > 1) {
-            let mut taken: Vec<(usize, Bitmap)> = Vec::with_capacity(places.len());
-            for place in places {
-                let mut occupied = one.series[*place].column.occupied();
-                occupied.intersect(live);
-                if let Some((other, _)) = taken.iter().find(|(_, steps)| steps.overlaps(&occupied))
-                {
-                    let (new, old) = (&one.series[*place].labels, &one.series[*other].labels);
+        let mut taken = Bitmap::none(self.steps);
+        for places in &mut members {
+            let mut kept: Vec<usize> = Vec::with_capacity(places.len());
+            for place in places.iter().copied() {
+                self.budget.check()?;
+                let occupied = self.met(&one.series[place], live);
+                if !occupied.any() {
+                    continue;
+                }
+                // One set for all before it: looking at each is for the message only.
+                if taken.overlaps(&occupied) {
+                    let meets =
+                        |other: &&usize| self.met(&one.series[**other], live).overlaps(&occupied);
+                    let other = kept.iter().find(meets).copied().unwrap_or(place);
+                    let (new, old) = (&one.series[place].labels, &one.series[other].labels);
                     return Err(many_to_many(new, old, grouping, swapped));
                 }
-                taken.push((*place, occupied));
+                taken.union(&occupied);
+                kept.push(place);
             }
+            for place in &kept {
+                taken.subtract(&self.met(&one.series[*place], live));
+            }
+            *places = kept;
         }
         Ok(members)
+    }
+
+    /// Steps at which a series has a point and the other side has any.
+    fn met(&self, series: &Series, live: &Bitmap) -> Bitmap {
+        let mut occupied = series.column.occupied();
+        occupied.intersect(live);
+        occupied
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
@@ -171,7 +215,9 @@ struct Join<'a> {
     swapped: bool,
     /// By match group, and by result labels where several of a group are allowed.
     done: HashMap<(usize, Option<Labels>), Bitmap>,
+    done_reserved: Reserved,
     out: Vec<Series>,
+    out_reserved: Reserved,
 }
 
 impl Join<'_> {
@@ -189,6 +235,7 @@ impl Join<'_> {
         let labels = self.pair.result_labels(&many.labels, &one.labels);
         self.check_single(group, &labels, &matched)?;
         let (a, b) = if self.swapped { (one, many) } else { (many, one) };
+        self.out_reserved.absorb(self.pair.budget.reserve_columns(1, self.pair.steps)?);
         let column = self.values(&a.column, &b.column, matched)?;
         self.out.push(Series { labels, drop_name: self.pair.return_bool, column });
         Ok(())
@@ -202,7 +249,14 @@ impl Join<'_> {
     ) -> Result<(), Error> {
         let one_to_one = self.pair.matching.cardinality == Cardinality::OneToOne;
         let key = (group, (!one_to_one).then(|| labels.clone()));
-        let done = self.done.entry(key).or_insert_with(|| Bitmap::none(self.pair.steps));
+        let done = match self.done.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                let reserved = self.pair.budget.reserve(Bitmap::bytes(self.pair.steps))?;
+                self.done_reserved.absorb(reserved);
+                free.insert(Bitmap::none(self.pair.steps))
+            }
+        };
         if done.overlaps(matched) {
             let text = match one_to_one {
                 true => {

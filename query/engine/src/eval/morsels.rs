@@ -11,11 +11,17 @@ use query::Error;
 
 use super::Evaluator;
 use super::series::{Samples, SeriesWork};
+use crate::budget::Reserved;
 use crate::column::Column;
 use crate::source::Selected;
 
-/// Columns of one morsel: places in the selection, and points.
-pub(crate) type Columns = Vec<(usize, Column)>;
+/// Columns of one morsel, and the memory they are accounted with.
+#[derive(Debug, Default)]
+pub(crate) struct Columns {
+    /// Places in the selection, and points.
+    pub(crate) list: Vec<(usize, Column)>,
+    pub(crate) reserved: Reserved,
+}
 
 /// Takes columns in the order of series.
 pub(crate) trait Sink: Send + 'static {
@@ -28,6 +34,10 @@ type Morsel = Pin<Box<dyn Future<Output = Result<Columns, Error>> + Send>>;
 /// nanoseconds each this is well under half a millisecond.
 const INLINE_POINTS_MAX: usize = 16_384;
 
+/// Samples and steps that one morsel may have as far as they can be guessed: 256 MiB at 16 bytes
+/// each. What a morsel decodes is known, and accounted for, only when it is there.
+const MORSEL_POINTS_MAX: usize = 16 << 20;
+
 /// Milliseconds between two samples, for guessing how many there are.
 const USUAL_INTERVAL_MS: i64 = 15_000;
 
@@ -39,12 +49,12 @@ impl Evaluator {
         work: SeriesWork,
         mut sink: S,
     ) -> Result<S, Error> {
-        let morsel = self.options.morsel_series.max(1);
-        if self.is_small(selected.len(), &work) {
+        let points = points_of_series(&work);
+        let morsel = self.options.morsel_series.min(MORSEL_POINTS_MAX / points).max(1);
+        if selected.len().saturating_mul(points) <= INLINE_POINTS_MAX {
             for range in morsels(selected.len(), morsel) {
                 let fetched = selected.fetch(range.clone()).await?;
-                let samples = fetched.decode()?.into_iter().map(Samples::from).collect();
-                sink.take(placed(work.morsel(samples)?, range.start))?;
+                sink.take(placed(work.decoded(fetched)?, range.start))?;
             }
             return Ok(sink);
         }
@@ -54,10 +64,9 @@ impl Evaluator {
             self.budget.check()?;
             let fetched = selected.fetch(range.clone()).await?;
             let work = Arc::clone(&work);
-            on_the_way.push_back(Box::pin(self.lane.run(move || {
-                let samples = fetched.decode()?.into_iter().map(Samples::from).collect();
-                Ok(placed(work.morsel(samples)?, range.start))
-            })));
+            on_the_way.push_back(Box::pin(
+                self.lane.run(move || Ok(placed(work.decoded(fetched)?, range.start))),
+            ));
             if on_the_way.len() > self.lane.threads() {
                 sink = self.take_next(&mut on_the_way, sink).await?;
             }
@@ -78,13 +87,6 @@ impl Evaluator {
         self.lane.run(move || sink.take(columns).map(|()| sink)).await
     }
 
-    fn is_small(&self, series: usize, work: &SeriesWork) -> bool {
-        let (first, last) = work.times.bounds();
-        let span_ms = last.saturating_sub(first).saturating_add(work.reach_ms);
-        let samples = usize::try_from(span_ms / USUAL_INTERVAL_MS + 1).unwrap_or(usize::MAX);
-        series.saturating_mul(samples.saturating_add(work.steps())) <= INLINE_POINTS_MAX
-    }
-
     /// The same over samples that are in memory: those of a subquery.
     pub(crate) async fn over_samples<S: Sink>(
         &self,
@@ -92,7 +94,10 @@ impl Evaluator {
         work: SeriesWork,
         mut sink: S,
     ) -> Result<S, Error> {
-        let points: usize = samples.iter().map(|s| s.values.len() + work.steps()).sum();
+        let points: usize = samples
+            .iter()
+            .map(|s| s.values.len().saturating_add(work.steps()))
+            .fold(0, usize::saturating_add);
         let morsel = self.options.morsel_series.max(1);
         self.compute(points, move || {
             let mut samples = samples.into_iter();
@@ -124,8 +129,16 @@ impl Evaluator {
     }
 }
 
+/// Samples and steps of a series, as far as they can be guessed; at least 1.
+fn points_of_series(work: &SeriesWork) -> usize {
+    let (first, last) = work.times.bounds();
+    let span_ms = last.saturating_sub(first).saturating_add(work.reach_ms);
+    let samples = usize::try_from(span_ms / USUAL_INTERVAL_MS + 1).unwrap_or(usize::MAX);
+    samples.saturating_add(work.steps()).max(1)
+}
+
 fn placed(mut columns: Columns, start: usize) -> Columns {
-    columns.iter_mut().for_each(|(place, _)| *place += start);
+    columns.list.iter_mut().for_each(|(place, _)| *place += start);
     columns
 }
 

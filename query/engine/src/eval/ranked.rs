@@ -1,6 +1,8 @@
 //! Aggregations that need all values of a group at a step together: `topk`, `bottomk`, `limitk`,
 //! `limit_ratio`, `quantile`, `count_values`.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use model::Labels;
 use query::Error;
@@ -9,11 +11,15 @@ use query::promql::AggregateOp;
 use super::Evaluator;
 use super::keys::{Groups, group_labels};
 use super::points;
+use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
 use crate::functions::{go_float, nan_last};
 use crate::kernels::quantile::quantile;
 use crate::plan::{Aggregation, Grouping, Kind, Node};
+
+/// Points after which to ask whether anybody still waits.
+const POINTS_BETWEEN_CHECKS: usize = 4_096;
 
 /// The aggregation's word in the language.
 pub(crate) fn word(op: AggregateOp) -> &'static str {
@@ -56,15 +62,17 @@ impl Evaluator {
             let text = format!("ignored histogram in {} aggregation", word(op));
             self.notes.info(&text, aggregation.input.span);
         }
-        let grouping = std::sync::Arc::clone(&aggregation.grouping);
+        let grouping = Arc::clone(&aggregation.grouping);
         let instant = self.instant && node.grid.is_instant();
         let points = points(&frame);
+        let budget = Arc::clone(&self.budget);
         self.compute(points, move || {
             let grouped = Grouped::new(frame, &grouping);
-            Ok(Outcome::Vector(match op {
-                AggregateOp::Quantile => grouped.quantiles(&numbers),
-                _ => grouped.chosen(op, &numbers, instant),
-            }))
+            let frame = match op {
+                AggregateOp::Quantile => grouped.quantiles(&numbers, &budget),
+                _ => grouped.chosen(op, &numbers, instant, &budget),
+            };
+            frame.map(Outcome::Vector)
         })
         .await
     }
@@ -119,17 +127,20 @@ impl Evaluator {
         if frame.series.iter().any(|s| s.column.has_histograms()) {
             return Err(crate::plan::not_supported("native histograms in count_values()"));
         }
-        let grouping = std::sync::Arc::clone(&aggregation.grouping);
-        let budget = std::sync::Arc::clone(&self.budget);
+        let grouping = Arc::clone(&aggregation.grouping);
+        let budget = Arc::clone(&self.budget);
         self.compute(points(&frame), move || {
             let mut counts: HashMap<Labels, Column> = HashMap::new();
+            let mut reserved = Reserved::default();
             for series in &frame.series {
                 budget.check()?;
                 for step in series.column.present.ones() {
                     let labels = counted_labels(series, step, &label, &grouping);
                     if !counts.contains_key(&labels) {
                         // A value per point may mean a series per point: count them as they come.
+                        budget.check()?;
                         budget.take_series(1)?;
+                        reserved.absorb(budget.reserve_columns(1, steps)?);
                     }
                     let column = counts.entry(labels).or_insert_with(|| Column::empty(steps));
                     let count = column.get(step).unwrap_or(0.0);
@@ -139,7 +150,7 @@ impl Evaluator {
             let series = |(labels, column)| Series { labels, drop_name: false, column };
             let mut series: Vec<Series> = counts.into_iter().map(series).collect();
             series.sort_by(|a, b| a.labels.cmp(&b.labels));
-            Ok(Outcome::Vector(Frame::new(series)))
+            Ok(Outcome::Vector(Frame { reserved, ..Frame::new(series) }))
         })
         .await
     }
@@ -178,10 +189,12 @@ impl Grouped {
         Self { frame, groups, members }
     }
 
-    fn quantiles(&self, phi: &[f64]) -> Frame {
+    fn quantiles(&self, phi: &[f64], budget: &Arc<Budget>) -> Result<Frame, Error> {
+        let reserved = budget.reserve_columns(self.groups.len(), phi.len())?;
         let mut series = Vec::with_capacity(self.groups.len());
         let mut values = Vec::new();
         for (labels, members) in self.groups.labels.iter().zip(&self.members) {
+            budget.check()?;
             let mut column = Column::empty(phi.len());
             for (step, phi) in phi.iter().enumerate() {
                 values.clear();
@@ -196,33 +209,50 @@ impl Grouped {
             series.push(Series { labels: labels.clone(), drop_name, column });
         }
         series.retain(|s| s.column.any());
-        Frame::new(series)
+        Ok(Frame { reserved, ..Frame::new(series) })
     }
 
     /// The series that are chosen at each step, with their own labels.
-    fn chosen(self, op: AggregateOp, numbers: &[f64], instant: bool) -> Frame {
+    fn chosen(
+        self,
+        op: AggregateOp,
+        numbers: &[f64],
+        instant: bool,
+        budget: &Arc<Budget>,
+    ) -> Result<Frame, Error> {
+        let ordered = instant && matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
+        let bitmaps = self.frame.series.len().saturating_mul(Bitmap::bytes(numbers.len()));
+        let _reserved = budget.reserve(bitmaps)?;
         let mut kept: Vec<Bitmap> = vec![Bitmap::none(numbers.len()); self.frame.series.len()];
         let mut order = Vec::new();
+        let mut looked_at = 0;
         for members in &self.members {
             for (step, number) in numbers.iter().enumerate() {
+                looked_at += members.len();
+                if looked_at >= POINTS_BETWEEN_CHECKS {
+                    budget.check()?;
+                    looked_at = 0;
+                }
                 for at in self.chosen_at(op, members, step, *number) {
                     kept[at].set(step);
-                    order.push(at);
+                    if ordered {
+                        order.push(at);
+                    }
                 }
             }
         }
-        let mut series: Vec<Option<Series>> = self.frame.series.into_iter().map(Some).collect();
+        let Frame { series, reserved, label_bytes, .. } = self.frame;
+        let mut series: Vec<Option<Series>> = series.into_iter().map(Some).collect();
         for (series, kept) in series.iter_mut().flatten().zip(&kept) {
             series.column.keep(kept);
         }
-        let ordered = instant && matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
         let series: Vec<Series> = match ordered {
             true => order.into_iter().filter_map(|at| series[at].take()).collect(),
             false => series.into_iter().flatten().collect(),
         };
-        let mut frame = Frame { ordered, ..Frame::new(series) };
+        let mut frame = Frame { series, ordered, label_bytes, reserved };
         frame.series.retain(|s| s.column.any());
-        frame
+        Ok(frame)
     }
 
     /// The members chosen at one step, best first.

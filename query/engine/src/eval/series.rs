@@ -4,18 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::is_stale;
+use model::{Buckets, Histogram, Span, is_stale};
 use query::{Error, FloatHistogram};
 use storage::SeriesSamples;
 
-use crate::budget::Budget;
-use crate::column::Column;
+use super::morsels::Columns;
+use crate::budget::{Budget, Reserved};
+use crate::column::{Column, histogram_bytes};
 use crate::functions::{RangeFunction, RangeKernel};
 use crate::kernels::over_time::{Kernel, View};
 use crate::kernels::rate::{Extrapolation, extrapolated};
 use crate::kernels::select::Latest;
 use crate::kernels::window::{Times, Windows};
 use crate::plan::not_supported;
+use crate::source::Fetched;
 
 /// The samples of one series, as the evaluator sees them.
 #[derive(Debug)]
@@ -23,6 +25,47 @@ pub(crate) struct Samples {
     pub(crate) timestamps: Arc<[i64]>,
     pub(crate) values: Vec<f64>,
     pub(crate) histograms: Vec<(i64, Arc<FloatHistogram>)>,
+}
+
+impl Samples {
+    /// How many samples there are for the limit. A histogram is as many as fit into its memory, as
+    /// in Prometheus (`promql/value.go`, `HPoint.size`).
+    pub(crate) fn count(&self) -> usize {
+        let histogram = |(_, h): &(i64, Arc<FloatHistogram>)| {
+            (histogram_bytes(h) + size_of::<i64>()) / size_of::<(i64, f64)>()
+        };
+        self.values.len() + self.histograms.iter().map(histogram).sum::<usize>()
+    }
+}
+
+/// Bytes of stored samples and of what [`Samples`] makes of them.
+pub(crate) fn decoded_bytes(stored: &[SeriesSamples]) -> usize {
+    let mut bytes = 0;
+    let mut before: Option<&Arc<[i64]>> = None;
+    for samples in stored {
+        bytes += samples.values.len() * size_of::<f64>();
+        // Series of one target share their instants, and are neighbours.
+        if before.is_none_or(|before| !Arc::ptr_eq(before, &samples.timestamps)) {
+            bytes += samples.timestamps.len() * size_of::<i64>();
+        }
+        before = Some(&samples.timestamps);
+        // Once as stored, once with absolute counts.
+        bytes += samples.histograms.iter().map(|(_, h)| 2 * stored_bytes(h)).sum::<usize>();
+    }
+    bytes
+}
+
+fn stored_bytes(histogram: &Histogram) -> usize {
+    let buckets = match &histogram.buckets {
+        Buckets::Integer { positive_deltas, negative_deltas, .. } => {
+            positive_deltas.len() + negative_deltas.len()
+        }
+        Buckets::Float { positive, negative, .. } => positive.len() + negative.len(),
+    };
+    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
+    size_of::<Histogram>()
+        + spans * size_of::<Span>()
+        + (buckets + histogram.custom_values.len()) * size_of::<f64>()
 }
 
 impl From<SeriesSamples> for Samples {
@@ -66,28 +109,41 @@ impl SeriesWork {
         self.times.grid.len
     }
 
+    /// Decodes a morsel and evaluates it, with the decoded samples accounted for meanwhile.
+    pub(crate) fn decoded(&self, fetched: Box<dyn Fetched>) -> Result<Columns, Error> {
+        self.budget.check()?;
+        let stored = fetched.decode()?;
+        let _reserved = self.budget.reserve(decoded_bytes(&stored))?;
+        self.morsel(stored.into_iter().map(Samples::from).collect())
+    }
+
     /// The columns of one morsel, by the series' place in it; those without points are left out.
-    pub(crate) fn morsel(&self, morsel: Vec<Samples>) -> Result<Vec<(usize, Column)>, Error> {
+    pub(crate) fn morsel(&self, morsel: Vec<Samples>) -> Result<Columns, Error> {
         let mut shared = SharedByGroup::default();
-        let mut columns = Vec::with_capacity(morsel.len());
+        let mut columns = Columns::default();
         for (place, samples) in morsel.into_iter().enumerate() {
             self.budget.check()?;
-            self.budget.take_samples(samples.values.len() + samples.histograms.len())?;
+            self.budget.take_samples(samples.count())?;
+            // Before it is allocated; given back at once if it stays empty.
+            let reserved = self.budget.reserve_columns(1, self.steps())?;
             let column = match &self.task {
-                Task::Instant | Task::Timestamp => self.latest(&samples, &mut shared),
+                Task::Instant | Task::Timestamp => self.latest(&samples, &mut shared)?,
                 Task::Range { name, func, params } => {
                     self.range(name, func, params, samples, &mut shared)?
                 }
             };
             if column.any() {
-                columns.push((place, column));
+                let more = column.heap_bytes().saturating_sub(Column::bytes(self.steps()));
+                columns.reserved.absorb(reserved);
+                columns.reserved.absorb(self.budget.reserve(more)?);
+                columns.list.push((place, column));
             }
         }
         Ok(columns)
     }
 
-    fn latest(&self, samples: &Samples, shared: &mut SharedByGroup) -> Column {
-        let latest = shared.latest(samples, self);
+    fn latest(&self, samples: &Samples, shared: &mut SharedByGroup) -> Result<Column, Error> {
+        let latest = shared.latest(samples, self)?;
         let mut column = Column::empty(self.steps());
         let mut seen = 0;
         if samples.histograms.is_empty() {
@@ -96,7 +152,7 @@ impl SeriesWork {
                 seen += 1;
             }
             self.budget.saw_queryable(seen);
-            return column;
+            return Ok(column);
         }
         for step in 0..self.steps() {
             let float = latest.at(step);
@@ -115,7 +171,7 @@ impl SeriesWork {
                 _ => {}
             }
         }
-        column
+        Ok(column)
     }
 
     fn is_timestamp(&self) -> bool {
@@ -139,7 +195,7 @@ impl SeriesWork {
         shared: &mut SharedByGroup,
     ) -> Result<Column, Error> {
         let samples = without_markers(samples);
-        let windows = shared.windows(&samples, self);
+        let windows = shared.windows(&samples, self)?;
         self.budget.saw_queryable(windows.samples());
         let mut column = Column::empty(self.steps());
         if !samples.histograms.is_empty() {
@@ -150,7 +206,7 @@ impl SeriesWork {
                 self.each_window(kernel, params, &samples, &windows, &mut column);
             }
             RangeKernel::Rate(rate) => {
-                let extrapolation = shared.extrapolation(&samples, &windows, self);
+                let extrapolation = shared.extrapolation(&samples, &windows, self)?;
                 extrapolated(&samples.values, &windows, &extrapolation, rate, &mut column);
             }
             RangeKernel::Count | RangeKernel::Present => {
@@ -297,6 +353,7 @@ struct SharedByGroup {
 
 struct SharedGroup {
     timestamps: Arc<[i64]>,
+    _reserved: Reserved,
     latest: Option<Arc<Latest>>,
     windows: Option<Arc<Windows>>,
     extrapolation: Option<Arc<Extrapolation>>,
@@ -306,34 +363,35 @@ impl SharedByGroup {
     /// Vectors remembered at a time; series come target by target, so few are needed.
     const GROUPS_MAX: usize = 8;
 
-    fn group(&mut self, timestamps: &Arc<[i64]>) -> &mut SharedGroup {
+    fn group(
+        &mut self,
+        timestamps: &Arc<[i64]>,
+        work: &SeriesWork,
+    ) -> Result<&mut SharedGroup, Error> {
         let known = self.groups.iter().rposition(|g| Arc::ptr_eq(&g.timestamps, timestamps));
-        let at = known.unwrap_or_else(|| {
-            if self.groups.len() == Self::GROUPS_MAX {
-                self.groups.remove(0);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                if self.groups.len() == Self::GROUPS_MAX {
+                    self.groups.remove(0);
+                }
+                self.groups.push(SharedGroup::new(timestamps, work)?);
+                self.groups.len() - 1
             }
-            let timestamps = Arc::clone(timestamps);
-            self.groups.push(SharedGroup {
-                timestamps,
-                latest: None,
-                windows: None,
-                extrapolation: None,
-            });
-            self.groups.len() - 1
-        });
-        &mut self.groups[at]
+        };
+        Ok(&mut self.groups[at])
     }
 
-    fn latest(&mut self, samples: &Samples, work: &SeriesWork) -> Arc<Latest> {
-        let group = self.group(&samples.timestamps);
+    fn latest(&mut self, samples: &Samples, work: &SeriesWork) -> Result<Arc<Latest>, Error> {
+        let group = self.group(&samples.timestamps, work)?;
         let make = || Arc::new(Latest::new(&samples.timestamps, &work.times, work.reach_ms));
-        Arc::clone(group.latest.get_or_insert_with(make))
+        Ok(Arc::clone(group.latest.get_or_insert_with(make)))
     }
 
-    fn windows(&mut self, samples: &Samples, work: &SeriesWork) -> Arc<Windows> {
-        let group = self.group(&samples.timestamps);
+    fn windows(&mut self, samples: &Samples, work: &SeriesWork) -> Result<Arc<Windows>, Error> {
+        let group = self.group(&samples.timestamps, work)?;
         let make = || Arc::new(Windows::new(&samples.timestamps, &work.times, work.reach_ms));
-        Arc::clone(group.windows.get_or_insert_with(make))
+        Ok(Arc::clone(group.windows.get_or_insert_with(make)))
     }
 
     fn extrapolation(
@@ -341,10 +399,29 @@ impl SharedByGroup {
         samples: &Samples,
         windows: &Windows,
         work: &SeriesWork,
-    ) -> Arc<Extrapolation> {
-        let group = self.group(&samples.timestamps);
+    ) -> Result<Arc<Extrapolation>, Error> {
+        let group = self.group(&samples.timestamps, work)?;
         let make = || Extrapolation::new(&samples.timestamps, windows, &work.times, work.reach_ms);
-        Arc::clone(group.extrapolation.get_or_insert_with(|| Arc::new(make())))
+        Ok(Arc::clone(group.extrapolation.get_or_insert_with(|| Arc::new(make()))))
+    }
+}
+
+impl SharedGroup {
+    fn new(timestamps: &Arc<[i64]>, work: &SeriesWork) -> Result<Self, Error> {
+        let bytes_per_step = match &work.task {
+            Task::Instant | Task::Timestamp => Windows::STEP_BYTES + Latest::STEP_BYTES,
+            Task::Range { func, .. } if matches!(func.kernel, RangeKernel::Rate(_)) => {
+                Windows::STEP_BYTES + Extrapolation::STEP_BYTES
+            }
+            Task::Range { .. } => Windows::STEP_BYTES,
+        };
+        Ok(Self {
+            timestamps: Arc::clone(timestamps),
+            _reserved: work.budget.reserve(work.steps().saturating_mul(bytes_per_step))?,
+            latest: None,
+            windows: None,
+            extrapolation: None,
+        })
     }
 }
 

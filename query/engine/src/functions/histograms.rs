@@ -77,6 +77,8 @@ fn per_family(
     let mut out = Frame::default();
     let mut present = Vec::new();
     for family in families(context, &frame, vector_arg) {
+        context.budget.check()?;
+        out.reserved.absorb(context.budget.reserve_columns(1, context.grid.len)?);
         let mut column = Column::empty(context.grid.len);
         for step in 0..context.grid.len {
             present.clear();

@@ -57,7 +57,12 @@ impl Accumulators {
             Fold::Sum | Fold::Count => 16,
             Fold::Group | Fold::Min | Fold::Max => 8,
         };
-        groups.saturating_mul(steps).saturating_mul(per_cell)
+        let cells = groups.saturating_mul(steps);
+        cells.saturating_mul(per_cell).saturating_add(Bitmap::bytes(cells))
+    }
+
+    pub(crate) fn steps(&self) -> usize {
+        self.steps
     }
 
     /// Adds the next series, whose group is known. The order of calls is the order of additions.

@@ -33,6 +33,9 @@ pub(crate) struct Extrapolation {
 }
 
 impl Extrapolation {
+    /// What it takes for each step.
+    pub(crate) const STEP_BYTES: usize = size_of::<Edge>();
+
     pub(crate) fn new(timestamps: &[i64], windows: &Windows, times: &Times, range_ms: i64) -> Self {
         let edge = |step: usize| {
             let window = windows.at(step);

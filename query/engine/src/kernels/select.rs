@@ -13,6 +13,9 @@ pub(crate) struct Latest {
 }
 
 impl Latest {
+    /// What it takes for each step.
+    pub(crate) const STEP_BYTES: usize = size_of::<u32>();
+
     pub(crate) fn new(timestamps: &[i64], times: &Times, lookback_ms: i64) -> Self {
         let windows = Windows::new(timestamps, times, lookback_ms);
         let last = |window: std::ops::Range<usize>| {

@@ -34,6 +34,9 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
+    /// What it takes for each step.
+    pub(crate) const STEP_BYTES: usize = size_of::<(u32, u32)>();
+
     pub(crate) fn new(timestamps: &[i64], times: &Times, range_ms: i64) -> Self {
         let (mut low, mut high) = (0usize, 0usize);
         let mut bounds = Vec::with_capacity(times.grid.len);

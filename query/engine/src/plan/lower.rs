@@ -27,6 +27,8 @@ pub(crate) struct Question {
     pub(crate) lookback_ms: i64,
     /// The step of subqueries that name none.
     pub(crate) subquery_step_ms: i64,
+    /// Most steps of any part: samples that may be read.
+    pub(crate) steps_max: usize,
 }
 
 /// Makes the plan.
@@ -152,6 +154,7 @@ impl Planner {
         let times = self.moved(grid, subquery.offset.as_ref(), subquery.at)?;
         let (first, last) = times.bounds();
         let inner = Grid::of_subquery(first, last, range_ms, step_ms);
+        inner.check_len("the subquery", self.question.steps_max)?;
         let node = self.boxed(&subquery.expr, inner)?;
         Ok(RangeInput::Subquery { node, times, range_ms })
     }

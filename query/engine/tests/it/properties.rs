@@ -107,7 +107,11 @@ async fn limits_and_cancellation_end_a_question() {
         ..evaluation.clone()
     };
     assert!(matches!(engine.evaluate(&scope, &late).await, Err(query::Error::Timeout(_))));
-    let fine_steps =
-        query::Evaluation { step_ms: 1, cancel: query::Cancel::default(), ..evaluation };
-    assert!(matches!(engine.evaluate(&scope, &fine_steps).await, Err(query::Error::BadData(_))));
+    let fine_steps = query::Evaluation {
+        end_ms: 100_000_000,
+        step_ms: 1,
+        cancel: query::Cancel::default(),
+        ..evaluation
+    };
+    assert!(matches!(engine.evaluate(&scope, &fine_steps).await, Err(query::Error::Execution(_))));
 }
