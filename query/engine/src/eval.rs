@@ -90,7 +90,45 @@ impl Evaluator {
         })
     }
 
-    async fn eval_kind(&self, node: &Node) -> Result<Outcome, Error> {
+    /// Not async itself: each kind has its own future on the heap, so that a level of the
+    /// expression takes the stack of its own kind and not of all of them.
+    fn eval_kind<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, Result<Outcome, Error>> {
+        let steps = node.grid.len;
+        match &node.kind {
+            Kind::Number(_) | Kind::Text(_) | Kind::Time | Kind::Matrix(_) => {
+                Box::pin(async move { self.leaf(node) })
+            }
+            Kind::Selector(selector) => Box::pin(async move {
+                let work = self.work(selector.times, selector.reach_ms, Task::Instant);
+                self.select(selector.select, work, None, None).await.map(Outcome::Vector)
+            }),
+            Kind::Timestamps(selector) => Box::pin(self.timestamps(selector)),
+            Kind::Range(call) => Box::pin(self.range(call)),
+            Kind::Map { func, input, params } => Box::pin(self.map(*func, input, params)),
+            Kind::Date { func, input } => Box::pin(self.date(*func, input)),
+            Kind::Frame { .. } => Box::pin(self.frame_call(node)),
+            Kind::Absent { labels, input } => Box::pin(async move {
+                let frame = self.eval(input).await?.into_frame()?;
+                let _reserved = self.budget.reserve_columns(1, steps)?;
+                let mut column = Column::full(vec![1.0; steps]);
+                let occupied = frame.occupied(steps);
+                column.present.subtract(&occupied);
+                let series = Series { labels: labels.clone(), drop_name: false, column };
+                let series = Some(series).filter(|s| s.column.any()).into_iter().collect();
+                Ok(Outcome::Vector(Frame::new(series)))
+            }),
+            Kind::Aggregate(aggregation) => Box::pin(self.aggregate(aggregation, node)),
+            Kind::Binary(operation) => Box::pin(self.binary(operation, node)),
+            Kind::Negate(input) => Box::pin(self.negate(input)),
+            Kind::Once(inner) => Box::pin(async move {
+                let outcome = self.eval(inner).await?;
+                self.repeated(outcome, steps)
+            }),
+        }
+    }
+
+    /// What needs no series.
+    fn leaf(&self, node: &Node) -> Result<Outcome, Error> {
         let steps = node.grid.len;
         match &node.kind {
             Kind::Number(value) => {
@@ -102,33 +140,7 @@ impl Evaluator {
                 self.reserve_numbers(steps)?;
                 Ok(Outcome::Scalar(node.grid.instants().map(|t| t as f64 / 1000.0).collect()))
             }
-            Kind::Selector(selector) => {
-                let work = self.work(selector.times, selector.reach_ms, Task::Instant);
-                self.select(selector.select, work, None, None).await.map(Outcome::Vector)
-            }
-            Kind::Timestamps(selector) => self.timestamps(selector).await,
-            Kind::Range(call) => self.range(call).await,
-            Kind::Map { func, input, params } => self.map(*func, input, params).await,
-            Kind::Date { func, input } => self.date(*func, input).await,
-            Kind::Frame { .. } => self.frame_call(node).await,
-            Kind::Absent { labels, input } => {
-                let frame = self.eval(input).await?.into_frame()?;
-                let _reserved = self.budget.reserve_columns(1, steps)?;
-                let mut column = Column::full(vec![1.0; steps]);
-                let occupied = frame.occupied(steps);
-                column.present.subtract(&occupied);
-                let series = Series { labels: labels.clone(), drop_name: false, column };
-                let series = Some(series).filter(|s| s.column.any()).into_iter().collect();
-                Ok(Outcome::Vector(Frame::new(series)))
-            }
-            Kind::Aggregate(aggregation) => self.aggregate(aggregation, node).await,
-            Kind::Binary(operation) => self.binary(operation, node).await,
-            Kind::Negate(input) => self.negate(input).await,
-            Kind::Once(inner) => {
-                let outcome = self.eval(inner).await?;
-                self.repeated(outcome, steps)
-            }
-            Kind::Matrix(_) => Err(mistyped("an instant vector or a scalar")),
+            _ => Err(mistyped("an instant vector or a scalar")),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a question may use is refused before it is used.
+//! What a question may use is refused before it is used, and deep expressions fit the stack.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -169,4 +169,42 @@ async fn matching_many_series_of_one_group_is_no_square() {
     let error = ask(&engine, &evaluation, &Limits::default()).await.expect_err("many to many");
     let text = error.to_string();
     assert!(text.contains(r#"[{__name__="m", i="0001"}, {__name__="m", i="0000"}]"#), "{text}");
+}
+
+#[test]
+fn expressions_as_deep_as_the_parser_allows_fit_the_stack() {
+    let nested = |open: &str, inner: &str, close: &str, depth: usize| {
+        format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
+    };
+    let questions = [
+        nested("(", "m", ")", 245),
+        nested("-", "m", "", 245),
+        nested("abs(", "m", ")", 245),
+        nested("sum(", "m", ")", 245),
+        nested("sum(abs(-(", "m", ")))", 60),
+        nested("topk(1, ", "m", ")", 245),
+        nested("label_replace(", "m", ", \"a\", \"b\", \"c\", \"d\")", 245),
+        nested("1 + (", "m", ")", 120),
+        nested("m + (", "m", ")", 120),
+        nested("max_over_time(", "m", "[1s:1s])", 120),
+        nested("absent(", "m", ")", 245),
+        nested("vector(scalar(", "m", "))", 120),
+        vec!["m"; 240].join(" + "),
+        vec!["1"; 240].join(" ^ "),
+    ];
+    let work = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        for question in questions {
+            for (end_ms, step_ms) in [(0, 0), (9_000, 1000)] {
+                let evaluation = evaluation(&question, end_ms, step_ms);
+                let engine = engine(table(3, 10));
+                let answer = runtime.block_on(ask(&engine, &evaluation, &Limits::default()));
+                assert!(answer.is_ok(), "{question}: {answer:?}");
+            }
+        }
+    };
+    // An unoptimised build takes more than 2 MiB. The server gives its threads four times as much as
+    // this.
+    let thread = std::thread::Builder::new().stack_size(8 * MIB).spawn(work).expect("a thread");
+    thread.join().expect("no question fails");
 }
