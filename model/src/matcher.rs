@@ -1,12 +1,10 @@
 //! Matchers: one term of a selection, `name="value"`, `!=`, `=~` or `!~`.
 
 use std::fmt;
+use std::sync::Arc;
 
-use regex::Regex;
-
-/// Compiled size of one matcher's pattern. Bytes; a pattern that needs more is refused rather
-/// than let one query take the process's memory.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+use crate::PatternBudget;
+use crate::pattern::Pattern;
 
 /// A term that a label's value must satisfy. A label that is absent has the empty value.
 #[derive(Clone)]
@@ -14,8 +12,8 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    /// Anchored at both ends; only for the two regex operators.
-    pattern: Option<Regex>,
+    /// Only for the two regex operators.
+    pattern: Option<Arc<Pattern>>,
 }
 
 /// How a matcher compares.
@@ -35,14 +33,24 @@ pub enum MatchOp {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{reason}")]
 pub struct MatcherError {
-    /// What the regex library said.
+    /// What the regex library said, or which limit it would exceed.
     pub reason: String,
 }
 
 impl Matcher {
-    /// Checks and compiles. Patterns are anchored and `.` matches a newline, as since
-    /// Prometheus 3.0.
+    /// Checks and compiles, for a matcher that stands alone. Patterns are anchored and `.` matches
+    /// a newline, as since Prometheus 3.0.
     pub fn new(
+        op: MatchOp,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Result<Self, MatcherError> {
+        Self::within(&mut PatternBudget::default(), op, name, value)
+    }
+
+    /// The same, for one of many in a request: all of them spend from one budget.
+    pub fn within(
+        budget: &mut PatternBudget,
         op: MatchOp,
         name: impl Into<String>,
         value: impl Into<String>,
@@ -50,7 +58,10 @@ impl Matcher {
         let value = value.into();
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(compile(&value)?),
+            MatchOp::Regex | MatchOp::NotRegex => {
+                let pattern = Pattern::new(&value, budget);
+                Some(Arc::new(pattern.map_err(|reason| MatcherError { reason })?))
+            }
         };
         Ok(Self { name: name.into(), op, value, pattern })
     }
@@ -86,24 +97,13 @@ impl Matcher {
     }
 
     fn pattern_matches(&self, value: &str) -> bool {
-        self.pattern.as_ref().is_some_and(|p| p.is_match(value))
+        self.pattern.as_ref().is_some_and(|p| p.matches(value))
     }
 
     /// Whether series without the label satisfy it.
     pub fn matches_empty(&self) -> bool {
         self.matches("")
     }
-}
-
-fn compile(pattern: &str) -> Result<Regex, MatcherError> {
-    // Parsed by itself first: `a)|(b` is wrong, though it would be right between our parentheses.
-    regex_syntax::parse(pattern).map_err(|e| MatcherError { reason: e.to_string() })?;
-    let anchored = format!("^(?s:{pattern})$");
-    regex::RegexBuilder::new(&anchored)
-        .size_limit(PATTERN_BYTES_MAX)
-        .dfa_size_limit(PATTERN_BYTES_MAX)
-        .build()
-        .map_err(|e| MatcherError { reason: e.to_string() })
 }
 
 impl PartialEq for Matcher {

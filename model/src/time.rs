@@ -9,6 +9,12 @@ pub struct TimeRange {
     pub end_ms: i64,
 }
 
+impl Default for TimeRange {
+    fn default() -> Self {
+        Self::ALL
+    }
+}
+
 impl TimeRange {
     /// Everything.
     pub const ALL: Self = Self { start_ms: i64::MIN, end_ms: i64::MAX };

@@ -20,7 +20,7 @@ use crate::{Answer, Error};
 /// label sets of two tenants are an error that names both.
 ///
 /// A dropped future must free its core soon: work that was handed to other threads watches
-/// [`Evaluation::cancel`].
+/// [`Evaluation::cancel`] or [`SeriesRequest::cancel`].
 #[async_trait]
 pub trait Executor: Debug + Send + Sync {
     /// Evaluates an expression at one instant or over a range.
@@ -137,7 +137,7 @@ impl Drop for CancelGuard {
 }
 
 /// Which series a listing is about.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SeriesRequest {
     /// A series counts if all matchers of one selector hold. Empty: everything the scope allows.
     pub selectors: Vec<Vec<Matcher>>,
@@ -145,6 +145,8 @@ pub struct SeriesRequest {
     pub range: TimeRange,
     /// Most items wanted; `None` for all.
     pub limit: Option<usize>,
+    /// Set when nobody waits for the answer any more.
+    pub cancel: Cancel,
 }
 
 /// A list in order, and whether the limit cut it.

@@ -11,12 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 
-/// Gives turns to queries. Questions over several tenants share one line of their own, so that an
-/// administrator's overview takes no tenant's turns.
+/// Gives turns to queries. Questions over the same tenants stand in one line: an administrator's
+/// overview takes no tenant's turns, a reader of two tenants takes none of the overview's, and
+/// whoever names a tenant that does not exist waits only for others who do.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
-    /// Only tenants with a query running or waiting are here.
-    lines: Mutex<HashMap<Option<TenantId>, Arc<Line>>>,
+    /// By tenants, in order; only those with a query running or waiting are here.
+    lines: Mutex<HashMap<Arc<[TenantId]>, Arc<Line>>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) struct Turn {
 #[derive(Debug)]
 struct Place {
     turns: Arc<Turns>,
-    tenant: Option<TenantId>,
+    tenants: Arc<[TenantId]>,
     line: Arc<Line>,
 }
 
@@ -68,12 +69,9 @@ impl Turns {
         running_max: usize,
         queue_max: usize,
     ) -> Result<Place, Error> {
-        let tenant = match scope.tenants() {
-            [one] => Some(one.id),
-            _ => None,
-        };
+        let tenants: Arc<[TenantId]> = scope.tenants().iter().map(|tenant| tenant.id).collect();
         let mut lines = self.lines.lock();
-        let line = lines.entry(tenant).or_insert_with(|| {
+        let line = lines.entry(Arc::clone(&tenants)).or_insert_with(|| {
             Arc::new(Line {
                 places: Arc::new(Semaphore::new(running_max)),
                 inside: AtomicUsize::new(0),
@@ -86,7 +84,7 @@ impl Turns {
             )));
         }
         line.inside.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { turns: Arc::clone(self), tenant, line: Arc::clone(line) })
+        Ok(Place { turns: Arc::clone(self), tenants, line: Arc::clone(line) })
     }
 }
 
@@ -94,7 +92,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut lines = self.turns.lines.lock();
         if self.line.inside.fetch_sub(1, Ordering::Relaxed) == 1 {
-            lines.remove(&self.tenant);
+            lines.remove(&self.tenants);
         }
     }
 }
@@ -140,6 +138,26 @@ mod tests {
             assert_eq!(full.kind(), "unavailable");
             running.clear();
             assert!(turns.lines.lock().is_empty(), "idle tenants take no memory");
+        });
+    }
+
+    #[test]
+    fn a_line_is_shared_only_by_those_who_ask_for_the_same_tenants() {
+        runtime().block_on(async {
+            let turns = Arc::new(Turns::default());
+            let scopes: [&[(u32, &str)]; 4] =
+                [&[], &[(1, "a")], &[(1, "a"), (2, "b")], &[(1, "a"), (2, "b"), (3, "c")]];
+            let mut running = Vec::new();
+            for tenants in scopes {
+                let scope = ReadScope::for_test(tenants);
+                for _ in 0..scope.limits().queries_concurrent_max {
+                    let turn = turns.take(&scope, 0, Duration::from_secs(5)).await;
+                    running.push(turn.expect("nobody else has taken this line's turns"));
+                }
+                turns.take(&scope, 0, Duration::from_secs(5)).await.expect_err("the line is full");
+            }
+            running.clear();
+            assert!(turns.lines.lock().is_empty());
         });
     }
 

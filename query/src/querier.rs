@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::Clock;
 use tenancy::ReadScope;
+use tokio::sync::Semaphore;
 
 use crate::limits::{Turns, seconds};
 use crate::metrics::Gauged;
@@ -22,8 +23,14 @@ pub struct Querier {
     config: Arc<Config>,
     about: Arc<About>,
     turns: Arc<Turns>,
+    /// Texts that are read at a time, apart from the threads that move bytes.
+    reading: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
+
+/// Texts up to this length, in bytes, are read where they arrived if no regular expression is
+/// among them: it takes less than the way to another thread and back.
+const READ_INLINE_BYTES_MAX: usize = 4 << 10;
 
 /// What the process says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -65,7 +72,10 @@ impl Querier {
         about: About,
     ) -> Self {
         let (turns, metrics) = Default::default();
-        Self { executor, clock, config: Arc::new(config), about: Arc::new(about), turns, metrics }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let reading = Arc::new(Semaphore::new(cores));
+        let (config, about) = (Arc::new(config), Arc::new(about));
+        Self { executor, clock, config, about, turns, reading, metrics }
     }
 
     /// What it counts.
@@ -131,6 +141,28 @@ impl Querier {
             tokio::time::timeout(left, work(cancel)).await.map_err(|_| too_slow(deadline))??;
         let ran = self.clock.monotonic().saturating_sub(started).saturating_sub(queued);
         Ok(Timed { answer, queued, ran })
+    }
+
+    /// Reads texts of a question whose turn it is. Long ones and those with regular expressions
+    /// are read on another thread, as many at a time as there are cores; the permit goes along, so
+    /// that a client that hangs up does not make room for one more.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        texts: Vec<String>,
+        read: impl FnOnce(&[String]) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let bytes: usize = texts.iter().map(String::len).sum();
+        if bytes <= READ_INLINE_BYTES_MAX && !texts.iter().any(|text| text.contains('~')) {
+            return Ok(read(&texts));
+        }
+        let failed = |source: crate::Source| Error::internal("read the question", source);
+        let permit = Arc::clone(&self.reading).acquire_owned().await;
+        let permit = permit.map_err(|e| failed(e.into()))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&texts)
+        });
+        reading.await.map_err(|e| failed(e.into()))
     }
 
     /// Counts what an answer cost.

@@ -39,6 +39,11 @@ pub enum SnappyError {
     Broken(String),
 }
 
+/// What a body says its decompressed length is. Inflating it never gives more.
+pub(super) fn declared(compressed: &[u8]) -> Option<usize> {
+    decompress_len(compressed).ok()
+}
+
 /// Inflates into `buffer`, which only grows, and gives the part that was filled.
 pub(super) fn inflate<'b>(
     compressed: &[u8],

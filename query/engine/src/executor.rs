@@ -64,7 +64,7 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<Labels>, Error> {
-        let SeriesRequest { selectors, range, limit } = request;
+        let SeriesRequest { selectors, range, limit, .. } = request;
         let series = self
             .look_up(scope, move |storage, scope| storage.series(scope, &selectors, range))
             .await?;
@@ -76,7 +76,7 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit } = request;
+        let SeriesRequest { selectors, range, limit, .. } = request;
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_names(scope, &selectors, range)
         };
@@ -90,7 +90,7 @@ impl Executor for StorageExecutor {
         name: &str,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit } = request;
+        let SeriesRequest { selectors, range, limit, .. } = request;
         let name = name.to_owned();
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_values(scope, &name, &selectors, range)

@@ -79,24 +79,23 @@ async fn evaluate(
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, params.duration("timeout")?)?;
     let lookback_ms = params.lookback_ms(querier.config())?;
-    let expr = params.expression(querier.config()).map_err(|reason| invalid("query", &reason))?;
-    let kind = expr.value_type();
-    if at.step_ms > 0 && !matches!(kind, ValueType::Scalar | ValueType::Vector) {
-        let reason = format!(
-            "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
-        );
-        return Err(invalid("query", &reason));
-    }
-    let expr = Arc::new(expr);
-    let Timed { mut answer, queued, ran } = querier
-        .run(&scope, deadline, |cancel| {
-            let Instants { start_ms, end_ms, step_ms } = at;
-            let timeout = deadline.timeout;
-            let evaluation =
-                Evaluation { expr, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
-            querier.executor().evaluate(&scope, evaluation)
-        })
-        .await?;
+    let text = params.expression();
+    let work = async |cancel| {
+        let expr = text.read(querier).await?.map_err(|reason| invalid("query", &reason))?;
+        let kind = expr.value_type();
+        if at.step_ms > 0 && !matches!(kind, ValueType::Scalar | ValueType::Vector) {
+            let reason = format!(
+                "invalid expression type \"{kind}\" for range query, must be Scalar or instant Vector"
+            );
+            return Err(invalid("query", &reason));
+        }
+        let (expr, timeout) = (Arc::new(expr), deadline.timeout);
+        let Instants { start_ms, end_ms, step_ms } = at;
+        let evaluation =
+            Evaluation { expr, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
+        querier.executor().evaluate(&scope, evaluation).await
+    };
+    let Timed { mut answer, queued, ran } = querier.run(&scope, deadline, work).await?;
     querier.count(&answer);
     let truncated = finish(&mut answer, limit);
     let wants_stats = !params.get("stats").is_empty();
@@ -132,17 +131,21 @@ pub(super) async fn exemplars(question: Question<'_>) -> Result<Reply, Error> {
     if range.end_ms < range.start_ms {
         return Err(Error::BadData("end timestamp must not be before start timestamp".to_owned()));
     }
-    let expr = params.expression(querier.config()).map_err(Error::BadData)?;
-    let mut selectors = Vec::new();
-    expr.selectors(|selector, _span| selectors.push(selector.matchers.clone()));
-    if selectors.is_empty() {
-        return Ok(Reply::Nothing);
-    }
     let deadline = querier.deadline(&scope, None)?;
-    let found = querier
-        .run(&scope, deadline, |_cancel| querier.executor().exemplars(&scope, selectors, range))
-        .await?;
-    Ok(Reply::document(List::new(found.answer, Notes::default(), write_exemplars)))
+    let text = params.expression();
+    let work = async |_cancel| {
+        let expr = text.read(querier).await?.map_err(Error::BadData)?;
+        let mut selectors = Vec::new();
+        expr.selectors(|selector, _span| selectors.push(selector.matchers.clone()));
+        if selectors.is_empty() {
+            return Ok(None);
+        }
+        querier.executor().exemplars(&scope, selectors, range).await.map(Some)
+    };
+    match querier.run(&scope, deadline, work).await?.answer {
+        Some(found) => Ok(Reply::document(List::new(found, Notes::default(), write_exemplars))),
+        None => Ok(Reply::Nothing),
+    }
 }
 
 fn write_exemplars(out: &mut Vec<u8>, of_series: &(Labels, Vec<Exemplar>)) {
@@ -164,9 +167,12 @@ fn write_exemplars(out: &mut Vec<u8>, of_series: &(Labels, Vec<Exemplar>)) {
 }
 
 /// `format_query`
-pub(super) fn format(question: &Question<'_>) -> Result<Reply, Error> {
-    let expr = question.params.expression(question.querier.config());
-    let expr = expr.map_err(|reason| invalid("query", &reason))?;
-    let text = expr.pretty();
+pub(super) async fn format(question: Question<'_>) -> Result<Reply, Error> {
+    let Question { querier, scope, params, .. } = question;
+    let deadline = querier.deadline(&scope, None)?;
+    let text = params.expression();
+    let work = async |_cancel| text.read(querier).await;
+    let expr = querier.run(&scope, deadline, work).await?.answer;
+    let text = expr.map_err(|reason| invalid("query", &reason))?.pretty();
     Ok(Reply::document(Single::new(|out| push_string(out, &text))))
 }

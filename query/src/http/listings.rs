@@ -1,37 +1,41 @@
 //! Endpoints that list what there is: `series`, `labels`, `label/{name}/values`, `metadata`.
 
-use model::Metadata;
+use model::{Metadata, TimeRange};
 
 use super::Question;
 use super::documents::{List, Notes, Single};
 use super::json::{comma, push_labels, push_string};
-use super::params::{invalid, quoted};
+use super::params::{Selectors, invalid, quoted};
 use super::reply::Reply;
-use crate::{Error, SeriesRequest};
+use crate::{Cancel, Error, Querier, SeriesRequest};
 
 /// `series`
 pub(super) async fn series(question: Question<'_>) -> Result<Reply, Error> {
     if question.params.all("match[]").next().is_none() {
         return Err(Error::BadData("no match[] parameter provided".to_owned()));
     }
-    let request = request(&question, |reason| invalid("match[]", &reason))?;
+    let asked = Asked::of(&question)?;
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
-    let found =
-        querier.run(&scope, deadline, |_cancel| querier.executor().series(&scope, request)).await?;
+    let work = async |cancel| {
+        let request = asked.read(querier, cancel, |reason| invalid("match[]", &reason)).await?;
+        querier.executor().series(&scope, request).await
+    };
+    let found = querier.run(&scope, deadline, work).await?;
     let notes = Notes::truncated(found.answer.truncated);
     Ok(Reply::document(List::new(found.answer.items, notes, push_labels)))
 }
 
 /// `labels`
 pub(super) async fn label_names(question: Question<'_>) -> Result<Reply, Error> {
-    let request = request(&question, Error::BadData)?;
+    let asked = Asked::of(&question)?;
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
-    let found = querier
-        .run(&scope, deadline, |_cancel| querier.executor().label_names(&scope, request))
-        .await?;
-    Ok(strings(found.answer))
+    let work = async |cancel| {
+        let request = asked.read(querier, cancel, Error::BadData).await?;
+        querier.executor().label_names(&scope, request).await
+    };
+    Ok(strings(querier.run(&scope, deadline, work).await?.answer))
 }
 
 /// `label/{name}/values`
@@ -40,14 +44,14 @@ pub(super) async fn label_values(question: Question<'_>) -> Result<Reply, Error>
     if name.is_empty() {
         return Err(Error::BadData(format!("invalid label name: {}", quoted(&name))));
     }
-    let request = request(&question, Error::BadData)?;
+    let asked = Asked::of(&question)?;
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
-    let name = name.as_str();
-    let found = querier
-        .run(&scope, deadline, |_cancel| querier.executor().label_values(&scope, name, request))
-        .await?;
-    Ok(strings(found.answer))
+    let work = async |cancel| {
+        let request = asked.read(querier, cancel, Error::BadData).await?;
+        querier.executor().label_values(&scope, &name, request).await
+    };
+    Ok(strings(querier.run(&scope, deadline, work).await?.answer))
 }
 
 fn strings(listing: crate::Listing<String>) -> Reply {
@@ -56,15 +60,30 @@ fn strings(listing: crate::Listing<String>) -> Reply {
 }
 
 /// The parameters all three have.
-fn request(
-    question: &Question<'_>,
-    refused: impl FnOnce(String) -> Error,
-) -> Result<SeriesRequest, Error> {
-    let params = &question.params;
-    let limit = params.limit()?;
-    let range = params.range()?;
-    let selectors = params.selectors(question.querier.config()).map_err(refused)?;
-    Ok(SeriesRequest { selectors, range, limit })
+struct Asked {
+    selectors: Selectors,
+    range: TimeRange,
+    limit: Option<usize>,
+}
+
+impl Asked {
+    fn of(question: &Question<'_>) -> Result<Self, Error> {
+        let params = &question.params;
+        let limit = params.limit()?;
+        let range = params.range()?;
+        Ok(Self { selectors: params.selectors()?, range, limit })
+    }
+
+    async fn read(
+        self,
+        querier: &Querier,
+        cancel: Cancel,
+        refused: fn(String) -> Error,
+    ) -> Result<SeriesRequest, Error> {
+        let Self { selectors, range, limit } = self;
+        let selectors = selectors.read(querier, &cancel).await?.map_err(refused)?;
+        Ok(SeriesRequest { selectors, range, limit, cancel })
+    }
 }
 
 /// A label name as clients that know only the old alphabet write it: `U__http_2e_status` is

@@ -190,7 +190,7 @@ async fn answer(endpoint: Endpoint, question: Question<'_>) -> Result<Reply, Err
         Endpoint::Query => expressions::instant(question).await,
         Endpoint::QueryRange => expressions::range(question).await,
         Endpoint::QueryExemplars => expressions::exemplars(question).await,
-        Endpoint::FormatQuery => expressions::format(&question),
+        Endpoint::FormatQuery => expressions::format(question).await,
         Endpoint::Series => listings::series(question).await,
         Endpoint::Labels => listings::label_names(question).await,
         Endpoint::LabelValues => listings::label_values(question).await,

@@ -1,10 +1,10 @@
 //! Parameters of a request: the form in the body before the query string, as Go reads them.
 
-use model::{Matcher, TimeRange};
+use model::{Matcher, PatternBudget, TimeRange};
 
 use super::times::{DurationRefused, duration_ms, instant_ms};
-use crate::promql;
-use crate::{Config, Error};
+use crate::promql::{self, Features};
+use crate::{Cancel, Config, Error, Querier};
 
 /// Selectors in one request. Each is a look-up of its own; dashboards send a handful.
 const SELECTORS_MAX: usize = 1_000;
@@ -122,33 +122,56 @@ impl Params {
         }
     }
 
-    /// The selectors in `match[]`.
-    pub(super) fn selectors(&self, config: &Config) -> Result<Vec<Vec<Matcher>>, String> {
-        let (mut selectors, mut patterns) = (Vec::new(), 0);
-        for text in self.all("match[]") {
-            if selectors.len() == SELECTORS_MAX {
-                return Err(format!(
-                    "a request may have at most {SELECTORS_MAX} match[]; ask for less at a time"
-                ));
-            }
-            let matchers = selector(text, config)?;
-            let is_pattern =
-                |m: &&Matcher| matches!(m.op(), model::MatchOp::Regex | model::MatchOp::NotRegex);
-            patterns += matchers.iter().filter(is_pattern).count();
-            if patterns > promql::PATTERNS_MAX {
-                let limit = promql::PATTERNS_MAX;
-                return Err(format!(
-                    "the match[] of a request may have at most {limit} regular expressions; ask for less at a time"
-                ));
-            }
-            selectors.push(matchers);
+    /// The texts of `match[]`, not yet read.
+    pub(super) fn selectors(&self) -> Result<Selectors, Error> {
+        let texts: Vec<String> = self.all("match[]").map(str::to_owned).collect();
+        if texts.len() > SELECTORS_MAX {
+            return Err(Error::BadData(format!(
+                "a request may have at most {SELECTORS_MAX} match[], this one has {}; ask for less at a time",
+                texts.len()
+            )));
         }
-        Ok(selectors)
+        Ok(Selectors(texts))
     }
 
-    /// The expression in `query`.
-    pub(super) fn expression(&self, config: &Config) -> Result<promql::Expr, String> {
-        parse_expression(self.get("query"), config)
+    /// The expression in `query`, not yet read.
+    pub(super) fn expression(&self) -> Expression {
+        Expression(self.get("query").to_owned())
+    }
+}
+
+/// Texts of selectors.
+#[derive(Debug)]
+pub(super) struct Selectors(Vec<String>);
+
+impl Selectors {
+    /// Reads them, which only those may ask for whose turn it is.
+    pub(super) async fn read(
+        self,
+        querier: &Querier,
+        cancel: &Cancel,
+    ) -> Result<Result<Vec<Vec<Matcher>>, String>, Error> {
+        let (limit, cancel) = (querier.config().expression_bytes_max, cancel.clone());
+        querier.read(self.0, move |texts| selectors(texts, limit, &cancel)).await
+    }
+}
+
+/// Text of an expression.
+#[derive(Debug)]
+pub(super) struct Expression(String);
+
+impl Expression {
+    /// Reads it, which only those may ask for whose turn it is.
+    pub(super) async fn read(
+        self,
+        querier: &Querier,
+    ) -> Result<Result<promql::Expr, String>, Error> {
+        let (limit, features) =
+            (querier.config().expression_bytes_max, querier.config().features());
+        let read = move |texts: &[String]| {
+            expression(texts.first().map_or("", String::as_str), limit, features)
+        };
+        querier.read(vec![self.0], read).await
     }
 }
 
@@ -183,13 +206,12 @@ fn integer(text: &str) -> Result<i64, String> {
     text.parse().map_err(|_| error("value out of range"))
 }
 
-fn parse_expression(text: &str, config: &Config) -> Result<promql::Expr, String> {
-    check_length(text, config)?;
-    promql::parse_with(text, config.features()).map_err(|e| e.to_string())
+fn expression(text: &str, limit: usize, features: Features) -> Result<promql::Expr, String> {
+    check_length(text, limit)?;
+    promql::parse_with(text, features).map_err(|e| e.to_string())
 }
 
-fn check_length(text: &str, config: &Config) -> Result<(), String> {
-    let limit = config.expression_bytes_max;
+fn check_length(text: &str, limit: usize) -> Result<(), String> {
     if text.len() <= limit {
         return Ok(());
     }
@@ -199,14 +221,22 @@ fn check_length(text: &str, config: &Config) -> Result<(), String> {
     ))
 }
 
-/// A series selector, as `match[]` holds one.
-fn selector(text: &str, config: &Config) -> Result<Vec<Matcher>, String> {
-    check_length(text, config)?;
-    let matchers = promql::parse_matchers(text).map_err(|e| e.to_string())?;
-    if matchers.iter().all(Matcher::matches_empty) {
-        return Err("match[] must contain at least one non-empty matcher".to_owned());
-    }
-    Ok(matchers)
+/// Series selectors, as `match[]` holds them. All their regular expressions have one budget.
+fn selectors(texts: &[String], limit: usize, cancel: &Cancel) -> Result<Vec<Vec<Matcher>>, String> {
+    let mut budget = PatternBudget::default();
+    let selector = |text: &String| {
+        if cancel.is_set() {
+            return Err("nobody waits for the answer".to_owned());
+        }
+        check_length(text, limit)?;
+        let read = promql::parse_matchers_within(text, &mut budget);
+        let matchers = read.map_err(|e| e.to_string())?;
+        if matchers.iter().all(Matcher::matches_empty) {
+            return Err("match[] must contain at least one non-empty matcher".to_owned());
+        }
+        Ok(matchers)
+    };
+    texts.iter().map(selector).collect()
 }
 
 /// Percent-decoding of forms: `+` is a blank.
@@ -269,7 +299,9 @@ pub fn read_parameters(data: &[u8]) {
     let _ =
         (params.duration("timeout"), params.required_duration("step"), params.lookback_ms(&config));
     let _ = (params.limit(), params.number("limit_per_metric", ""), params.switch("merge_tenants"));
-    let _ = (params.selectors(&config), params.expression(&config));
+    let limit = config.expression_bytes_max;
+    let _ = params.selectors().map(|texts| selectors(&texts.0, limit, &Cancel::default()));
+    let _ = expression(&params.expression().0, limit, config.features());
 }
 
 #[cfg(test)]
@@ -280,7 +312,10 @@ mod tests {
     fn check(count: usize, selector: &str, refused: Option<&str>) {
         let form = vec![format!("match[]={selector}"); count].join("&");
         let params = Params::parse(form.as_bytes(), "").expect("a right form");
-        match (params.selectors(&Config::default()), refused) {
+        let limit = Config::default().expression_bytes_max;
+        let found = params.selectors().map_err(|e| e.to_string());
+        let found = found.and_then(|texts| selectors(&texts.0, limit, &Cancel::default()));
+        match (found, refused) {
             (Ok(selectors), None) => assert_eq!(selectors.len(), count),
             (Err(text), Some(part)) => assert!(text.contains(part), "{text}"),
             (found, _) => panic!("{count} of {selector}: {found:?}"),
@@ -294,5 +329,8 @@ mod tests {
         check(256, "{a=~\"b\"}", None);
         check(257, "{a=~\"b\"}", Some("at most 256 regular expressions"));
         check(129, "{a=~\"b\",c!~\"d\"}", Some("at most 256 regular expressions"));
+        // Percent-encoded: `{a=~"\\w{10}"}`, some hundred kilobytes compiled.
+        check(100, "{a=~%22%5C%5Cw{10}%22}", Some("may take 16777216 bytes"));
+        check(1, "{a=~%22%5C%5Cw{30}%22}", Some("takes more than 1048576 bytes"));
     }
 }

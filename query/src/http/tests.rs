@@ -22,6 +22,11 @@ use fake::Fake;
 const NOW_MS: i64 = 1_795_264_337_053;
 
 fn querier(fake: &Arc<Fake>) -> Querier {
+    let config = Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() };
+    querier_with(fake, config)
+}
+
+fn querier_with(fake: &Arc<Fake>, config: Config) -> Querier {
     let about = About {
         version: "0.1.0".to_owned(),
         revision: "abc123".to_owned(),
@@ -29,7 +34,6 @@ fn querier(fake: &Arc<Fake>) -> Querier {
         started_ms: NOW_MS - 60_000,
     };
     let clock = Arc::new(ManualClock::new(NOW_MS));
-    let config = Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() };
     Querier::new(Arc::clone(fake) as _, clock, config, about)
 }
 

@@ -34,7 +34,7 @@ pub use durations::{Duration, DurationError, DurationExpr, DurationOp, QueryTime
 pub use error::{ParseError, Position};
 pub use functions::{FUNCTIONS, Function, Variadic, function};
 
-use model::Matcher;
+use model::{Matcher, PatternBudget};
 
 /// Longest text of a query. Bytes. Generated dashboards stay below a tenth of it.
 pub const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -46,9 +46,6 @@ pub const DEPTH_MAX: usize = 250;
 
 /// Expressions a query may consist of.
 pub const NODES_MAX: usize = 16_384;
-
-/// Regular expressions in one query: each may take a millisecond and a megabyte to compile.
-pub const PATTERNS_MAX: usize = 256;
 
 /// Parts of the language that are not switched on for everybody.
 ///
@@ -101,6 +98,14 @@ pub fn parse_with(text: &str, features: Features) -> Result<Expr, ParseError> {
 /// Reads a selector such as an HTTP parameter `match[]`. `{}` is one: whether everything may be
 /// selected is for the caller to say.
 pub fn parse_matchers(text: &str) -> Result<Vec<Matcher>, ParseError> {
+    parse_matchers_within(text, &mut PatternBudget::default())
+}
+
+/// The same for one of several selectors, which together spend from one budget.
+pub fn parse_matchers_within(
+    text: &str,
+    budget: &mut PatternBudget,
+) -> Result<Vec<Matcher>, ParseError> {
     let parser = parser::Parser::new(text, Features::default());
-    parser.and_then(|mut parser| parser.matchers_only()).map_err(|error| *error)
+    parser.and_then(|mut parser| parser.matchers_only(budget)).map_err(|error| *error)
 }

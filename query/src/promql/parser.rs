@@ -8,7 +8,7 @@ mod durations;
 mod modifiers;
 mod selectors;
 
-use model::Matcher;
+use model::{Matcher, PatternBudget};
 
 use super::ast::{
     Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Number, Sign, Span, StringLiteral,
@@ -31,7 +31,8 @@ pub(super) struct Parser<'t> {
     /// Calls of [`Self::deeper`] that are under way.
     depth: usize,
     nodes: usize,
-    patterns: usize,
+    /// What the regular expressions may still cost.
+    patterns: PatternBudget,
     /// Aggregations whose arguments are being read.
     aggregations: usize,
 }
@@ -68,7 +69,7 @@ impl<'t> Parser<'t> {
             used_to: 0,
             depth: 0,
             nodes: 0,
-            patterns: 0,
+            patterns: PatternBudget::default(),
             aggregations: 0,
         })
     }
@@ -88,7 +89,8 @@ impl<'t> Parser<'t> {
     }
 
     /// The whole text as a vector selector's matchers. They may all match the empty value.
-    pub(super) fn matchers_only(&mut self) -> Fallible<Vec<Matcher>> {
+    pub(super) fn matchers_only(&mut self, budget: &mut PatternBudget) -> Fallible<Vec<Matcher>> {
+        self.patterns = *budget;
         let first = self.peek()?;
         if first.kind != Kind::LeftBrace && !first.kind.is_metric_name() {
             return Err(self.unexpected(first, "", ""));
@@ -98,6 +100,7 @@ impl<'t> Parser<'t> {
             _ => Some(self.advance()?.span),
         };
         let (selector, _) = self.vector_selector(name)?;
+        *budget = self.patterns;
         let after = self.peek()?;
         match after.kind {
             Kind::Eof => Ok(selector.matchers),

@@ -304,7 +304,7 @@ async fn storage_that_cannot_says_whether_to_come_back() {
     let corrupt = || Error::Corrupt { what: "block".to_owned(), reason: "crc".to_owned() };
     check(Does::Fail(corrupt), HEADERS, body(), 500, "block is damaged: crc", "").await;
     let large = packed(&incompressible());
-    assert!(large.len() > INLINE_BYTES_MAX);
+    assert!(!super::super::is_small(&large));
     check(Does::Panic, HEADERS, large.clone(), 500, "the write was not carried out", "").await;
     check(Does::Store, HEADERS, large.clone(), 204, "", "").await;
     check(
@@ -469,4 +469,22 @@ async fn every_route_answers_over_a_socket() {
     let mut text = String::new();
     setup.metrics.write(&mut text);
     assert!(text.contains("requests_total{path=\"/api/v1/push\",code=\"204\"} 2\n"), "{text}");
+}
+
+#[test]
+fn what_is_stored_at_once_is_decided_by_its_length_decompressed() {
+    let packed = |bytes: usize| {
+        snap::raw::Encoder::new().compress_vec(&vec![0; bytes]).expect("small enough")
+    };
+    let dense = packed(700 << 10);
+    assert!(dense.len() < INLINE_BYTES_MAX, "{} bytes compressed", dense.len());
+    for (body, expected) in [
+        (packed(INLINE_BYTES_MAX), true),
+        (packed(INLINE_BYTES_MAX + 1), false),
+        (dense, false),
+        (Vec::new(), true),
+        (vec![0xff; 20], true),
+    ] {
+        assert_eq!(super::super::is_small(&body), expected, "{} bytes", body.len());
+    }
 }

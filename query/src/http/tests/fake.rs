@@ -63,7 +63,11 @@ impl Executor for Fake {
         _scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<Labels>, Error> {
+        self.cancels.lock().push(request.cancel.clone());
         let selectors = format!("{:?}", request.selectors);
+        if selectors.contains("slow") {
+            std::future::pending::<()>().await;
+        }
         let asked = [("asked", selectors.as_str()), ("range", &shown(request.range))];
         let items = vec![labels(&[("__name__", "up"), ("job", "a\"\\\n\u{1}é")]), labels(&asked)];
         Ok(cut(items, request.limit))

@@ -2,12 +2,13 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::to_bytes;
 use axum::http::header;
 
-use super::{Fake, block_on, body, querier, request, send};
+use super::{Fake, block_on, body, querier, querier_with, request, send};
+use crate::Config;
 use crate::http::documents::{List, Notes};
 use crate::http::json::push_string;
 use crate::http::reply::{Reply, success};
@@ -26,6 +27,42 @@ fn work_ends_when_the_client_goes_away() {
     querier.metrics().write(&mut metrics);
     assert!(metrics.contains("requests_total{handler=\"query\",code=\"499\"} 1\n"), "{metrics}");
     assert!(metrics.contains("taffrail_query_running_queries 0\n"), "{metrics}");
+}
+
+#[test]
+fn a_listing_ends_when_the_client_goes_away() {
+    let fake: Arc<Fake> = Arc::default();
+    let querier = querier(&fake);
+    block_on(async {
+        let asked = send(&querier, request("GET /api/v1/series?match[]=slow"));
+        let gone = tokio::time::timeout(Duration::from_millis(20), asked).await;
+        assert!(gone.is_err(), "it would have run on");
+    });
+    assert!(fake.cancels.lock()[0].is_set(), "the listing was told");
+}
+
+#[test]
+fn regular_expressions_cost_a_bounded_part_of_memory_and_time() {
+    let bomb = "match[]={a=~`%5Cw{30}`}&".repeat(40_000);
+    let selectors = "match[]={a=~`%5Cw{10}`}&".repeat(1_000);
+    let expression = format!("query={{{}}}", "a=~`%5Cw{10}`,".repeat(256));
+    let querier = querier_with(&Arc::default(), Config::default());
+    let begun = Instant::now();
+    for (path, form, refused) in [
+        ("series", &bomb, "at most 1000 match[], this one has 40000"),
+        ("series", &selectors, "may take 16777216 bytes"),
+        ("labels", &selectors, "may take 16777216 bytes"),
+        ("query", &expression, "may take 16777216 bytes"),
+        ("format_query", &expression, "may take 16777216 bytes"),
+        ("query_exemplars", &expression, "may take 16777216 bytes"),
+    ] {
+        let response = block_on(send(&querier, request(&format!("POST /api/v1/{path} {form}"))));
+        assert_eq!(response.status(), 400, "{path}");
+        let text = block_on(body(response));
+        assert!(text.contains(refused), "{path}: {}", &text[..text.len().min(500)]);
+    }
+    // Generous, for unoptimised code: compiled one by one they would take many minutes.
+    assert!(begun.elapsed() < Duration::from_secs(120), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -50,6 +87,13 @@ fn work_ends_at_the_deadline_and_after_the_answer() {
 
 #[test]
 fn queries_above_the_limit_wait_for_their_turn() {
+    check_waits("GET /api/v1/query?query=up&timeout=0.03");
+    // Not even read before its turn.
+    check_waits("GET /api/v1/query?query=)&timeout=0.03");
+}
+
+#[track_caller]
+fn check_waits(line: &str) {
     let querier = querier(&Arc::default());
     block_on(async {
         let mut slow = Vec::new();
@@ -58,7 +102,7 @@ fn queries_above_the_limit_wait_for_their_turn() {
             slow.push(Box::pin(asked));
         }
         let all = futures::future::select_all(slow);
-        let late = send(&querier, request("GET /api/v1/query?query=up&timeout=0.03"));
+        let late = send(&querier, request(line));
         let late = Box::pin(async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             body(late.await).await

@@ -4,9 +4,9 @@ use model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::super::ast::{BinaryOp, Edges, Span, VectorSelector};
 use super::super::error::Fallible;
+use super::super::literals;
 use super::super::literals::{quote, unquote};
 use super::super::token::{Kind, Token};
-use super::super::{PATTERNS_MAX, literals};
 use super::Parser;
 
 impl Parser<'_> {
@@ -75,16 +75,7 @@ impl Parser<'_> {
         let name = self.name(label)?;
         let value = unquote(self.word(value.span));
         let value = String::from_utf8_lossy(&value);
-        if matches!(op, MatchOp::Regex | MatchOp::NotRegex) {
-            self.patterns += 1;
-            if self.patterns > PATTERNS_MAX {
-                return Err(self.error(
-                    span,
-                    format!("the expression has more than {PATTERNS_MAX} regular expressions"),
-                ));
-            }
-        }
-        Matcher::new(op, name, &*value).map_err(|e| {
+        Matcher::within(&mut self.patterns, op, name, &*value).map_err(|e| {
             // The library's text is a drawing of several lines; the last one says what is wrong.
             let reason = e.reason.lines().last().unwrap_or_default();
             let reason = reason.strip_prefix("error: ").unwrap_or(reason);

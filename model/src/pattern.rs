@@ -1,0 +1,311 @@
+//! What a regular expression means for a whole value, in the cheapest form that says it, and how
+//! much all expressions of one request may cost.
+//!
+//! Most patterns that dashboards send are lists of values or a value's start. Those are compared
+//! as texts; only the rest is compiled.
+
+use regex_automata::meta;
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::{Class, Hir, HirKind, Look};
+
+/// Regular expressions in one request. Dashboards' largest have some dozens.
+const PATTERNS_MAX: usize = 256;
+
+/// Text of all regular expressions in one request. Bytes.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// What all regular expressions of one request may take compiled. Bytes.
+const COMPILED_BYTES_MAX: usize = 16 << 20;
+
+/// The same for one of them. Bytes; a pattern that needs more is refused rather than let one
+/// query take the process's memory.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Character classes in all regular expressions of one request. Two bytes of text, `\w`, are
+/// several kilobytes of ranges, and folding their case takes milliseconds.
+const CLASSES_MAX: usize = 512;
+
+/// What matching one compiled pattern may keep at hand on each thread. Bytes.
+const CACHE_BYTES_MAX: usize = 256 << 10;
+
+/// Values that a pattern may be taken apart into. More are quicker to find by an automaton.
+const LITERALS_MAX: usize = 4096;
+
+/// Length of all those values. Bytes.
+const LITERAL_BYTES_MAX: usize = 64 << 10;
+
+/// Characters of a class that is taken apart.
+const CLASS_CHARS_MAX: usize = 16;
+
+/// What the regular expressions of one request may still cost, before any of it is spent.
+#[derive(Debug, Clone, Copy)]
+pub struct PatternBudget {
+    patterns: usize,
+    text_bytes: usize,
+    classes: usize,
+    compiled_bytes: usize,
+}
+
+impl Default for PatternBudget {
+    fn default() -> Self {
+        Self {
+            patterns: PATTERNS_MAX,
+            text_bytes: TEXT_BYTES_MAX,
+            classes: CLASSES_MAX,
+            compiled_bytes: COMPILED_BYTES_MAX,
+        }
+    }
+}
+
+impl PatternBudget {
+    /// Takes what is known before a pattern is read.
+    fn spend(&mut self, pattern: &str) -> Result<(), String> {
+        let refused = |max: usize, what: &str| {
+            Err(format!("at most {max} {what} are allowed in the regular expressions of a request"))
+        };
+        let Some(patterns) = self.patterns.checked_sub(1) else {
+            return Err(format!(
+                "at most {PATTERNS_MAX} regular expressions are allowed in a request"
+            ));
+        };
+        let Some(text_bytes) = self.text_bytes.checked_sub(pattern.len()) else {
+            return refused(TEXT_BYTES_MAX, "bytes");
+        };
+        let Some(classes) = self.classes.checked_sub(classes(pattern)) else {
+            return refused(CLASSES_MAX, "character classes");
+        };
+        *self = Self { patterns, text_bytes, classes, ..*self };
+        Ok(())
+    }
+
+    fn spend_compiled(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.compiled_bytes.checked_sub(bytes).ok_or_else(too_large)?;
+        self.compiled_bytes = left;
+        Ok(())
+    }
+}
+
+fn too_large() -> String {
+    format!("compiled, the regular expressions of a request may take {COMPILED_BYTES_MAX} bytes")
+}
+
+/// Classes that a pattern's text may stand for; never fewer than it does.
+fn classes(pattern: &str) -> usize {
+    let (mut count, mut escaped) = (0, false);
+    for byte in pattern.bytes() {
+        let class = if escaped { b"wWdDsSpP".contains(&byte) } else { byte == b'[' };
+        count += usize::from(class);
+        escaped = !escaped && byte == b'\\';
+    }
+    count
+}
+
+/// A pattern, ready to be compared with whole values. `.` matches a newline.
+#[derive(Debug)]
+pub(crate) enum Pattern {
+    /// The value is one of these, in order.
+    Literals(Box<[Box<str>]>),
+    /// The value is a text with anything before or after it.
+    Around { before: Gap, text: Box<str>, after: Gap },
+    /// Everything else.
+    Compiled(meta::Regex),
+}
+
+/// How many characters, of any kind, there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gap {
+    None,
+    /// `.*`
+    Any,
+    /// `.+`
+    Some,
+}
+
+impl Pattern {
+    pub(crate) fn new(pattern: &str, budget: &mut PatternBudget) -> Result<Self, String> {
+        budget.spend(pattern)?;
+        let mut parser = ParserBuilder::new().dot_matches_new_line(true).build();
+        let hir = parser.parse(pattern).map_err(|e| e.to_string())?;
+        let parts = unanchored(&hir);
+        if let Some(mut literals) = product(parts) {
+            literals.sort_unstable();
+            literals.dedup();
+            let bytes: usize = literals.iter().map(|l| l.len() + size_of::<Box<str>>()).sum();
+            budget.spend_compiled(bytes)?;
+            return Ok(Self::Literals(literals.into_iter().map(String::into_boxed_str).collect()));
+        }
+        if let Some(around) = around(parts) {
+            return Ok(around);
+        }
+        compile(hir, budget).map(Self::Compiled)
+    }
+
+    #[inline]
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        match self {
+            Self::Literals(literals) => {
+                literals.binary_search_by(|literal| (**literal).cmp(value)).is_ok()
+            }
+            Self::Around { before, text, after } => is_around(*before, text, *after, value),
+            Self::Compiled(regex) => regex.is_match(value),
+        }
+    }
+}
+
+fn is_around(before: Gap, text: &str, after: Gap, value: &str) -> bool {
+    let mut rest = value.chars();
+    if before == Gap::Some && rest.next().is_none()
+        || after == Gap::Some && rest.next_back().is_none()
+    {
+        return false;
+    }
+    let rest = rest.as_str();
+    match (before, after) {
+        (Gap::None, Gap::None) => rest == text,
+        (Gap::None, _) => rest.starts_with(text),
+        (_, Gap::None) => rest.ends_with(text),
+        _ => rest.contains(text),
+    }
+}
+
+/// The parts of a sequence, without the anchors that are there anyway.
+fn unanchored(hir: &Hir) -> &[Hir] {
+    let mut parts = match hir.kind() {
+        HirKind::Concat(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(hir),
+    };
+    let is = |part: &Hir, look: Look| matches!(part.kind(), HirKind::Look(l) if *l == look);
+    while let [first, rest @ ..] = parts
+        && is(first, Look::Start)
+    {
+        parts = rest;
+    }
+    while let [rest @ .., last] = parts
+        && is(last, Look::End)
+    {
+        parts = rest;
+    }
+    parts
+}
+
+/// The values that a sequence stands for, if they are few.
+fn product(parts: &[Hir]) -> Option<Vec<String>> {
+    let mut out = vec![String::new()];
+    for part in parts {
+        let mut tails = literals(part)?;
+        if let [tail] = tails.as_slice() {
+            out.iter_mut().for_each(|head| head.push_str(tail));
+        } else {
+            if out.len() * tails.len() > LITERALS_MAX {
+                return None;
+            }
+            if out.iter().all(String::is_empty) && out.len() == 1 {
+                std::mem::swap(&mut out, &mut tails);
+            } else {
+                let joined = |head: &String| {
+                    tails.iter().map(|tail| format!("{head}{tail}")).collect::<Vec<_>>()
+                };
+                out = out.iter().flat_map(joined).collect();
+            }
+        }
+        if out.len() > 1 && out.iter().map(String::len).sum::<usize>() > LITERAL_BYTES_MAX {
+            return None;
+        }
+    }
+    Some(out)
+}
+
+fn literals(hir: &Hir) -> Option<Vec<String>> {
+    match hir.kind() {
+        HirKind::Empty => Some(vec![String::new()]),
+        HirKind::Literal(literal) => Some(vec![str::from_utf8(&literal.0).ok()?.to_owned()]),
+        HirKind::Capture(capture) => literals(&capture.sub),
+        HirKind::Concat(parts) => product(parts),
+        HirKind::Class(Class::Unicode(class)) => {
+            let chars: usize = class.ranges().iter().map(|range| range.len()).sum();
+            let each = || class.iter().flat_map(|range| range.start()..=range.end());
+            (chars <= CLASS_CHARS_MAX).then(|| each().map(String::from).collect())
+        }
+        HirKind::Repetition(repetition) if (repetition.min, repetition.max) == (0, Some(1)) => {
+            let mut out = literals(&repetition.sub)?;
+            out.push(String::new());
+            (out.len() <= LITERALS_MAX).then_some(out)
+        }
+        HirKind::Alternation(parts) => {
+            let mut out = Vec::new();
+            for part in parts {
+                out.append(&mut literals(part)?);
+                if out.len() > LITERALS_MAX {
+                    return None;
+                }
+            }
+            Some(out)
+        }
+        _ => None,
+    }
+}
+
+/// One text with a gap before or after it, or both.
+fn around(mut parts: &[Hir]) -> Option<Pattern> {
+    let (mut before, mut after) = (Gap::None, Gap::None);
+    if let [first, rest @ ..] = parts
+        && let Some(gap) = gap(first)
+    {
+        (before, parts) = (gap, rest);
+    }
+    if let [rest @ .., last] = parts
+        && let Some(gap) = gap(last)
+    {
+        (after, parts) = (gap, rest);
+    }
+    match <[String; 1]>::try_from(product(parts)?) {
+        Ok([text]) => Some(Pattern::Around { before, text: text.into(), after }),
+        Err(_) => None,
+    }
+}
+
+fn gap(hir: &Hir) -> Option<Gap> {
+    match hir.kind() {
+        HirKind::Capture(capture) => gap(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.max.is_none() && is_any(&repetition.sub) => {
+            match repetition.min {
+                0 => Some(Gap::Any),
+                1 => Some(Gap::Some),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Whether every character matches.
+fn is_any(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Capture(capture) => is_any(&capture.sub),
+        HirKind::Class(Class::Unicode(class)) => {
+            matches!(class.ranges(), [all] if all.start() == '\0' && all.end() == char::MAX)
+        }
+        _ => false,
+    }
+}
+
+fn compile(hir: Hir, budget: &mut PatternBudget) -> Result<meta::Regex, String> {
+    let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+    let limit = PATTERN_BYTES_MAX.min(budget.compiled_bytes);
+    let config = meta::Config::new()
+        .nfa_size_limit(Some(limit))
+        .hybrid_cache_capacity(CACHE_BYTES_MAX)
+        // Only finds captures quicker, and nobody asks for them.
+        .onepass(false);
+    let regex = meta::Builder::new().configure(config).build_from_hir(&whole);
+    let regex = regex.map_err(|e| match e.size_limit() {
+        Some(_) if limit < PATTERN_BYTES_MAX => too_large(),
+        Some(_) => format!("compiled, it takes more than {PATTERN_BYTES_MAX} bytes"),
+        None => e.to_string(),
+    })?;
+    budget.spend_compiled(regex.memory_usage())?;
+    Ok(regex)
+}
+
+#[cfg(test)]
+mod tests;
