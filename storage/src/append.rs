@@ -113,8 +113,9 @@ impl Storage {
                 let mut head = partition.head.write();
                 self.check_backlog(partition, &head)?;
                 head.append(&mut request);
-                self.wake_if_full(&head);
-                self.log_payloads(partition, scope, request.payloads)
+                let logged = self.log_payloads(partition, scope, request.payloads);
+                self.wake_if_full(partition, &head);
+                logged
             });
             done.note(appended);
         }
@@ -132,6 +133,7 @@ impl Storage {
                 &self.partitions[usize::from(self.map.route_family(scope.tenant(), &family.0))];
             let appended = partition.check_writable().and_then(|()| {
                 let mut head = partition.head.write();
+                self.check_backlog(partition, &head)?;
                 head.append_metadata(
                     scope.tenant(),
                     [family],
@@ -139,7 +141,9 @@ impl Storage {
                     &mut done.outcome,
                 );
                 partition.note_metadata(&scratch.payloads);
-                self.log_payloads(partition, scope, &scratch.payloads)
+                let logged = self.log_payloads(partition, scope, &scratch.payloads);
+                self.wake_if_full(partition, &head);
+                logged
             });
             done.note(appended);
         }

@@ -46,7 +46,17 @@ impl Default for Config {
     }
 }
 
+/// Segments of the log after which a partition is flushed whatever it has buffered. More than a
+/// flush by samples takes up, so that only other rows (new series, metadata, exemplars) get here.
+const FLUSH_SEGMENTS: u64 = 8;
+
 impl Config {
+    /// Bytes of log behind a partition's last flush at which it is flushed again. Bounds the log
+    /// and the time a restart takes.
+    pub(crate) fn log_flush_bytes(&self) -> u64 {
+        self.log_segment_bytes.saturating_mul(FLUSH_SEGMENTS)
+    }
+
     /// What is wrong with it, by key.
     pub fn check(&self) -> Result<(), String> {
         let positive = [

@@ -30,6 +30,18 @@ pub enum Error {
         /// How many it takes.
         limit: u64,
     },
+    /// Flushing does not keep up, or fails: too much log is kept for a partition. 503.
+    #[error(
+        "partition {partition} needs {bytes} bytes of log that are not flushed yet, the limit is {limit}; try again later"
+    )]
+    LogBacklog {
+        /// The partition.
+        partition: u16,
+        /// Bytes of log since its last flush.
+        bytes: u64,
+        /// How many it may need.
+        limit: u64,
+    },
     /// Another process writes to the same data directory: this one must stop.
     #[error(
         "manifest {number} of partition {partition} was written by another process, which owns the data directory"

@@ -109,7 +109,7 @@ impl Storage {
         let is_saved = series == flush.snapshot_series && metadata == flush.saved_metadata;
         if cut.frozen.is_none()
             && is_saved
-            && until.0.saturating_sub(partition.covered().0) < self.config.log_segment_bytes
+            && self.log_bytes_since(partition) < self.config.log_segment_bytes
         {
             return Ok(None);
         }
@@ -243,11 +243,20 @@ impl Storage {
 
     /// Lets go of the log that no partition would replay.
     fn trim_log(&self) {
-        let covered = self.partitions.iter().map(Partition::covered).min();
-        if let Some(covered) = covered
-            && let Err(error) = self.log.trim(covered)
-        {
+        let Some(needing) = self.partitions.iter().min_by_key(|p| p.covered()) else { return };
+        if let Err(error) = self.log.trim(needing.covered()) {
             tracing::warn!(%error, "log could not be trimmed");
+        }
+        if let Some(reason) = needing.read_only()
+            && self.log_bytes_since(needing) >= self.config.log_flush_bytes()
+        {
+            tracing::error!(
+                partition = needing.number,
+                reason,
+                bytes = self.log_bytes_since(needing),
+                "the log grows because a partition that takes no writes needs it; \
+                 see `taffrail tool wal quarantine`"
+            );
         }
     }
 }

@@ -192,14 +192,30 @@ async fn restore(
     for (meta, block) in opened {
         match block {
             Ok(block) => blocks.push(block),
-            // The rest stays readable; the error names the object.
-            Err(error) => missing.push((meta, text_of(&error))),
+            // The rest stays readable, and writing goes on; the error names the object.
+            Err(error) => {
+                let (block, error) = (&meta.name, text_of(&error));
+                tracing::error!(
+                    partition = number,
+                    block,
+                    error,
+                    "block could not be opened; questions about its time range fail"
+                );
+                missing.push((meta, error));
+            }
         }
     }
-    let broken = missing.first().map(|(_, reason)| reason.clone());
     remove_garbage(number, objects, &state).await;
-    let (renumbered, metadata_changes) = (false, 0);
-    Ok(Restored { head, manifest, state, blocks, missing, broken, renumbered, metadata_changes })
+    Ok(Restored {
+        head,
+        manifest,
+        state,
+        blocks,
+        missing,
+        broken: None,
+        renumbered: false,
+        metadata_changes: 0,
+    })
 }
 
 async fn open_block(
@@ -251,7 +267,10 @@ fn replay(
         let end = Position(damage.position.0.saturating_add(bytes));
         for partition in affected(&mut restored, damage.partition, end) {
             partition.broken.get_or_insert_with(|| {
-                format!("the log is damaged at {}: {}", damage.position.0, damage.reason)
+                format!(
+                    "the log is damaged at {}: {}; the log from {} on is kept until it is quarantined",
+                    damage.position.0, damage.reason, partition.state.covered.0
+                )
             });
         }
     }

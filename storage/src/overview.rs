@@ -19,7 +19,7 @@ pub struct TenantOverview {
     pub blocks: u64,
     /// Its share of the blocks' bytes, by chunks.
     pub block_bytes: u64,
-    /// Newest instant known, in milliseconds.
+    /// Newest instant of its own samples, in milliseconds.
     pub newest_ms: Option<i64>,
 }
 
@@ -74,7 +74,9 @@ impl Storage {
                     one.blocks += 1;
                     one.block_samples += stored.meta.samples * share / stored.meta.chunks.max(1);
                     one.block_bytes += stored.meta.bytes * share / stored.meta.chunks.max(1);
-                    one.newest_ms = one.newest_ms.max(Some(stored.meta.range.end_ms));
+                    // Its own: the block's would tell what other tenants wrote.
+                    let own = Some(rows.range).filter(|r| r.start_ms <= r.end_ms);
+                    one.newest_ms = one.newest_ms.max(own.map(|r| r.end_ms));
                 }
             }
         }

@@ -83,7 +83,9 @@ impl Storage {
         let mut failed = false;
         for partition in &self.partitions {
             if partition.read_only().is_none()
-                && (self.is_full(&partition.counts()) || self.is_old(partition).await)
+                && (self.is_full(&partition.counts())
+                    || self.log_bytes_since(partition) >= self.config.log_flush_bytes()
+                    || self.is_old(partition).await)
             {
                 failed |= self.flush_logged(partition).await.is_err();
             }
@@ -134,9 +136,16 @@ impl Storage {
         self.clock.monotonic().as_secs_f64() - flushed_at >= self.config.flush_seconds as f64
     }
 
+    /// Bytes of log that a restart would read for a partition.
+    pub(crate) fn log_bytes_since(&self, partition: &Partition) -> u64 {
+        self.log.end().0.saturating_sub(partition.covered().0)
+    }
+
     /// Rings for the flush task if a partition is full; called after each append to its head.
-    pub(crate) fn wake_if_full(&self, head: &Head) {
-        if self.is_full(&head.counts()) {
+    pub(crate) fn wake_if_full(&self, partition: &Partition, head: &Head) {
+        if self.is_full(&head.counts())
+            || self.log_bytes_since(partition) >= self.config.log_flush_bytes()
+        {
             self.wake.notify_one();
         }
     }
@@ -144,6 +153,15 @@ impl Storage {
     /// Fails if too much waits to be flushed: memory, and the log behind it, must not grow without
     /// bound while flushing fails.
     pub(crate) fn check_backlog(&self, partition: &Partition, head: &Head) -> Result<(), Error> {
+        let (log_bytes, limit) = (
+            self.log_bytes_since(partition),
+            self.config.log_flush_bytes().saturating_mul(BACKLOG_FLUSHES),
+        );
+        if log_bytes >= limit {
+            self.wake.notify_one();
+            let partition = partition.number;
+            return Err(Error::LogBacklog { partition, bytes: log_bytes, limit });
+        }
         let counts = head.counts();
         let samples = [counts.open, counts.frozen].iter().map(|c| c.samples + c.histograms).sum();
         let limit = self.config.flush_samples.saturating_mul(BACKLOG_FLUSHES);

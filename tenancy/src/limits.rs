@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Samples a second over time, counted before they are stored. Protects the other tenants' share of the machine.
+    /// Samples a second over time, counted before they are stored; exemplars and metadata entries
+    /// count as well. Protects the other tenants' share of the machine.
     pub samples_per_second: f64,
     /// Samples that may come at once before the rate applies; at least one request's worth.
     pub samples_burst: f64,
@@ -26,7 +27,8 @@ pub struct Limits {
     pub label_value_bytes_max: usize,
     /// Length of one write request's body in bytes, compressed.
     pub body_bytes_max: usize,
-    /// Length of one write request's body in bytes, decompressed. Prometheus takes 32 MiB.
+    /// Length of one write request's body in bytes, decompressed; at most 32 MiB, which is what
+    /// Prometheus takes.
     pub body_decompressed_bytes_max: usize,
     /// How old a sample may be, in seconds. At least the metering late window (72 h).
     pub age_seconds_max: u64,

@@ -90,6 +90,7 @@ impl Refusal {
                 storage::Error::Unavailable(_)
                 | storage::Error::PartitionReadOnly { .. }
                 | storage::Error::Backlog { .. }
+                | storage::Error::LogBacklog { .. }
                 | storage::Error::Disk { .. }
                 | storage::Error::Objects { .. },
             ) => (Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE),

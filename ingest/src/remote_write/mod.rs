@@ -226,8 +226,10 @@ impl RemoteWrite {
         if rows.series.is_empty() && rows.metadata.is_empty() {
             return Ok(Appended { outcome: refused, position: None });
         }
-        let samples = rows.samples.len() + rows.histograms.len();
-        self.admission.admit(scope, samples as u64, self.clock.monotonic())?;
+        // Whatever is logged has its price: a flood of exemplars fills a disk as one of samples.
+        let priced =
+            rows.samples.len() + rows.histograms.len() + rows.exemplars.len() + rows.metadata.len();
+        self.admission.admit(scope, priced as u64, self.clock.monotonic())?;
         let Appended { mut outcome, position } = self.appender.append(scope, rows)?;
         for rejected in refused.rejected {
             outcome.reject(rejected.reason, rejected.count, || rejected.example);

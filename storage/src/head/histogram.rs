@@ -7,9 +7,21 @@ use super::buffer::{unzigzag, zigzag};
 /// The schema of histograms with bounds of their own.
 const CUSTOM_BOUNDS: i32 = -53;
 
+/// Buckets, spans and custom bounds of one histogram together. Senders limit themselves to some
+/// hundred; every one that is stored costs each reader.
+const PARTS_MAX: usize = 1 << 16;
+
 /// Checks what Prometheus checks (`model/histogram`, `Validate`); the text says what is wrong.
 pub(super) fn validate(histogram: &Histogram) -> Result<(), String> {
     let h = histogram;
+    let parts = bucket_count(&h.buckets, Side::Positive)
+        + bucket_count(&h.buckets, Side::Negative)
+        + h.positive_spans.len()
+        + h.negative_spans.len()
+        + h.custom_values.len();
+    if parts > PARTS_MAX {
+        return Err(format!("{parts} buckets, spans and bounds, the limit is {PARTS_MAX}"));
+    }
     if h.schema == CUSTOM_BOUNDS {
         validate_custom(h)?;
     } else if !(-4..=8).contains(&h.schema) {
@@ -370,6 +382,32 @@ mod tests {
         if let Buckets::Float { positive, .. } = &mut h.buckets {
             positive[0] = to;
         }
+    }
+
+    #[test]
+    fn huge_ones_are_refused() {
+        let many = |parts: usize| {
+            move |h: &mut Histogram| {
+                // The span, the bounds, and one bucket more than there are bounds.
+                let bounds = (parts - 2) / 2;
+                h.custom_values = (0..bounds).map(|n| n as f64).collect();
+                h.positive_spans = vec![Span { offset: 0, length: bounds as u32 + 1 }];
+                h.buckets = Buckets::Float {
+                    count: 0.0,
+                    zero_count: 0.0,
+                    positive: vec![0.0; bounds + 1],
+                    negative: Vec::new(),
+                };
+            }
+        };
+        let told = |parts: usize| {
+            let mut histogram = custom();
+            many(parts)(&mut histogram);
+            validate(&histogram)
+        };
+        assert_eq!(told(65_536), Ok(()));
+        let refused = "65538 buckets, spans and bounds, the limit is 65536".to_owned();
+        assert_eq!(told(65_538), Err(refused));
     }
 
     #[test]

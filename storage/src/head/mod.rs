@@ -21,6 +21,7 @@ mod generation;
 mod histogram;
 mod identity;
 mod index;
+mod metadata;
 mod payload;
 mod rare;
 mod read;
@@ -53,6 +54,7 @@ pub use statistics::{Cardinality, HeadCounts};
 use generation::Generation;
 use identity::LabelStore;
 use index::Index;
+use metadata::Families;
 use payload::Mark;
 use replay::Gap;
 use series::SeriesTable;
@@ -71,7 +73,7 @@ pub struct Head {
     flush_order: Vec<u32>,
     /// Newest histogram of the series that have some.
     last_histogram_ms: HashMap<u32, i64>,
-    metadata: BTreeMap<TenantId, BTreeMap<String, Metadata>>,
+    metadata: BTreeMap<TenantId, Families>,
     /// How often series were numbered anew: a record of another numbering is recognised by it.
     epoch: u64,
     /// Set once records of this head are known to be lost.
@@ -125,7 +127,8 @@ impl Head {
 
     /// Metadata of a tenant's metric families, by family.
     pub fn metadata(&self, tenant: TenantId) -> impl Iterator<Item = (&str, &Metadata)> {
-        self.metadata.get(&tenant).into_iter().flatten().map(|(family, m)| (family.as_str(), m))
+        let families = self.metadata.get(&tenant).into_iter().flat_map(Families::iter);
+        families.map(|(family, m)| (family.as_str(), m))
     }
 
     fn mark(&self) -> Mark {

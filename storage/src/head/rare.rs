@@ -1,7 +1,5 @@
 //! Rows in, the rarer kinds: native histograms, exemplars, metadata.
 
-use std::collections::BTreeMap;
-
 use model::{Exemplar, Histogram, Metadata};
 use tenancy::TenantId;
 
@@ -12,12 +10,6 @@ use super::histogram;
 use super::payload::Payloads;
 use super::series::Flags;
 use crate::{AppendOutcome, Reason, SeriesRows};
-
-/// Metric families of one tenant whose metadata one partition keeps.
-const FAMILIES_MAX: usize = 5_000;
-/// Longest name, and longest help and unit together, in bytes.
-const FAMILY_BYTES_MAX: usize = 1_024;
-const TEXT_BYTES_MAX: usize = 4_096;
 
 impl Head {
     /// Histograms and exemplars of one series.
@@ -112,41 +104,15 @@ impl Head {
         payloads.begin(self.epoch);
         let known = self.metadata.entry(tenant).or_default();
         for (family, metadata) in families {
-            if let Err(wrong) = check_metadata(known, family, metadata) {
+            if let Err(wrong) = known.check(family, metadata) {
                 outcome.reject(Reason::InvalidMetadata, 1, || wrong);
             } else if known.get(family) != Some(metadata) {
                 payloads.push_metadata(family, metadata);
                 known.insert(family.clone(), metadata.clone());
             }
         }
-        if known.is_empty() {
+        if known.len() == 0 {
             self.metadata.remove(&tenant);
         }
-    }
-}
-
-fn check_metadata(
-    known: &BTreeMap<String, Metadata>,
-    family: &str,
-    metadata: &Metadata,
-) -> Result<(), String> {
-    let text_bytes = metadata.help.len() + metadata.unit.len();
-    if family.is_empty() {
-        Err("metadata without a metric family".to_owned())
-    } else if family.len() > FAMILY_BYTES_MAX {
-        Err(format!(
-            "metric family name of {} bytes, the limit is {FAMILY_BYTES_MAX}",
-            family.len()
-        ))
-    } else if text_bytes > TEXT_BYTES_MAX {
-        Err(format!(
-            "help and unit of metric family {family} have {text_bytes} bytes, the limit is {TEXT_BYTES_MAX}"
-        ))
-    } else if known.len() >= FAMILIES_MAX && !known.contains_key(family) {
-        Err(format!(
-            "metric family {family} is new and the limit of {FAMILIES_MAX} families is reached"
-        ))
-    } else {
-        Ok(())
     }
 }

@@ -72,7 +72,7 @@ impl Head {
         }
         varint::put(&mut out, self.metadata.values().map(|m| m.len() as u64).sum());
         for (tenant, families) in &self.metadata {
-            for (family, metadata) in families {
+            for (family, metadata) in families.iter() {
                 varint::put(&mut out, u64::from(tenant.0));
                 put_metadata(&mut out, family, metadata);
             }

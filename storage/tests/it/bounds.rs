@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use ::model::Clock;
+use ::model::{Clock, Metadata, MetricKind};
 use object_store::memory::InMemory;
-use storage::{Config, Error, Parts, Storage};
+use storage::{Config, Error, MetricRows, Parts, Storage};
+use tenancy::ReadScope;
 use testkit::{FaultyObjects, ObjectFault, SeededRandom};
 
 use crate::facts::{Journal, samples, text_of, tight};
-use crate::store::{Ground, NOW_MS};
+use crate::store::{Ground, NOW_MS, write_scope};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_refused_while_flushing_fails_and_taken_afterwards() {
@@ -79,4 +80,66 @@ async fn idle_partitions_do_not_keep_the_log() {
         ground.open_with(tight()).await.expect("the same store")
     };
     journal.check_all(&storage).await.expect("all there");
+}
+
+/// Metadata and nothing else, each time another text.
+async fn send_metadata(storage: &Storage, n: u32) -> Result<(), Error> {
+    let help = format!("{n} ").repeat(200);
+    let metadata = Metadata { kind: MetricKind::Gauge, help, unit: String::new() };
+    let rows =
+        MetricRows { metadata: vec![("family".to_owned(), metadata)], ..MetricRows::default() };
+    let appended = storage.append(&write_scope(1), &rows)?;
+    match appended.position {
+        Some(position) => storage.durable(position).await,
+        None => Ok(()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_samples_are_flushed_as_the_log_grows() {
+    let ground = Ground::default();
+    let storage = ground.open_with(tight()).await.expect("a new store");
+    let mut taken = 0;
+    let refused = loop {
+        match send_metadata(&storage, taken).await {
+            Ok(()) => taken += 1,
+            Err(refused) => break refused,
+        }
+        assert!(taken < 1_000, "the log grows without bound");
+    };
+    assert!(matches!(refused, Error::LogBacklog { limit: 131_072, .. }), "{refused:?}");
+    // The flush task takes care of it, whatever the clock says.
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let running = tokio::spawn(Arc::clone(&storage).run(stopped));
+    for n in taken..taken + 2_000 {
+        while let Err(error) = send_metadata(&storage, n).await {
+            assert!(matches!(error, Error::LogBacklog { .. }), "{error:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        // Once for the partition that has the rows, once for the one flushed after it.
+        let bytes = storage.totals().log_bytes;
+        assert!(bytes < 2 * 131_072 + 4 * 4_096, "{bytes} bytes of log");
+    }
+    stop.send(true).expect("it runs");
+    running.await.expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_of_a_tenant_says_nothing_of_others() {
+    let ground = Ground::default();
+    let config = Config { partitions: 1, ..tight() };
+    let storage = ground.open_with(config.clone()).await.expect("a new store");
+    let mut journal = Journal::default();
+    for (tenant, later_ms) in [(1, 0), (2, 5_000)] {
+        let request = samples(tenant, &[(1, NOW_MS + later_ms, 1.0)]);
+        journal.send(&storage, &request).await.expect("a good write");
+    }
+    storage.flush_all().await.expect("a good flush");
+    drop(storage);
+    let storage = ground.open_with(config).await.expect("the same store");
+    for (tenant, newest_ms) in [(1, NOW_MS), (2, NOW_MS + 5_000)] {
+        let scope = ReadScope::for_test(&[(tenant, "team")]);
+        let overview = storage.overview(&scope)[&tenancy::TenantId(tenant)];
+        assert_eq!((overview.blocks, overview.newest_ms), (1, Some(newest_ms)));
+    }
 }

@@ -423,6 +423,31 @@ async fn rates_refuse_the_whole_request() {
 }
 
 #[tokio::test]
+async fn exemplars_and_metadata_have_a_price() {
+    let limits = Limits { samples_per_second: 0.5, samples_burst: 10.0, ..Limits::default() };
+    let setup = setup(Does::Store, limits, Config::default());
+    // Field 3, a family.
+    let metadata = |entries: usize| [0x1a, 0x03, 0x12, 0x01, b'f'].repeat(entries);
+    let answer = setup.send(HEADERS, Body::from(packed(&metadata(11)))).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    // One series with one sample and some exemplars.
+    let exemplars = |count: usize| {
+        let mut series = vec![0x0a, 0x0e, 0x0a, 0x08];
+        series.extend_from_slice(b"__name__");
+        series.extend_from_slice(&[0x12, 0x02, b'u', b'p', 0x12, 0x02, 0x10, 0x01]);
+        // Value and timestamp left out: zero.
+        series.extend([0x1a, 0x02, 0x18, 0x01].repeat(count));
+        let mut body = vec![0x0a, series.len() as u8];
+        body.extend(series);
+        body
+    };
+    let answer = setup.send(HEADERS, Body::from(packed(&exemplars(10)))).await;
+    assert_eq!(answer.status, 413, "{}", answer.text);
+    let answer = setup.send(HEADERS, Body::from(packed(&exemplars(9)))).await;
+    assert_eq!(answer.status, 204, "{}", answer.text);
+}
+
+#[tokio::test]
 async fn buffers_are_used_again() {
     let setup = setup(Does::Store, Limits::default(), Config::default());
     for count in [500, 3, 0, 700, 1] {
