@@ -208,8 +208,9 @@ impl Shared {
     fn make_readonly(&self, reason: &str) {
         self.progress.send_modify(|progress| {
             progress.readonly.get_or_insert_with(|| reason.into());
+            // Before anybody is told: whoever hears of it finds writes refused.
+            self.is_readonly.store(true, Ordering::Release);
         });
-        self.is_readonly.store(true, Ordering::Release);
         // Under the lock: an appender is either before its check or already waits.
         drop(self.pending.lock());
         self.room.notify_all();
