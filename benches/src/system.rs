@@ -246,6 +246,8 @@ fn arguments(kind: Kind, data: &Path, port: u16, command: &mut Command) -> Resul
                 .arg(format!("-httpListenAddr={listen}"))
                 .args([
                     "-retentionPeriod=24",
+                    // It closes every connection after two minutes otherwise.
+                    "-http.connTimeout=24h",
                     "-search.maxUniqueTimeseries=3000000",
                     "-search.maxSeries=3000000",
                 ]);
