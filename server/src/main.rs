@@ -10,6 +10,7 @@ mod assemble;
 mod cli;
 mod config;
 mod metrics;
+mod pages;
 mod routes;
 mod status;
 mod telemetry;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::json;
@@ -12,12 +12,13 @@ use storage::Storage;
 use tenancy::{Admin, Authenticator, Read};
 
 use crate::metrics::Metrics;
+use crate::pages::{self, ASSETS};
 use crate::status;
 
 /// What answers one of the server's own routes.
 #[derive(Debug, Clone, Copy)]
 enum Own {
-    Page,
+    Functions,
     Healthy,
     Ready,
     Metrics,
@@ -25,9 +26,10 @@ enum Own {
     Flush,
 }
 
-/// The server's own routes. The first four need no scope: they tell nothing about anybody's rows.
+/// The server's own routes, besides its pages. The first four need no scope: they tell nothing
+/// about anybody's rows.
 const OWN: &[(&str, &str, Own)] = &[
-    ("GET", "/", Own::Page),
+    ("GET", "/assets/functions.json", Own::Functions),
     ("GET", "/-/healthy", Own::Healthy),
     ("GET", "/-/ready", Own::Ready),
     ("GET", "/metrics", Own::Metrics),
@@ -41,12 +43,13 @@ const PROMETHEUS: [&str; 2] = ["", "/prometheus"];
 /// Method and path of every route that is served.
 pub(crate) fn all() -> Vec<(&'static str, String)> {
     let own = OWN.iter().map(|(method, path, _)| (*method, (*path).to_owned()));
+    let pages = ASSETS.iter().map(|asset| ("GET", asset.path.to_owned()));
     let reads = query::http::ROUTES.iter().map(|route| (route.method, route.path));
     let api: Vec<_> = reads.chain(ingest::remote_write::ROUTES.iter().copied()).collect();
     let below = |prefix: &'static str| {
         api.iter().map(move |(method, path)| (*method, format!("{prefix}{path}")))
     };
-    own.chain(PROMETHEUS.into_iter().flat_map(below)).collect()
+    pages.chain(own).chain(PROMETHEUS.into_iter().flat_map(below)).collect()
 }
 
 /// What the server's own handlers need.
@@ -77,13 +80,17 @@ pub(crate) fn router(
     };
     let own =
         OWN.iter().fold(Router::new(), |router, (_, path, own)| router.route(path, handler(*own)));
+    let own = ASSETS.iter().fold(own, |router, asset| {
+        let asset = *asset;
+        router.route(asset.path, get(move || async move { asset.answer() }))
+    });
     let [root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
     own.with_state(parts).merge(root.1).nest(below.0, below.1).fallback(not_found)
 }
 
 fn handler(own: Own) -> MethodRouter<Parts> {
     match own {
-        Own::Page => get(|| async { Html(status::PAGE) }),
+        Own::Functions => get(|| async { Json(pages::functions()) }),
         Own::Healthy => get(|| async { "Taffrail is healthy.\n" }),
         Own::Ready => get(ready),
         Own::Metrics => get(own_metrics),

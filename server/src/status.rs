@@ -1,13 +1,9 @@
-//! The status page and the figures behind it.
+//! The figures the status page shows.
 
 use serde_json::{Value, json};
 use tenancy::ReadScope;
 
 use crate::routes::Parts;
-
-/// The page: one file without anything from elsewhere. It holds no data; what it shows it asks
-/// for with the credentials the user gives it.
-pub(crate) const PAGE: &str = include_str!("page.html");
 
 /// What the page shows: of the whole process, and of the tenants in scope.
 pub(crate) fn overview(parts: &Parts, scope: &ReadScope) -> Value {
