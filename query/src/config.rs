@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::Origins;
 use crate::promql::Features;
 
 /// Settings of the query API.
@@ -24,8 +25,9 @@ pub struct Config {
     pub experimental_promql: bool,
     /// Queries of one tenant that may wait for their turn. A full dashboard sends some dozens.
     pub queue_max: usize,
-    /// Value of `Access-Control-Allow-Origin`, empty for none. With `*` any page a user visits may
-    /// read what this server answers without credentials.
+    /// Origins whose pages may read answers, as a regular expression for the whole origin
+    /// (`https?://(grafana|console)\.example\.com`); empty for none. With `.*` any page a user
+    /// visits may read what this server answers without credentials.
     pub cors_origin: String,
 }
 
@@ -44,6 +46,20 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What can be wrong although it could be read.
+    pub fn check(&self) -> Result<(), String> {
+        if let Err(error) = Origins::new(&self.cors_origin) {
+            return Err(format!("cors_origin is no regular expression: {error}"));
+        }
+        let seconds = self.lookback_seconds;
+        if !(seconds > 0.0 && seconds <= 1e9) {
+            return Err(format!(
+                "lookback_seconds must be above 0 and at most 1e9, it is {seconds}"
+            ));
+        }
+        Ok(())
+    }
+
     /// What of PromQL is switched on.
     pub fn features(&self) -> Features {
         if self.experimental_promql { Features::ALL } else { Features::default() }

@@ -85,7 +85,7 @@ impl Config {
             self.ingest.self_scrape.interval_seconds >= 1,
             "ingest.self_scrape.interval_seconds must be at least 1"
         );
-        ensure!(self.query.lookback_seconds > 0.0, "query.lookback_seconds must be above 0");
+        self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
         authenticator.context("[tenancy]")
@@ -146,6 +146,8 @@ mod tests {
         check("[storage]\npartitions = 0", "partitions");
         check("[tenancy]\nmode = \"token\"", "there are no tokens");
         check("[tenancy]\nmode = \"maybe\"", "unknown variant `maybe`");
+        check("[query]\ncors_origin = \"(\"", "cors_origin");
+        check("[query]\nlookback_seconds = 0.0", "lookback_seconds");
     }
 
     #[test]

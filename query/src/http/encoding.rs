@@ -13,6 +13,7 @@ pub(super) enum Encoding {
     Gzip,
     /// zlib's format, which is what HTTP calls deflate.
     Deflate,
+    Zstd,
 }
 
 impl Encoding {
@@ -28,9 +29,12 @@ impl Encoding {
                 let encoding = match name {
                     "gzip" | "x-gzip" => Self::Gzip,
                     "deflate" => Self::Deflate,
+                    "zstd" => Self::Zstd,
                     _ => continue,
                 };
-                if quality > best.0 {
+                // Of equally welcome ones zstd: smaller for less work.
+                let as_welcome = quality > 0.0 && quality == best.0 && encoding == Self::Zstd;
+                if quality > best.0 || as_welcome {
                     best = (quality, encoding);
                 }
             }
@@ -44,6 +48,7 @@ impl Encoding {
             Self::Identity => None,
             Self::Gzip => Some("gzip"),
             Self::Deflate => Some("deflate"),
+            Self::Zstd => Some("zstd"),
         }
     }
 }
@@ -57,11 +62,15 @@ fn accepted(entry: &str) -> (&str, f64) {
     (name, quality.unwrap_or(0.0))
 }
 
+/// The fastest level there is no loss in asking for.
+const ZSTD_LEVEL: i32 = 1;
+
 /// Encodes a body piece by piece.
 pub(super) enum Encoder {
     Identity,
     Gzip(GzEncoder<Vec<u8>>),
     Deflate(ZlibEncoder<Vec<u8>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
 }
 
 impl Encoder {
@@ -72,6 +81,10 @@ impl Encoder {
             Encoding::Identity => Self::Identity,
             Encoding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), level)),
             Encoding::Deflate => Self::Deflate(ZlibEncoder::new(Vec::new(), level)),
+            Encoding::Zstd => {
+                let encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL);
+                Self::Zstd(encoder.expect("level 1 exists"))
+            }
         }
     }
 
@@ -91,6 +104,13 @@ impl Encoder {
                 encoder.write_all(&piece).expect(never);
                 if last {
                     encoder.try_finish().expect(never);
+                }
+                std::mem::take(encoder.get_mut())
+            }
+            Self::Zstd(encoder) => {
+                encoder.write_all(&piece).expect(never);
+                if last {
+                    encoder.do_finish().expect(never);
                 }
                 std::mem::take(encoder.get_mut())
             }
@@ -118,5 +138,9 @@ mod tests {
         check("gzip;q=0", Encoding::Identity);
         check("br", Encoding::Identity);
         check("gzip;q=x", Encoding::Identity);
+        check("gzip, deflate, br, zstd", Encoding::Zstd);
+        check("zstd, gzip", Encoding::Zstd);
+        check("gzip, zstd;q=0.5", Encoding::Gzip);
+        check("zstd;q=0", Encoding::Identity);
     }
 }

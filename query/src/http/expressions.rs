@@ -9,8 +9,9 @@ use super::documents::{List, Notes, Single, of_answer};
 use super::json::{Timings, comma, push_labels, push_quoted, push_string};
 use super::params::invalid;
 use super::reply::Reply;
+use super::syntax::push_expr;
 use crate::number::push_seconds;
-use crate::promql::ValueType;
+use crate::promql::{Expr, ValueType};
 use crate::querier::Timed;
 use crate::{Answer, Error, Evaluation, Value};
 
@@ -168,11 +169,22 @@ fn write_exemplars(out: &mut Vec<u8>, of_series: &(Labels, Vec<Exemplar>)) {
 
 /// `format_query`
 pub(super) async fn format(question: Question<'_>) -> Result<Reply, Error> {
+    let text = read(question).await?.pretty();
+    Ok(Reply::document(Single::new(|out| push_string(out, &text))))
+}
+
+/// `parse_query`
+pub(super) async fn parse(question: Question<'_>) -> Result<Reply, Error> {
+    let expr = read(question).await?;
+    Ok(Reply::document(Single::new(|out| push_expr(out, &expr))))
+}
+
+/// The expression, for those who want nothing but it.
+async fn read(question: Question<'_>) -> Result<Expr, Error> {
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
     let text = params.expression();
     let work = async |_cancel| text.read(querier).await;
     let expr = querier.run(&scope, deadline, work).await?.answer;
-    let text = expr.map_err(|reason| invalid("query", &reason))?.pretty();
-    Ok(Reply::document(Single::new(|out| push_string(out, &text))))
+    expr.map_err(|reason| invalid("query", &reason))
 }

@@ -6,6 +6,7 @@
 //!
 //! Statuses, error words and texts are Prometheus' own: its clients look at them.
 
+mod cors;
 mod documents;
 mod encoding;
 mod expressions;
@@ -15,6 +16,8 @@ mod params;
 mod reply;
 mod routes;
 mod status;
+mod syntax;
+mod targets;
 mod times;
 
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use axum::routing::any;
 use tenancy::{Authenticator, Read, ReadScope};
 use tracing::{Instrument, info_span, warn};
 
+pub(crate) use cors::Origins;
 pub use routes::{Endpoint, ROUTES, Route};
 
 use crate::{Error, Querier};
@@ -40,7 +44,9 @@ use reply::Reply;
 
 /// The API, to be mounted at `/` and wherever else clients look for it.
 pub fn router(querier: Querier, authenticator: Arc<Authenticator>) -> Router {
-    let api = Arc::new(Api { querier, authenticator });
+    // A pattern that is none was refused with the configuration.
+    let origins = Origins::new(&querier.config().cors_origin).unwrap_or(Origins::Nobody);
+    let api = Arc::new(Api { querier, authenticator, origins });
     let mut router = Router::new();
     for (i, route) in ROUTES.iter().enumerate() {
         let path = route.path;
@@ -57,20 +63,18 @@ pub fn router(querier: Querier, authenticator: Arc<Authenticator>) -> Router {
 struct Api {
     querier: Querier,
     authenticator: Arc<Authenticator>,
+    origins: Origins,
 }
 
 /// One request to one path.
 async fn serve(api: Arc<Api>, path: &'static str, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let browser = parts.headers.contains_key(header::ORIGIN);
     let mut response = match routes::find(path, &parts.method) {
         Some(endpoint) => counted(&api, endpoint, &mut parts, body).await,
         None if parts.method == Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         None => reply::method_not_allowed(path),
     };
-    if browser {
-        reply::allow_origin(response.headers_mut(), &api.querier.config().cors_origin);
-    }
+    api.origins.permit(&parts.headers, response.headers_mut());
     response
 }
 
@@ -191,15 +195,24 @@ async fn answer(endpoint: Endpoint, question: Question<'_>) -> Result<Reply, Err
         Endpoint::QueryRange => expressions::range(question).await,
         Endpoint::QueryExemplars => expressions::exemplars(question).await,
         Endpoint::FormatQuery => expressions::format(question).await,
+        Endpoint::ParseQuery => expressions::parse(question).await,
         Endpoint::Series => listings::series(question).await,
         Endpoint::Labels => listings::label_names(question).await,
         Endpoint::LabelValues => listings::label_values(question).await,
         Endpoint::Metadata => listings::metadata(question).await,
-        Endpoint::Rules => status::rules(&question),
-        Endpoint::Alerts => Ok(status::alerts()),
+        Endpoint::Rules => targets::rules(question).await,
+        Endpoint::Alerts => Ok(targets::alerts()),
+        Endpoint::Alertmanagers => Ok(targets::alertmanagers()),
+        Endpoint::Targets => Ok(targets::targets(&question)),
+        Endpoint::TargetsMetadata => targets::metadata(question).await,
+        Endpoint::ScrapePools => Ok(targets::pools()),
         Endpoint::BuildInfo => Ok(status::build_info(&question)),
         Endpoint::RuntimeInfo => Ok(status::runtime_info(&question)),
         Endpoint::Flags => Ok(status::flags(&question)),
+        Endpoint::StatusConfig => Ok(status::config(&question)),
+        Endpoint::WalReplay => Ok(status::wal_replay()),
+        Endpoint::Notifications => Ok(status::notifications()),
+        Endpoint::Features => Ok(status::features(&question)),
         Endpoint::Tsdb => status::tsdb(question).await,
     }
 }

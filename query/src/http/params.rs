@@ -134,6 +134,11 @@ impl Params {
         Ok(Selectors(texts))
     }
 
+    /// The text of one selector that may be left out, not yet read.
+    pub(super) fn selector(&self, name: &str) -> Selectors {
+        Selectors(Some(self.get(name).to_owned()).filter(|t| !t.is_empty()).into_iter().collect())
+    }
+
     /// The expression in `query`, not yet read.
     pub(super) fn expression(&self) -> Expression {
         Expression(self.get("query").to_owned())

@@ -1,7 +1,7 @@
 //! From a document to a response: status, headers, body in pieces, compression.
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::documents::Document;
@@ -86,7 +86,9 @@ fn respond(status: StatusCode, document: Box<dyn Document>, asked: &HeaderMap) -
         Body::from(first)
     } else {
         pieces.encoder = Some(encoder);
-        let rest = std::iter::once(Bytes::from(first)).chain(pieces);
+        // An encoder may have kept all of the first piece; an empty chunk would end the body.
+        let first = Some(Bytes::from(first)).filter(|first| !first.is_empty());
+        let rest = first.into_iter().chain(pieces);
         Body::from_stream(futures::stream::iter(rest.map(Ok::<_, std::convert::Infallible>)))
     };
     let mut response = Response::new(body);
@@ -147,23 +149,4 @@ pub(super) fn method_not_allowed(path: &str) -> Response {
     ];
     let allow = [(header::ALLOW, routes::allowed(path))];
     (StatusCode::METHOD_NOT_ALLOWED, plain, allow, "Method Not Allowed\n").into_response()
-}
-
-/// Lets pages of other origins read the answer, if that is configured.
-pub(super) fn allow_origin(headers: &mut HeaderMap, origin: &str) {
-    let Ok(allowed) = HeaderValue::from_str(origin) else { return };
-    if origin.is_empty() {
-        return;
-    }
-    let set: [(HeaderName, HeaderValue); 4] = [
-        (header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS")),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Accept, Authorization, Content-Type, Origin, X-Scope-OrgID"),
-        ),
-        (header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Date")),
-    ];
-    headers.extend(set);
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }

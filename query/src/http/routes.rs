@@ -22,16 +22,25 @@ pub enum Endpoint {
     QueryRange,
     QueryExemplars,
     FormatQuery,
+    ParseQuery,
     Series,
     Labels,
     LabelValues,
     Metadata,
     Rules,
     Alerts,
+    Alertmanagers,
+    Targets,
+    TargetsMetadata,
+    ScrapePools,
     BuildInfo,
     RuntimeInfo,
     Flags,
+    StatusConfig,
+    WalReplay,
     Tsdb,
+    Notifications,
+    Features,
 }
 
 impl Endpoint {
@@ -39,21 +48,30 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 23] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
         Self::FormatQuery,
+        Self::ParseQuery,
         Self::Series,
         Self::Labels,
         Self::LabelValues,
         Self::Metadata,
         Self::Rules,
         Self::Alerts,
+        Self::Alertmanagers,
+        Self::Targets,
+        Self::TargetsMetadata,
+        Self::ScrapePools,
         Self::BuildInfo,
         Self::RuntimeInfo,
         Self::Flags,
+        Self::StatusConfig,
+        Self::WalReplay,
         Self::Tsdb,
+        Self::Notifications,
+        Self::Features,
     ];
 
     /// The word in metrics and spans.
@@ -72,6 +90,15 @@ impl Endpoint {
             Self::BuildInfo => "status_buildinfo",
             Self::RuntimeInfo => "status_runtimeinfo",
             Self::Flags => "status_flags",
+            Self::ParseQuery => "parse_query",
+            Self::Targets => "targets",
+            Self::TargetsMetadata => "targets_metadata",
+            Self::ScrapePools => "scrape_pools",
+            Self::Alertmanagers => "alertmanagers",
+            Self::StatusConfig => "status_config",
+            Self::WalReplay => "status_walreplay",
+            Self::Notifications => "notifications",
+            Self::Features => "features",
             Self::Tsdb => "status_tsdb",
         }
     }
@@ -95,6 +122,8 @@ pub const ROUTES: &[Route] = &[
     post("/api/v1/query_exemplars", Endpoint::QueryExemplars),
     get("/api/v1/format_query", Endpoint::FormatQuery),
     post("/api/v1/format_query", Endpoint::FormatQuery),
+    get("/api/v1/parse_query", Endpoint::ParseQuery),
+    post("/api/v1/parse_query", Endpoint::ParseQuery),
     get("/api/v1/series", Endpoint::Series),
     post("/api/v1/series", Endpoint::Series),
     get("/api/v1/labels", Endpoint::Labels),
@@ -103,10 +132,18 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/metadata", Endpoint::Metadata),
     get("/api/v1/rules", Endpoint::Rules),
     get("/api/v1/alerts", Endpoint::Alerts),
+    get("/api/v1/alertmanagers", Endpoint::Alertmanagers),
+    get("/api/v1/targets", Endpoint::Targets),
+    get("/api/v1/targets/metadata", Endpoint::TargetsMetadata),
+    get("/api/v1/scrape_pools", Endpoint::ScrapePools),
     get("/api/v1/status/buildinfo", Endpoint::BuildInfo),
     get("/api/v1/status/runtimeinfo", Endpoint::RuntimeInfo),
     get("/api/v1/status/flags", Endpoint::Flags),
+    get("/api/v1/status/config", Endpoint::StatusConfig),
+    get("/api/v1/status/walreplay", Endpoint::WalReplay),
     get("/api/v1/status/tsdb", Endpoint::Tsdb),
+    get("/api/v1/notifications", Endpoint::Notifications),
+    get("/api/v1/features", Endpoint::Features),
 ];
 
 /// What answers that method on that path.

@@ -1,13 +1,17 @@
-//! Endpoints about the server: versions, flags, statistics, and the lists of rules and alerts.
+//! Endpoints about the server: versions, flags, configuration, statistics.
+
+use std::fmt::Write;
+
+use serde::Serialize;
 
 use super::Question;
 use super::documents::Single;
 use super::json::{push_counts, push_integer_field, push_string_map};
 use super::listings::restricted;
-use super::params::{invalid, quoted};
 use super::reply::Reply;
 use super::times::rfc3339_text;
 use crate::limits::seconds;
+use crate::promql::{FUNCTIONS, Function};
 use crate::{Error, Statistics};
 
 /// The level of Prometheus' API that is answered. Clients choose by it what they may ask: Grafana,
@@ -45,6 +49,10 @@ pub(super) fn runtime_info(question: &Question<'_>) -> Reply {
     }))
 }
 
+/// The switches of Prometheus that `experimental_promql` stands for.
+const EXPERIMENTAL: &str =
+    "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers";
+
 /// `status/flags`: the settings that have a flag in Prometheus.
 pub(super) fn flags(question: &Question<'_>) -> Reply {
     let limits = question.scope.limits();
@@ -52,29 +60,112 @@ pub(super) fn flags(question: &Question<'_>) -> Reply {
     let timeout =
         std::time::Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or_default();
     let pairs = [
+        (
+            "enable-feature",
+            if question.querier.config().experimental_promql { EXPERIMENTAL } else { "" }
+                .to_owned(),
+        ),
         ("query.lookback-delta", seconds(std::time::Duration::from_millis(lookback_ms))),
         ("query.max-concurrency", limits.queries_concurrent_max.to_string()),
         ("query.max-samples", limits.query_samples_max.to_string()),
         ("query.timeout", seconds(timeout)),
+        ("web.cors.origin", question.querier.config().cors_origin.clone()),
+        ("web.enable-admin-api", "false".to_owned()),
+        ("web.enable-remote-write-receiver", "true".to_owned()),
     ];
     Reply::document(Single::new(|out| push_string_map(out, &pairs)))
 }
 
-/// `rules`: there is no rule evaluator yet, so there are no groups.
-pub(super) fn rules(question: &Question<'_>) -> Result<Reply, Error> {
-    match question.params.get("type").to_lowercase().as_str() {
-        "" | "alert" | "record" => {}
-        _ => {
-            let shown = quoted(question.params.get("type"));
-            return Err(invalid("type", &format!("not supported value {shown}")));
-        }
-    }
-    Ok(Reply::document(Single::new(|out| out.extend_from_slice(b"{\"groups\":[]}"))))
+/// `status/config`: what applies to whoever asks. The file itself names other tenants.
+pub(super) fn config(question: &Question<'_>) -> Reply {
+    let mut yaml = String::new();
+    push_yaml(&mut yaml, "query", question.querier.config());
+    push_yaml(&mut yaml, "limits", &**question.scope.limits());
+    Reply::document(Single::new(|out| push_string_map(out, &[("yaml", yaml)])))
 }
 
-/// `alerts`: as [`rules`].
-pub(super) fn alerts() -> Reply {
-    Reply::document(Single::new(|out| out.extend_from_slice(b"{\"alerts\":[]}")))
+/// A flat structure as a mapping. JSON's scalars are YAML.
+fn push_yaml(yaml: &mut String, name: &str, settings: &impl Serialize) {
+    let Ok(serde_json::Value::Object(settings)) = serde_json::to_value(settings) else { return };
+    let _ = writeln!(yaml, "{name}:");
+    for (key, value) in settings {
+        let _ = writeln!(yaml, "  {key}: {value}");
+    }
+}
+
+/// `status/walreplay`: the log is read back before anything is served, so there is nothing left.
+pub(super) fn wal_replay() -> Reply {
+    Reply::document(Single::new(|out| {
+        out.extend_from_slice(b"{\"min\":0,\"max\":0,\"current\":0}");
+    }))
+}
+
+/// `notifications`: what Prometheus' own pages show of reloads and shutdowns; there are none here.
+pub(super) fn notifications() -> Reply {
+    Reply::document(Single::new(|out| out.extend_from_slice(b"[]")))
+}
+
+/// `features`: what there is, by the groups and names Prometheus uses.
+pub(super) fn features(question: &Question<'_>) -> Reply {
+    let config = question.querier.config();
+    let on = config.features();
+    let api = [
+        ("admin", false),
+        ("exclude_alerts", true),
+        ("label_values_match", true),
+        ("lifecycle", false),
+        ("otlp_write_receiver", false),
+        ("query_stats", true),
+        ("query_warnings", true),
+        ("remote_write_receiver", true),
+        ("time_range_labels", true),
+        ("time_range_series", true),
+    ];
+    let promql = [
+        ("anchored", on.extended_selectors),
+        ("at_modifier", true),
+        ("bool", true),
+        ("by", true),
+        ("duration_expr", on.duration_expressions),
+        ("experimental_functions", on.experimental_functions),
+        ("fill", on.fill_modifiers),
+        ("group_left", true),
+        ("group_right", true),
+        ("ignoring", true),
+        ("negative_offset", true),
+        ("offset", true),
+        ("on", true),
+        ("per_query_lookback_delta", true),
+        ("per_step_stats", true),
+        ("smoothed", on.extended_selectors),
+        ("subqueries", true),
+        ("without", true),
+    ];
+    let callable = |f: &Function| (f.name, on.experimental_functions || !f.experimental);
+    let functions: Vec<(&str, bool)> = FUNCTIONS.iter().map(callable).collect();
+    Reply::document(Single::new(|out| {
+        for (i, (group, names)) in
+            [("api", &api[..]), ("promql", &promql), ("promql_functions", &functions)]
+                .into_iter()
+                .enumerate()
+        {
+            out.push(if i == 0 { b'{' } else { b',' });
+            super::json::push_string(out, group);
+            out.push(b':');
+            push_switches(out, names);
+        }
+        out.push(b'}');
+    }))
+}
+
+fn push_switches(out: &mut Vec<u8>, names: &[(&str, bool)]) {
+    out.push(b'{');
+    for (i, (name, on)) in names.iter().enumerate() {
+        super::json::comma(out, i);
+        super::json::push_string(out, name);
+        out.extend_from_slice(if *on { b":true" } else { b":false" });
+    }
+    out.push(b'}');
 }
 
 /// Most entries of each list of statistics.

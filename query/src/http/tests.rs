@@ -254,9 +254,27 @@ fn the_server_about_itself() {
         GET /api/v1/rules
         GET /api/v1/rules?type=alert
         GET /api/v1/rules?type=x
+        GET /api/v1/rules?type=ALERT&match[]=up&exclude_alerts=true&group_limit=5
+        GET /api/v1/rules?match[]={}
+        GET /api/v1/rules?exclude_alerts=maybe
+        GET /api/v1/rules?group_limit=x
+        GET /api/v1/rules?group_limit=99999999999
+        GET /api/v1/rules?group_limit=0
+        GET /api/v1/rules?group_next_token=abc
+        GET /api/v1/rules?group_limit=1&group_next_token=abc
         GET /api/v1/alerts
-        GET /api/v1/format_query?query=foo/bar
-        GET /api/v1/format_query?query=foo(
+        GET /api/v1/alertmanagers
+        GET /api/v1/targets
+        GET /api/v1/targets?state=active
+        GET /api/v1/targets?state=Dropped
+        GET /api/v1/targets/metadata
+        GET /api/v1/targets/metadata?limit=x
+        GET /api/v1/targets/metadata?match_target={job=
+        GET /api/v1/scrape_pools
+        GET /api/v1/notifications
+        GET /api/v1/status/walreplay
+        GET /api/v1/status/config
+        GET /api/v1/features
         "#,
     );
     let response =
@@ -264,6 +282,32 @@ fn the_server_about_itself() {
     let shown: serde_json::Value = serde_json::from_str(&block_on(body(response))).expect("JSON");
     assert_eq!(shown["data"]["startTime"], "2026-11-21T12:31:17.053Z");
     assert!(shown["data"]["GOMAXPROCS"].as_i64() >= Some(1));
+}
+
+#[test]
+fn texts_about_texts() {
+    golden(
+        "syntax",
+        r#"
+        GET /api/v1/format_query?query=foo/bar
+        GET /api/v1/format_query?query=foo(
+        GET /api/v1/format_query
+        GET /api/v1/parse_query
+        GET /api/v1/parse_query?query=foo(
+        POST /api/v1/parse_query query=foo/bar
+        POST /api/v1/parse_query query=sum+by(a,b)(rate(foo{a%3D~"x.*",b!%3D"y"}[5m]+offset+1m))
+        POST /api/v1/parse_query query=topk+without(a)(5,foo+@+start())
+        POST /api/v1/parse_query query=foo*on(a)group_left(b)bar
+        POST /api/v1/parse_query query=foo>bool+1
+        POST /api/v1/parse_query query=foo+and+ignoring(a)bar
+        POST /api/v1/parse_query query=max_over_time(foo[1h:5m]+@+1609746000.5+offset+-1m)
+        POST /api/v1/parse_query query=-foo[1h:]+@+end()
+        POST /api/v1/parse_query query=-(1e300)
+        POST /api/v1/parse_query query=label_join(foo,"a","b\\n","c")
+        POST /api/v1/parse_query query={"http.status"}[step()]
+        POST /api/v1/parse_query query=NaN
+        "#,
+    );
 }
 
 /// A path of the API with its variable part filled.
@@ -387,14 +431,13 @@ fn pages_of_other_origins_need_permission() {
     };
     let closed = querier(&fake);
     assert_eq!(ask(&closed), None);
-    let config = Config { cors_origin: "*".to_owned(), ..Config::default() };
-    let open = Querier::new(
-        Arc::clone(&fake) as _,
-        Arc::new(ManualClock::new(0)),
-        config,
-        About::default(),
-    );
-    assert_eq!(ask(&open), Some("*".to_owned()));
+    for (cors_origin, allowed) in
+        [("*", Some("*")), ("http://else.*", Some("http://elsewhere")), ("http://else", None)]
+    {
+        let config = Config { cors_origin: cors_origin.to_owned(), ..Config::default() };
+        let found = ask(&querier_with(&fake, config));
+        assert_eq!(found.as_deref(), allowed, "{cors_origin}");
+    }
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {

@@ -84,7 +84,7 @@ fn routes() -> Vec<(String, String)> {
 /// A request that would be fine if it were allowed.
 fn request_of(path: &str) -> String {
     let parameters = match path.rsplit('/').next().unwrap_or("") {
-        "query" | "format_query" => "?query=up",
+        "query" | "format_query" | "parse_query" => "?query=up",
         "query_range" => "?query=up&start=0&end=1&step=1",
         "query_exemplars" => "?query=up&start=0&end=1",
         "series" => "?match[]=up",

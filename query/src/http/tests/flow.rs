@@ -154,6 +154,9 @@ fn large_answers_are_sent_in_pieces_and_compressed() {
         flate2::read::ZlibDecoder::new(bytes).read_to_string(&mut text).expect("zlib");
         text
     });
+    check_encoding("zstd", |bytes| {
+        String::from_utf8(zstd::decode_all(bytes).expect("zstd")).expect("text")
+    });
 }
 
 #[test]
