@@ -1,4 +1,5 @@
 //! Sends a load, one thread for each connection, each request after the answer to the one before.
+//! The connections keep pace with each other, as senders do that live by the same clock.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -28,15 +29,53 @@ pub(crate) struct Sent {
     pub(crate) wall: Duration,
 }
 
+/// How far a connection may be ahead of the slowest, in parts of its load. Half a percent of a day
+/// is seven minutes: Prometheus refuses what is an hour behind the newest sample.
+const LEAD: f64 = 0.005;
+
+/// How far each connection is, so that none runs ahead of another.
+struct Pace(Vec<AtomicU64>);
+
+impl Pace {
+    /// Connection `own` has sent that part of its load; returns when it may go on.
+    fn keep(&self, own: usize, part: f64) {
+        self.0[own].store(part.to_bits(), Ordering::Relaxed);
+        let slowest = || {
+            let parts = self.0.iter().map(|p| f64::from_bits(p.load(Ordering::Relaxed)));
+            parts.fold(f64::INFINITY, f64::min)
+        };
+        while part > slowest() + LEAD {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Tells the others, however a connection ends, not to wait for it.
+struct Leaves<'a>(&'a Pace, usize);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.0[self.1].store(f64::INFINITY.to_bits(), Ordering::Relaxed);
+    }
+}
+
 /// Sends everything; any answer but 2xx ends the run.
 pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sent> {
     let started = Instant::now();
     let done = AtomicU64::new(0);
+    let pace = Pace(load.files.iter().map(|_| AtomicU64::new(0)).collect());
     thread::scope(|scope| {
         let threads: Vec<_> = load
             .files
             .iter()
-            .map(|file| scope.spawn(|| one_connection(file, port, path, &done)))
+            .enumerate()
+            .map(|(own, file)| {
+                let (pace, done) = (&pace, &done);
+                scope.spawn(move || {
+                    let leaves = Leaves(pace, own);
+                    one_connection(file, port, path, done, |part| leaves.0.keep(own, part))
+                })
+            })
             .collect();
         while threads.iter().any(|t| !t.is_finished()) {
             load::progress(what, done.load(Ordering::Relaxed), load.samples);
@@ -51,9 +90,17 @@ pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sen
     clippy::disallowed_methods,
     reason = "the benchmark's own files are not the product's data"
 )]
-fn one_connection(file: &Path, port: u16, path: &str, done: &AtomicU64) -> Result<()> {
+fn one_connection(
+    file: &Path,
+    port: u16,
+    path: &str,
+    done: &AtomicU64,
+    keep_pace: impl Fn(f64),
+) -> Result<()> {
     let file_handle =
         std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
+    let bytes = file_handle.metadata()?.len() as f64;
+    let mut sent_bytes = 0.0;
     let mut file = BufReader::with_capacity(1 << 20, file_handle);
     let mut connection = Connection::open(([127, 0, 0, 1], port).into())?;
     let mut header = [0u8; 8];
@@ -76,6 +123,8 @@ fn one_connection(file: &Path, port: u16, path: &str, done: &AtomicU64) -> Resul
             }
         }
         done.fetch_add(u64::from(samples), Ordering::Relaxed);
+        sent_bytes += f64::from(length) + header.len() as f64;
+        keep_pace(sent_bytes / bytes);
     }
     Ok(())
 }
