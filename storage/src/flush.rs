@@ -307,5 +307,6 @@ fn meta_of(
         histograms: summary.histograms,
         bytes: summary.bytes,
         created_ms,
+        deleted_to: None,
     }
 }

@@ -32,6 +32,7 @@ mod rows;
 mod samples;
 mod select;
 mod storage;
+pub mod tombstone;
 mod usage;
 
 pub use append::Appended;

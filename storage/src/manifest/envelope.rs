@@ -7,8 +7,10 @@ use crate::Error;
 
 const MAGIC: &[u8; 8] = b"TAFFRMAN";
 const VERSION: u32 = 1;
-/// Feature bits this build knows: none so far.
-const FEATURES_KNOWN: u64 = 0;
+/// The content has tombstones: whoever does not know them would show what is deleted.
+const FEATURE_TOMBSTONES: u64 = 1;
+/// Feature bits this build knows.
+const FEATURES_KNOWN: u64 = FEATURE_TOMBSTONES;
 const HEADER_BYTES: usize = 32;
 
 /// One manifest object.
@@ -40,12 +42,21 @@ impl Stored {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&FEATURES_KNOWN.to_le_bytes());
+        bytes.extend_from_slice(&self.features().to_le_bytes());
         bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
         let header = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&header.to_le_bytes());
         bytes.extend_from_slice(&json);
         Ok(bytes)
+    }
+
+    /// What a reader must know to read this right.
+    fn features(&self) -> u64 {
+        let tombstones = match &self.content {
+            Content::Edit(edit) => edit.needs_tombstones(),
+            Content::Checkpoint(state) => !state.tombstones.is_empty(),
+        };
+        if tombstones { FEATURE_TOMBSTONES } else { 0 }
     }
 
     pub(super) fn decode(bytes: &[u8], path: &str) -> Result<Self, Error> {

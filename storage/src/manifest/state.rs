@@ -3,8 +3,12 @@
 //! Everything here is stored as JSON. A reader ignores fields it does not know: what must not be
 //! ignored gets a required-feature bit in the envelope.
 
+use std::sync::Arc;
+
 use model::{Position, TimeRange};
 use serde::{Deserialize, Serialize};
+
+use crate::tombstone::{Tombstone, stored_list};
 
 /// What one partition consists of.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +24,9 @@ pub struct PartitionState {
     pub snapshots: Vec<SnapshotMeta>,
     /// The number the next object may take in its name: never given twice.
     pub next_object: u64,
+    /// What was deleted and may still be in blocks, in order of positions.
+    #[serde(with = "stored_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub tombstones: Vec<Arc<Tombstone>>,
 }
 
 /// One step from a state to the next: all of it or nothing.
@@ -37,10 +44,16 @@ pub struct Edit {
     pub snapshots: Option<Vec<SnapshotMeta>>,
     /// The next object number; a lower one than the state's changes nothing.
     pub next_object: u64,
+    /// Deletions from now on.
+    #[serde(with = "stored_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub add_tombstones: Vec<Arc<Tombstone>>,
+    /// Ids of tombstones that hide nothing any more. Unknown ones are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_tombstones: Vec<u64>,
 }
 
 /// One block.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BlockMeta {
     /// The prefix its objects share.
     pub name: String,
@@ -65,6 +78,17 @@ pub struct BlockMeta {
     pub bytes: u64,
     /// When it was written, milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// Tombstones before this position hide nothing in it: its rows are younger, or what was
+    /// deleted is left out. Absent: the end of `positions`.
+    #[serde(with = "optional_position", default, skip_serializing_if = "Option::is_none")]
+    pub deleted_to: Option<Position>,
+}
+
+impl BlockMeta {
+    /// Tombstones before this position hide nothing in it.
+    pub fn deleted_to(&self) -> Position {
+        self.deleted_to.unwrap_or(self.positions.1)
+    }
 }
 
 /// One snapshot of a head's series.
@@ -78,6 +102,13 @@ pub struct SnapshotMeta {
     pub series: u64,
     /// Bytes of its object.
     pub bytes: u64,
+}
+
+impl Edit {
+    /// Whether a reader that knows nothing of tombstones would show what is deleted.
+    pub(super) fn needs_tombstones(&self) -> bool {
+        !self.add_tombstones.is_empty() || !self.remove_tombstones.is_empty()
+    }
 }
 
 impl PartitionState {
@@ -108,6 +139,13 @@ impl PartitionState {
             self.snapshots.clone_from(snapshots);
         }
         self.next_object = self.next_object.max(edit.next_object);
+        self.tombstones.retain(|t| !edit.remove_tombstones.contains(&t.id));
+        for new in &edit.add_tombstones {
+            if self.tombstones.iter().any(|known| known.id == new.id) {
+                return Err(format!("it adds tombstone {} a second time", new.id));
+            }
+            self.tombstones.push(Arc::clone(new));
+        }
         self.number += 1;
         Ok(self)
     }

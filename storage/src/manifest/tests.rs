@@ -2,13 +2,15 @@
 
 use std::path::Path as DiskPath;
 
-use model::{Position, TimeRange};
+use model::{Matcher, Position, TimeRange};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
+use tenancy::TenantId;
 use testkit::{Fault, FaultyDisk};
 
 use super::*;
 use crate::LocalObjects;
+use crate::tombstone::Tombstone;
 
 fn block(name: &str) -> BlockMeta {
     BlockMeta {
@@ -22,7 +24,19 @@ fn block(name: &str) -> BlockMeta {
         histograms: 5,
         bytes: 6,
         created_ms: 7,
+        deleted_to: None,
     }
+}
+
+fn tombstone(id: u64) -> Arc<Tombstone> {
+    Arc::new(Tombstone {
+        id,
+        tenant: TenantId(4),
+        matchers: vec![Matcher::equal("job", "a")],
+        range: TimeRange { start_ms: i64::MIN, end_ms: id as i64 },
+        position: Position(u64::MAX - id),
+        created_ms: -1,
+    })
 }
 
 /// The edit a test commits as its `number`-th: adds a block, and removes every second one.
@@ -39,6 +53,8 @@ fn edit(number: u64) -> Edit {
             vec![SnapshotMeta { name: format!("s{number}"), full: true, series: number, bytes: 1 }]
         }),
         next_object: number * 2,
+        add_tombstones: vec![tombstone(number)],
+        remove_tombstones: number.checked_sub(3).into_iter().collect(),
     }
 }
 
@@ -311,6 +327,11 @@ proptest! {
                     covered: number.is_multiple_of(2).then(|| Position(state.covered.0 + u64::from(number))),
                     snapshots: None,
                     next_object: u64::from(number),
+                    add_tombstones: (0..adds)
+                        .map(|n| tombstone(state.number * 8 + u64::from(n)))
+                        .collect(),
+                    remove_tombstones:
+                        state.tombstones.iter().take(usize::from(removes)).map(|t| t.id).collect(),
                 };
                 state = store.commit(edit).await.unwrap();
             }
