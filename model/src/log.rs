@@ -39,6 +39,10 @@ pub enum RecordKind {
     Histograms = 4,
     /// The head's series were numbered anew.
     Renumbered = 5,
+    /// Rows were deleted.
+    Tombstone = 6,
+    /// Metadata of metric families was deleted.
+    Forgotten = 7,
 }
 
 impl RecordKind {
@@ -50,6 +54,8 @@ impl RecordKind {
             3 => Some(Self::Exemplars),
             4 => Some(Self::Histograms),
             5 => Some(Self::Renumbered),
+            6 => Some(Self::Tombstone),
+            7 => Some(Self::Forgotten),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use hashbrown::HashSet;
 use model::{Log, Position, RecordKind, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -19,6 +20,7 @@ use crate::block::{Block, BlockOptions, BlockSummary, BlockWriter, SeriesInput};
 use crate::head::{Frozen, FrozenSeries, SharedTimestamps};
 use crate::manifest::{BlockMeta, Edit, SnapshotMeta};
 use crate::partition::{FlushState, Partition, StoredBlock};
+use crate::tombstone::Tombstone;
 use crate::usage::tenant_series;
 use crate::{Error, Storage};
 
@@ -109,6 +111,7 @@ impl Storage {
         let is_saved = series == flush.snapshot_series && metadata == flush.saved_metadata;
         if cut.frozen.is_none()
             && is_saved
+            && tombstones_unsaved(partition, flush).is_empty()
             && self.log_bytes_since(partition) < self.config.log_segment_bytes
         {
             return Ok(None);
@@ -138,6 +141,12 @@ impl Storage {
             next_object: flush.state.next_object,
             ..Edit::default()
         };
+        // One that is logged only now is named early, which does no harm: it concerns blocks that
+        // were cut before it, and a restart finds it in the log as well.
+        edit.add_tombstones = tombstones_unsaved(partition, flush);
+        let tombstones = partition.tombstones();
+        let gone = flush.state.tombstones.iter().filter(|t| !tombstones.has(t)).map(|t| t.id);
+        edit.remove_tombstones = gone.collect();
         if let Some(snapshot) = &freight.snapshot {
             let meta = self.put_snapshot(partition, flush, snapshot, put).await?;
             let kept = if snapshot.full { Vec::new() } else { flush.state.snapshots.clone() };
@@ -259,6 +268,13 @@ impl Storage {
             );
         }
     }
+}
+
+/// Tombstones that only the log has.
+fn tombstones_unsaved(partition: &Partition, flush: &FlushState) -> Vec<Arc<Tombstone>> {
+    let known: HashSet<u64> = flush.state.tombstones.iter().map(|t| t.id).collect();
+    let tombstones = partition.tombstones();
+    tombstones.iter().filter(|t| !known.contains(&t.id)).cloned().collect()
 }
 
 /// The next number for an object name; used up whether or not the object comes to be.

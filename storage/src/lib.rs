@@ -14,6 +14,7 @@ mod append;
 pub mod block;
 pub mod codec;
 mod config;
+mod delete;
 mod disk;
 mod error;
 mod flush;
@@ -37,6 +38,7 @@ mod usage;
 
 pub use append::Appended;
 pub use config::Config;
+pub use delete::{Delete, Deleted};
 pub use disk::OsDisk;
 pub use error::Error;
 pub use objects::LocalObjects;

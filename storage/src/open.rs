@@ -12,12 +12,13 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{Block, BlockCache};
-use crate::head::Head;
+use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
 use crate::replay;
+use crate::tombstone::Tombstones;
 use crate::usage::{Usage, tenant_series};
 use crate::{Config, Error, LocalObjects, Storage};
 
@@ -49,6 +50,8 @@ pub(crate) struct Restored {
     broken: Option<String>,
     /// Whether the log renumbered the series: the stored snapshots have other numbers.
     renumbered: bool,
+    /// What was deleted, from the manifest and the log.
+    tombstones: Tombstones,
     /// Metadata records in the log: the stored snapshots do not have them.
     metadata_changes: u64,
 }
@@ -102,6 +105,7 @@ impl Storage {
             partitions,
             usage,
             recovery,
+            deleting: tokio::sync::Mutex::default(),
             wake: tokio::sync::Notify::new(),
             _lock: lock,
         });
@@ -206,8 +210,14 @@ async fn restore(
         }
     }
     remove_garbage(number, objects, &state).await;
+    let tombstones = Tombstones::new(state.tombstones.iter().cloned());
+    // When series had their last sample is in the snapshots: it may have been deleted since.
+    for deleted in tombstones.iter() {
+        head.delete(deleted.tenant, &deleted.matchers, deleted.range);
+    }
     Ok(Restored {
         head,
+        tombstones,
         manifest,
         state,
         blocks,
@@ -307,7 +317,7 @@ impl Restored {
             return;
         }
         match record.kind {
-            RecordKind::Metadata => self.metadata_changes += 1,
+            RecordKind::Metadata | RecordKind::Forgotten => self.metadata_changes += 1,
             RecordKind::Renumbered => self.renumbered = true,
             _ => {}
         }
@@ -316,6 +326,11 @@ impl Restored {
             self.broken.get_or_insert(format!("log record at {}: {reason}", position.0));
             // What follows builds on it.
             self.head.note_gap();
+        } else if record.kind == RecordKind::Tombstone
+            && let Some(tombstone) = head::tombstone_of(record.payload, position)
+        {
+            let known = std::mem::take(&mut self.tombstones);
+            self.tombstones = known.with(Arc::new(tombstone));
         }
     }
 
@@ -340,6 +355,7 @@ impl Restored {
             self.missing,
             flush,
             self.metadata_changes,
+            self.tombstones,
         );
         if let Some(reason) = self.broken {
             partition.make_read_only(&reason);

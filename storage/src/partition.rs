@@ -11,6 +11,7 @@ use crate::block::Block;
 use crate::flush::Freight;
 use crate::head::{Head, HeadCounts, Payloads};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
+use crate::tombstone::{Tombstone, Tombstones};
 
 /// A partition at work.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub(crate) struct Partition {
     /// What readers see beside the head. Replaced whole; taken after the head was looked at, so
     /// that rows on their way from head to block are seen at least once.
     blocks: RwLock<Arc<[StoredBlock]>>,
+    /// What was deleted and may still be in blocks. Changed under the head's lock, so that whoever
+    /// holds that sees both as they belong together; taken before the blocks are, since one is
+    /// dropped only after the blocks it concerns.
+    tombstones: RwLock<Arc<Tombstones>>,
     /// Blocks that the manifest names and that could not be opened: what they hold cannot be read.
     missing: Vec<(BlockMeta, String)>,
     /// Held while a flush runs: one at a time.
@@ -62,9 +67,11 @@ impl Partition {
         missing: Vec<(BlockMeta, String)>,
         flush: FlushState,
         metadata_changes: u64,
+        tombstones: Tombstones,
     ) -> Self {
         Self {
             number,
+            tombstones: RwLock::new(Arc::new(tombstones)),
             missing,
             head: RwLock::new(head),
             blocks: RwLock::new(blocks.into()),
@@ -97,6 +104,24 @@ impl Partition {
         Arc::clone(&self.blocks.read())
     }
 
+    /// What was deleted and may still be in blocks.
+    pub(crate) fn tombstones(&self) -> Arc<Tombstones> {
+        Arc::clone(&self.tombstones.read())
+    }
+
+    /// Adds a tombstone that is in the log.
+    pub(crate) fn bury(&self, tombstone: Arc<Tombstone>) {
+        let mut tombstones = self.tombstones.write();
+        *tombstones = Arc::new(Tombstones::clone(&tombstones).with(tombstone));
+    }
+
+    /// Forgets tombstones that hide nothing any more, once no manifest names them.
+    #[expect(dead_code, reason = "compaction finds out which")]
+    pub(crate) fn drop_tombstones(&self, ids: &[u64]) {
+        let mut tombstones = self.tombstones.write();
+        *tombstones = Arc::new(Tombstones::clone(&tombstones).without(ids));
+    }
+
     /// Adds a block that a manifest names.
     pub(crate) fn publish(&self, block: StoredBlock) {
         let mut blocks = self.blocks.write();
@@ -106,8 +131,13 @@ impl Partition {
     /// Counts a change of metadata, which the next snapshot must hold.
     pub(crate) fn note_metadata(&self, payloads: &Payloads) {
         if !payloads.is_empty() {
-            self.metadata_changes.fetch_add(1, Ordering::Relaxed);
+            self.note_metadata_change();
         }
+    }
+
+    /// Counts a change of metadata, which the next snapshot must hold.
+    pub(crate) fn note_metadata_change(&self) {
+        self.metadata_changes.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often metadata changed since the start.

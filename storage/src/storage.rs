@@ -36,6 +36,9 @@ pub struct Storage {
     pub(crate) partitions: Vec<Partition>,
     pub(crate) usage: Usage,
     pub(crate) recovery: Recovery,
+    /// Held by a deletion until its records are in the log: one at a time, so that each has a
+    /// number of its own.
+    pub(crate) deleting: tokio::sync::Mutex<()>,
     /// Rung when a partition has enough for a flush.
     pub(crate) wake: Notify,
     pub(crate) _lock: Box<dyn DiskLock>,

@@ -79,7 +79,7 @@ impl Usage {
 
 /// Series of each tenant in one head.
 pub(crate) fn tenant_series(head: &Head) -> HashMap<TenantId, u64> {
-    head.tenants().map(|tenant| (tenant, head.tenant_series(tenant))).collect()
+    head.tenants().map(|tenant| (tenant, head.tenant_series_held(tenant))).collect()
 }
 
 impl TenantUsage {

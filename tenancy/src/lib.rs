@@ -33,4 +33,4 @@ pub use overrides::{LimitsConfig, LimitsError};
 pub use principal::{Access, GrantConfig, GrantError, Principal};
 pub use rate::{RateExceeded, RateLimiter, TenantRates};
 pub use refusal::Refusal;
-pub use scope::{ReadScope, TenantRead, WriteScope};
+pub use scope::{DeleteScope, ReadScope, TenantRead, WriteScope};

@@ -44,6 +44,8 @@ pub struct Limits {
     pub query_seconds_max: f64,
     /// Queries of this tenant that may run at a time.
     pub queries_concurrent_max: usize,
+    /// Deletions by matchers that compaction has not carried out yet. Every query looks at each.
+    pub deletes_pending_max: usize,
 }
 
 impl Default for Limits {
@@ -66,6 +68,7 @@ impl Default for Limits {
             query_memory_bytes_max: 2 << 30,
             query_seconds_max: 120.0,
             queries_concurrent_max: 20,
+            deletes_pending_max: 1_000,
         }
     }
 }

@@ -136,6 +136,7 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
         query_memory_bytes_max: a.query_memory_bytes_max.min(b.query_memory_bytes_max),
         query_seconds_max: a.query_seconds_max.min(b.query_seconds_max),
         queries_concurrent_max: a.queries_concurrent_max.min(b.queries_concurrent_max),
+        deletes_pending_max: a.deletes_pending_max.min(b.deletes_pending_max),
     }
 }
 

@@ -144,3 +144,39 @@ impl WriteScope {
         &self.rates
     }
 }
+
+/// Proof that one request may delete rows of one tenant.
+#[derive(Debug, Clone)]
+pub struct DeleteScope {
+    id: TenantId,
+    name: TenantName,
+    limits: Arc<Limits>,
+}
+
+impl DeleteScope {
+    /// Only `tenancy` decides who may delete what.
+    pub(crate) fn new(id: TenantId, name: TenantName, limits: Arc<Limits>) -> Self {
+        Self { id, name, limits }
+    }
+
+    /// A scope for tests of the layers below authentication.
+    pub fn for_test(id: u32, name: &str, limits: Limits) -> Self {
+        let name = TenantName::new(name).expect("a test's tenant name is valid");
+        Self::new(TenantId(id), name, Arc::new(limits))
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> TenantId {
+        self.id
+    }
+
+    /// Its name, for messages and audit records.
+    pub fn name(&self) -> &TenantName {
+        &self.name
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+}

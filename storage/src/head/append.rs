@@ -131,6 +131,7 @@ impl Head {
             if to.ms > series.last_ms {
                 request.payloads.ordered.push(number, to);
                 self.open.push(series, to);
+                self.show(number);
                 if let Some(stream) = &mut stream {
                     stream.push(to);
                 }
@@ -140,6 +141,7 @@ impl Head {
                     None => {
                         request.payloads.late.push(number, to);
                         self.open.insert_late(number, to);
+                        self.show(number);
                     }
                     Some(bits) if bits == to.bits => {}
                     Some(bits) => {
@@ -174,7 +176,11 @@ impl Head {
         }
         let frozen = self.frozen.as_deref();
         let late = self.open.late_at(number, ms);
-        if let Some(bits) = late.or_else(|| frozen.and_then(|f| f.generation.late_at(number, ms))) {
+        let frozen_late = || {
+            let frozen = frozen.filter(|_| !self.is_frozen_deleted(number, ms))?;
+            frozen.generation.late_at(number, ms)
+        };
+        if let Some(bits) = late.or_else(frozen_late) {
             return Some(bits);
         }
         let stream =
@@ -189,7 +195,7 @@ impl Head {
     }
 
     pub(super) fn histogram_at(&self, number: u32, ms: i64) -> Option<&[u8]> {
-        let frozen = || self.frozen.as_deref()?.generation.histogram_at(number, ms);
+        let frozen = || self.frozen_histogram_at(number, ms);
         self.open.histogram_at(number, ms).or_else(frozen)
     }
 
@@ -319,6 +325,9 @@ fn decode_stream(head: &Head, frozen: Option<&Frozen>, number: u32, open: &Buffe
     for (generation, buffer) in frozen.into_iter().chain([(&head.open, open)]) {
         if buffer.len() <= COMPARED_MAX {
             buffer.decode(&generation.blocks, generation.base_ms.unwrap_or(0), |p| points.push(p));
+        }
+        if !std::ptr::eq(generation, &head.open) {
+            points.retain(|p| !head.is_frozen_deleted(number, p.ms));
         }
     }
     points

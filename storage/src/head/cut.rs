@@ -96,6 +96,7 @@ impl Head {
     /// Forgets the frozen generation: it is in a block that readers see.
     pub fn thaw(&mut self) {
         let Some(frozen) = self.frozen.take() else { return };
+        self.frozen_deleted.clear();
         if let Some(order) = frozen.order.get() {
             self.flush_order.clone_from(order);
         }
@@ -116,6 +117,8 @@ impl Head {
         self.labels.renumber(&new_number);
         self.index.rebuild(self.series.all.iter().map(|s| s.tenant), &self.labels);
         self.open.renumber(&new_number);
+        let hidden = self.hidden.iter().map(|s| new_number[s as usize]);
+        self.hidden = hidden.filter(|s| *s != GONE).collect();
         let order = std::mem::take(&mut self.flush_order);
         self.flush_order =
             order.into_iter().map(|s| new_number[s as usize]).filter(|s| *s != GONE).collect();

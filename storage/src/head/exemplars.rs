@@ -82,6 +82,22 @@ impl Exemplars {
         }
     }
 
+    /// Removes those of a series in a range; says whether there were any.
+    pub(super) fn remove(&mut self, tenant: TenantId, series: u32, range: TimeRange) -> bool {
+        let Some(stored) = self.by_series.get_mut(&series) else { return false };
+        let before = stored.len();
+        stored.retain(|s| !range.contains(s.exemplar.timestamp_ms));
+        let removed = before - stored.len();
+        if stored.is_empty() {
+            self.by_series.remove(&series);
+        }
+        if let Some(arrivals) = self.by_tenant.get_mut(&tenant) {
+            arrivals.kept -= removed;
+        }
+        self.kept -= removed;
+        removed > 0
+    }
+
     /// The exemplars of a series in a range, in order.
     pub(super) fn of(&self, series: u32, range: TimeRange) -> impl Iterator<Item = &Exemplar> {
         let stored = self.by_series.get(&series).map_or(&[][..], Vec::as_slice);

@@ -143,6 +143,16 @@ impl Generation {
         }
     }
 
+    /// Memory that late samples took is free.
+    pub(super) fn note_late_removed(&mut self, samples: usize) {
+        self.late_bytes = self.late_bytes.saturating_sub(samples * 24);
+    }
+
+    /// Memory that histograms took is free.
+    pub(super) fn note_histograms_removed(&mut self, histograms: usize, bytes: usize) {
+        self.histogram_bytes = self.histogram_bytes.saturating_sub(bytes + histograms * 64);
+    }
+
     /// Whether a series has anything beside its buffer.
     pub(super) fn has(&self, series: u32) -> bool {
         self.late.contains_key(&series)

@@ -43,6 +43,13 @@ impl Families {
         }
     }
 
+    /// Forgets a family; says whether it was there.
+    pub(super) fn remove(&mut self, family: &str) -> bool {
+        let Some(old) = self.by_name.remove(family) else { return false };
+        self.bytes -= family.len() + text_bytes(&old);
+        true
+    }
+
     /// Whether what a sender says of a family may be kept, or why not.
     pub(super) fn check(&self, family: &str, metadata: &Metadata) -> Result<(), String> {
         let new_text = text_bytes(metadata);

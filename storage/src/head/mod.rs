@@ -15,6 +15,7 @@
 mod append;
 mod buffer;
 mod cut;
+mod delete;
 mod exemplars;
 mod frozen;
 mod generation;
@@ -40,10 +41,13 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Metadata, SeriesId};
+use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
 pub use append::Append;
 pub use cut::Cut;
+pub use delete::Removed;
+pub(crate) use delete::tombstone_of;
 pub use frozen::{FlushView, Frozen, FrozenSeries};
 pub use generation::Counts;
 pub use payload::Payloads;
@@ -58,6 +62,8 @@ use metadata::Families;
 use payload::Mark;
 use replay::Gap;
 use series::SeriesTable;
+
+use crate::tombstone::Ranges;
 
 /// The recent rows of one partition.
 #[derive(Debug)]
@@ -74,6 +80,11 @@ pub struct Head {
     /// Newest histogram of the series that have some.
     last_histogram_ms: HashMap<u32, i64>,
     metadata: BTreeMap<TenantId, Families>,
+    /// Series whose rows were all deleted: not there until they get a row again.
+    hidden: RoaringBitmap,
+    /// What was deleted of frozen rows, by series: they are flushed as they are, and tombstones
+    /// hide it in the block.
+    frozen_deleted: HashMap<u32, Ranges>,
     /// How often series were numbered anew: a record of another numbering is recognised by it.
     epoch: u64,
     /// Set once records of this head are known to be lost.
@@ -93,6 +104,8 @@ impl Head {
             flush_order: Vec::new(),
             last_histogram_ms: HashMap::new(),
             metadata: BTreeMap::new(),
+            hidden: RoaringBitmap::new(),
+            frozen_deleted: HashMap::new(),
             epoch: 0,
             gap: None,
         }

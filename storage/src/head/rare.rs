@@ -67,6 +67,7 @@ impl Head {
     /// Also for replay.
     pub(super) fn insert_histogram(&mut self, number: u32, ms: i64, encoded: &[u8]) {
         self.open.insert_histogram(number, ms, encoded);
+        self.show(number);
         self.series.all[number as usize].flags.set(Flags::HISTOGRAMS);
         let last = self.last_histogram_ms.entry(number).or_insert(ms);
         *last = ms.max(*last);

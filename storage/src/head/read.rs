@@ -8,6 +8,7 @@ use model::{Exemplar, Histogram, TimeRange};
 use super::Head;
 use super::buffer::Point;
 use crate::SeriesSamples;
+use crate::tombstone::Ranges;
 
 /// Timestamp vectors of one answer. Series of one scrape target have equal ones: each is kept
 /// once, so that a question works out its windows once per target.
@@ -56,6 +57,12 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// Without what is deleted.
+    pub(super) fn strip(&mut self, deleted: &Ranges) {
+        self.points.retain(|p| !deleted.contains(p.ms));
+        self.histograms.retain(|(ms, _)| !deleted.contains(*ms));
+    }
+
     /// In order, each instant once; of two at one instant the one found first stays.
     pub(super) fn finish(mut self, shared: &mut SharedTimestamps) -> SeriesSamples {
         if !self.points.is_sorted_by(|a, b| a.ms < b.ms) {
@@ -88,6 +95,9 @@ impl Head {
             && frozen.counts().range.overlaps(range)
         {
             frozen.generation.collect(series, buffer, range, &mut out);
+            if let Some(deleted) = self.frozen_deleted.get(&series) {
+                out.strip(deleted);
+            }
         }
         if let Some(known) = self.series.all.get(series as usize)
             && self.open.counts.range.overlaps(range)
@@ -120,12 +130,10 @@ impl Head {
     /// The exemplars of a series in a range, in order, frozen ones included.
     pub fn exemplars(&self, series: u32, range: TimeRange) -> Vec<Exemplar> {
         let frozen = self.frozen.as_deref().map(|f| f.generation.exemplars.of(series, range));
-        let mut all: Vec<Exemplar> = frozen
-            .into_iter()
-            .flatten()
-            .chain(self.open.exemplars.of(series, range))
-            .cloned()
-            .collect();
+        let frozen = frozen.into_iter().flatten();
+        let frozen = frozen.filter(|e| !self.is_frozen_deleted(series, e.timestamp_ms));
+        let mut all: Vec<Exemplar> =
+            frozen.chain(self.open.exemplars.of(series, range)).cloned().collect();
         all.sort_by_key(|e| e.timestamp_ms);
         all
     }

@@ -71,7 +71,9 @@ impl Head {
             return Err(format!("payload has version {version}, this build knows {VERSION}"));
         }
         let epoch = take_u64(&mut payload)?;
-        if epoch != self.epoch && kind != RecordKind::Metadata {
+        let by_number =
+            !matches!(kind, RecordKind::Metadata | RecordKind::Tombstone | RecordKind::Forgotten);
+        if epoch != self.epoch && by_number {
             return self.misfit(&format!("record of epoch {epoch}, the head is at {}", self.epoch));
         }
         match kind {
@@ -80,6 +82,8 @@ impl Head {
             RecordKind::Exemplars => self.replay_exemplars(tenant, payload),
             RecordKind::Histograms => self.replay_histograms(tenant, payload),
             RecordKind::Renumbered => self.replay_renumbered(payload),
+            RecordKind::Tombstone => self.replay_tombstone(payload),
+            RecordKind::Forgotten => self.replay_forgotten(tenant, payload),
         }
     }
 
@@ -148,6 +152,7 @@ impl Head {
             return Err("sample not later than the one before".to_owned());
         }
         self.open.push(series, point);
+        self.show(number);
         Ok(())
     }
 
@@ -159,6 +164,7 @@ impl Head {
                 if has_gap {
                     // The newer one that made it late is lost.
                     self.open.push(series, point);
+                    self.show(number);
                     return Ok(());
                 }
                 return Err("late sample later than the series' newest".to_owned());
@@ -168,6 +174,7 @@ impl Head {
             series.flags.set(Flags::LAST_UNKNOWN);
         }
         self.open.insert_late(number, point);
+        self.show(number);
         Ok(())
     }
 
@@ -301,6 +308,20 @@ impl Head {
         while !from.is_empty() {
             let (family, metadata) = take_metadata(from)?;
             self.metadata.entry(tenant).or_default().insert(family, metadata);
+        }
+        Ok(())
+    }
+
+    fn replay_forgotten(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+        let from = &mut payload;
+        while !from.is_empty() {
+            let family = take_text(from)?;
+            if let Some(families) = self.metadata.get_mut(&tenant) {
+                families.remove(family);
+            }
+        }
+        if self.metadata.get(&tenant).is_some_and(|families| families.len() == 0) {
+            self.metadata.remove(&tenant);
         }
         Ok(())
     }

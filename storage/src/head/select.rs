@@ -17,8 +17,17 @@ use super::refs::{Refs, union};
 const ONE_BY_ONE_MAX: u64 = 256;
 
 impl Head {
-    /// The series of a tenant that satisfy all matchers. An absent label has the empty value.
+    /// The series of a tenant that satisfy all matchers and were not deleted. An absent label has
+    /// the empty value.
     pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> RoaringBitmap {
+        let mut found = self.matching(tenant, matchers);
+        if !self.hidden.is_empty() {
+            found -= &self.hidden;
+        }
+        found
+    }
+
+    fn matching(&self, tenant: TenantId, matchers: &[Matcher]) -> RoaringBitmap {
         let Some(all) = self.index.tenants.get(&tenant) else { return RoaringBitmap::new() };
         if !self.index.is_indexed(tenant) {
             return self.filter(&all.refs.to_bitmap(), &matchers.iter().collect::<Vec<_>>());
@@ -108,15 +117,29 @@ impl Head {
         found
     }
 
-    /// All series of a tenant.
+    /// All series of a tenant that were not deleted.
     pub fn all(&self, tenant: TenantId) -> RoaringBitmap {
-        self.index.tenants.get(&tenant).map(|t| t.refs.to_bitmap()).unwrap_or_default()
+        let all = self.index.tenants.get(&tenant).map(|t| t.refs.to_bitmap()).unwrap_or_default();
+        if self.hidden.is_empty() { all } else { all - &self.hidden }
+    }
+
+    /// Whether the postings of a tenant tell of no deleted series.
+    fn is_told_by_postings(&self, tenant: TenantId) -> bool {
+        self.index.is_indexed(tenant) && self.hidden_series(tenant) == 0
+    }
+
+    /// Series of a tenant that were deleted and not dropped yet.
+    pub(super) fn hidden_series(&self, tenant: TenantId) -> u64 {
+        if self.hidden.is_empty() {
+            return 0;
+        }
+        self.index.tenants.get(&tenant).map_or(0, |t| t.refs.shared_with(&self.hidden))
     }
 
     /// Label names of a tenant's series, or of those `within`.
     pub fn label_names(&self, tenant: TenantId, within: Option<&RoaringBitmap>) -> BTreeSet<&str> {
         let text = |name: u32| self.labels.symbols.text(name);
-        if within.is_none() && self.index.is_indexed(tenant) {
+        if within.is_none() && self.is_told_by_postings(tenant) {
             return self.index.names(tenant).map(text).collect();
         }
         let all;
@@ -161,7 +184,12 @@ impl Head {
     ) {
         let Some(name) = self.labels.symbols.get(name) else { return };
         let few = within.is_some_and(|w| w.len() <= ONE_BY_ONE_MAX);
-        if self.index.is_indexed(tenant) && !few {
+        let told = if within.is_some() {
+            self.index.is_indexed(tenant)
+        } else {
+            self.is_told_by_postings(tenant)
+        };
+        if told && !few {
             for (value, refs) in self.index.values(tenant, name) {
                 let count = within.map_or_else(|| refs.len(), |within| refs.shared_with(within));
                 if count > 0 {

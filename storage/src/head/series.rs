@@ -33,6 +33,8 @@ impl Flags {
     pub(super) const LAST_UNKNOWN: Self = Self(1);
     /// There are native histograms: an instant may be theirs.
     pub(super) const HISTOGRAMS: Self = Self(2);
+    /// All its rows were deleted: it shows again with the next one.
+    pub(super) const HIDDEN: Self = Self(4);
 
     pub(super) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

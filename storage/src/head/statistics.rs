@@ -31,8 +31,13 @@ impl Head {
         }
     }
 
-    /// Series of a tenant.
+    /// Series of a tenant that were not deleted.
     pub fn tenant_series(&self, tenant: TenantId) -> u64 {
+        self.tenant_series_held(tenant) - self.hidden_series(tenant)
+    }
+
+    /// Series of a tenant that take memory, deleted ones included.
+    pub fn tenant_series_held(&self, tenant: TenantId) -> u64 {
         self.index.tenants.get(&tenant).map_or(0, |t| t.refs.len())
     }
 

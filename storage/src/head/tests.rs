@@ -1,6 +1,7 @@
 //! The head as its owner uses it: rows in, payloads to a log, reads out.
 
 mod appending;
+mod deleting;
 mod hostile;
 mod model_based;
 mod selecting;

@@ -24,7 +24,7 @@ use tenancy::TenantId;
 
 pub use ranges::Ranges;
 pub use set::{BlockTombstones, Tombstones};
-pub(crate) use stored::stored as stored_list;
+pub(crate) use stored::list as stored_list;
 
 #[cfg(doc)]
 use crate::manifest::BlockMeta;

@@ -62,6 +62,11 @@ impl Tombstones {
         self.by_tenant.values().flat_map(|list| list.iter())
     }
 
+    /// Whether it is one of them.
+    pub fn has(&self, tombstone: &Tombstone) -> bool {
+        self.of(tombstone.tenant).iter().any(|t| t.id == tombstone.id)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.by_tenant.values().map(|list| list.len()).sum()

@@ -80,7 +80,7 @@ impl TryFrom<Stored> for Tombstone {
 }
 
 /// A list of tombstones in a manifest.
-pub(crate) mod stored {
+pub(crate) mod list {
     use super::*;
     use serde::de::Error;
     use serde::{Deserializer, Serializer};

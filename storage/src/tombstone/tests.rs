@@ -63,9 +63,8 @@ fn hidden_stretches_are_those_of_matching_tombstones() {
         tombstone(3, 52, "other", (0, 999)),
     ]);
     let of_block = set.of_block(&block((0, 10), None));
-    let hidden = |tenant, name| {
-        of_block.hidden(TenantId(tenant), &Labels::from_pairs([("__name__", name)]))
-    };
+    let hidden =
+        |tenant, name| of_block.hidden(TenantId(tenant), &Labels::from_pairs([("__name__", name)]));
     let range = |start_ms, end_ms| TimeRange { start_ms, end_ms };
     assert_eq!(hidden(1, "up"), Ranges::of([range(100, 120), range(150, 160)]));
     assert_eq!(hidden(1, "down"), Ranges::of([range(100, 120)]));

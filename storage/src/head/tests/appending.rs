@@ -203,7 +203,7 @@ fn tenants_have_their_own_series() {
     assert_eq!((rig.head.tenant_samples(TenantId(1)), rig.head.tenant_series(TenantId(3))), (1, 0));
 }
 
-fn histogram(count: u64) -> Histogram {
+pub(super) fn histogram(count: u64) -> Histogram {
     Histogram {
         reset_hint: ResetHint::Unknown,
         schema: 0,

@@ -1,12 +1,14 @@
-//! Any sequence of appends, cuts, thaws, renumberings and restarts reads like a sorted map.
+//! Any sequence of appends, deletions, cuts, thaws, renumberings and restarts reads like a sorted
+//! map.
 
 use std::collections::BTreeMap;
 
-use model::TimeRange;
+use model::{Matcher, Position, TimeRange};
 use proptest::prelude::*;
 
 use super::*;
 use crate::head::FrozenSeries;
+use crate::tombstone::Tombstone;
 
 /// Series of the test: names with how many labels, of two tenants.
 const SERIES: usize = 8;
@@ -22,6 +24,13 @@ enum Step {
     Thaw {
         is_delta: bool,
     },
+    /// Seconds of the range, and series with this label or all.
+    Delete {
+        tenant: u32,
+        from: i64,
+        to: i64,
+        label: Option<&'static str>,
+    },
     Restart,
 }
 
@@ -31,6 +40,12 @@ fn step() -> impl Strategy<Value = Step> {
         8 => prop::collection::vec(row, 1..12).prop_map(Step::Append),
         2 => prop_oneof![Just(1i64), Just(100_000)].prop_map(|idle_ms| Step::Cut { idle_ms }),
         2 => any::<bool>().prop_map(|is_delta| Step::Thaw { is_delta }),
+        2 => (1u32..3, 0i64..60, 0i64..40, 0usize..5).prop_map(|(tenant, from, length, label)| Step::Delete {
+            tenant,
+            from,
+            to: from + length,
+            label: ["a", "b", "c", "d"].get(label).copied(),
+        }),
         1 => Just(Step::Restart),
     ]
 }
@@ -51,6 +66,8 @@ fn value(which: usize, ms: i64) -> f64 {
 struct Expected {
     open: BTreeMap<i64, u64>,
     frozen: BTreeMap<i64, u64>,
+    /// What was frozen, deleted or not: it goes into a block as it is.
+    flushing: BTreeMap<i64, u64>,
 }
 
 /// The newest sample the head remembers, which may be flushed already.
@@ -96,6 +113,7 @@ struct World {
     rig: Rig,
     expected: Vec<Expected>,
     snapshots: Vec<Vec<u8>>,
+    deleted: Vec<Tombstone>,
     /// Where the next restart's replay starts.
     covered: usize,
     /// Where it will start once the flush is done.
@@ -116,7 +134,8 @@ fn tenant(series: usize) -> u32 {
 impl World {
     fn new() -> Self {
         let (rig, expected) = (Rig::new(), vec![Expected::default(); SERIES]);
-        Self { rig, expected, snapshots: Vec::new(), covered: 0, cut_at: 0, in_snapshots: Some(0) }
+        let (snapshots, deleted) = (Vec::new(), Vec::new());
+        Self { rig, expected, snapshots, deleted, covered: 0, cut_at: 0, in_snapshots: Some(0) }
     }
 
     fn number(head: &Head, series: usize) -> Option<u32> {
@@ -129,6 +148,7 @@ impl World {
             Step::Append(rows) => self.append(rows),
             Step::Cut { idle_ms } => self.cut(*idle_ms),
             Step::Thaw { is_delta } => self.thaw(*is_delta),
+            Step::Delete { tenant, from, to, label } => self.delete(*tenant, (*from, *to), *label),
             Step::Restart => self.restart(),
         }
         check_reads(&self.rig.head, &self.expected);
@@ -161,6 +181,35 @@ impl World {
         }
     }
 
+    fn delete(&mut self, of_tenant: u32, seconds: (i64, i64), label: Option<&str>) {
+        let deleted = Tombstone {
+            id: self.rig.log.len() as u64,
+            tenant: TenantId(of_tenant),
+            matchers: label.into_iter().map(|l| matcher(model::MatchOp::NotEqual, l, "")).collect(),
+            range: TimeRange {
+                start_ms: OLDEST_MS + seconds.0 * 1_000,
+                end_ms: OLDEST_MS + seconds.1 * 1_000,
+            },
+            position: Position(0),
+            created_ms: 0,
+        };
+        let payload = self.rig.head.tombstone_payload(&deleted);
+        self.rig.log.push((RecordKind::Tombstone, deleted.tenant, payload));
+        let before: usize = self.expected.iter().map(|e| e.all().len()).sum();
+        for (series, expected) in self.expected.iter_mut().enumerate() {
+            let has_label =
+                label.is_none_or(|label| pairs(series).iter().any(|(name, _)| *name == label));
+            if tenant(series) == of_tenant && has_label {
+                expected.open.retain(|ms, _| !deleted.range.contains(*ms));
+                expected.frozen.retain(|ms, _| !deleted.range.contains(*ms));
+            }
+        }
+        let after: usize = self.expected.iter().map(|e| e.all().len()).sum();
+        let removed = self.rig.head.delete(deleted.tenant, &deleted.matchers, deleted.range);
+        assert_eq!(removed.samples as usize, before - after);
+        self.deleted.push(deleted);
+    }
+
     fn cut(&mut self, idle_ms: i64) {
         let was_frozen = self.rig.head.frozen().is_some();
         let cut = self.rig.head.cut(OLDEST_MS + 60_000, idle_ms);
@@ -174,6 +223,7 @@ impl World {
         self.cut_at = self.rig.log.len();
         for (series, expected) in self.expected.iter_mut().enumerate() {
             expected.frozen = std::mem::take(&mut expected.open);
+            expected.flushing.clone_from(&expected.frozen);
             if Self::number(&self.rig.head, series).is_none() {
                 assert!(expected.frozen.is_empty(), "a series with samples was dropped");
             }
@@ -188,9 +238,10 @@ impl World {
                 let read = frozen.read(number, TimeRange::ALL, &mut SharedTimestamps::default());
                 let bits = read.values.iter().map(|v| v.to_bits());
                 let flushed: Vec<(i64, u64)> = read.timestamps.iter().copied().zip(bits).collect();
-                assert_eq!(flushed, expected.frozen.clone().into_iter().collect::<Vec<_>>());
+                assert_eq!(flushed, expected.flushing.clone().into_iter().collect::<Vec<_>>());
             }
             expected.frozen.clear();
+            expected.flushing.clear();
         }
         match self.in_snapshots {
             Some(from) if is_delta => self.snapshots.push(self.rig.head.snapshot_delta(from)),
@@ -213,7 +264,7 @@ impl World {
         let key =
             |s: &FrozenSeries| (s.tenant, s.labels.metric_name().to_owned(), s.labels.clone());
         assert!(listed.is_sorted_by(|a, b| key(a) < key(b)));
-        let has_samples = |e: &&Expected| !e.frozen.is_empty();
+        let has_samples = |e: &&Expected| !e.flushing.is_empty();
         assert_eq!(listed.len(), self.expected.iter().filter(has_samples).count());
         for one in listed {
             assert_eq!(self.rig.head.find(one.tenant, one.id), Some(one.series));
@@ -226,6 +277,10 @@ impl World {
         for snapshot in &self.snapshots {
             head.restore(snapshot).expect("a snapshot of ours");
         }
+        // As the manifest names them.
+        for deleted in self.deleted.iter().filter(|d| d.id < self.covered as u64) {
+            head.delete(deleted.tenant, &deleted.matchers, deleted.range);
+        }
         for (kind, tenant, payload) in &self.rig.log[self.covered..] {
             head.replay(*kind, *tenant, payload).expect("payloads of append and cut");
         }
@@ -237,8 +292,13 @@ impl World {
         for expected in &mut self.expected {
             let frozen = std::mem::take(&mut expected.frozen);
             expected.open.extend(frozen);
+            expected.flushing.clear();
         }
     }
+}
+
+fn matcher(op: model::MatchOp, name: &str, value: &str) -> Matcher {
+    Matcher::new(op, name, value).expect("a matcher of the test")
 }
 
 fn check_reads(head: &Head, expected: &[Expected]) {
@@ -249,6 +309,8 @@ fn check_reads(head: &Head, expected: &[Expected]) {
             continue;
         };
         assert_eq!(read_all(head, number), all, "series {series}");
+        let is_there = head.all(TenantId(tenant(series))).contains(number);
+        assert!(is_there || all.is_empty(), "series {series} is hidden");
         let range = TimeRange { start_ms: OLDEST_MS + 10_000, end_ms: OLDEST_MS + 30_000 };
         let within = head.read(number, range, &mut SharedTimestamps::default());
         assert!(
@@ -267,7 +329,9 @@ fn check_reads(head: &Head, expected: &[Expected]) {
     let counts = head.counts();
     assert_eq!(counts.open.samples, expected.iter().map(|e| e.open.len() as u64).sum::<u64>());
     let oldest = expected.iter().filter_map(|e| e.open.keys().next()).min();
-    assert_eq!(counts.open.time_range().map(|r| r.start_ms), oldest.copied());
+    let told = counts.open.time_range().map(|r| r.start_ms);
+    assert_eq!(told.is_some(), oldest.is_some());
+    assert!(told <= oldest.copied(), "what was deleted may still count");
 }
 
 proptest! {
