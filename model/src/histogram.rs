@@ -90,4 +90,18 @@ impl Histogram {
     pub fn is_stale(&self) -> bool {
         crate::is_stale(self.sum)
     }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        let counts = match &self.buckets {
+            Buckets::Integer { positive_deltas, negative_deltas, .. } => {
+                positive_deltas.len() + negative_deltas.len()
+            }
+            Buckets::Float { positive, negative, .. } => positive.len() + negative.len(),
+        };
+        let spans = self.positive_spans.len() + self.negative_spans.len();
+        size_of::<Self>()
+            + spans * size_of::<Span>()
+            + (counts + self.custom_values.len()) * size_of::<f64>()
+    }
 }

@@ -1,5 +1,7 @@
 //! Settings of this crate. What one tenant may use is in `tenancy::Limits`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::http::Origins;
@@ -23,8 +25,12 @@ pub struct Config {
     /// Whether the experimental parts of PromQL are on, as Prometheus' feature switches would have
     /// it: functions, `anchored` and `smoothed`, fill modifiers. They may change.
     pub experimental_promql: bool,
-    /// Queries of one tenant that may wait for their turn. A full dashboard sends some dozens.
-    pub queue_max: usize,
+    /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
+    /// tenants that run nothing; within a tenant `queries_concurrent_max` holds.
+    pub running_max: usize,
+    /// Seconds from its arrival after which a question is written to the log with what it used; 0
+    /// for every one.
+    pub slow_query_seconds: f64,
     /// Origins whose pages may read answers, as a regular expression for the whole origin
     /// (`https?://(grafana|console)\.example\.com`); empty for none. With `.*` any page a user
     /// visits may read what this server answers without credentials.
@@ -39,7 +45,8 @@ impl Default for Config {
             steps_max: 11_000,
             lookback_seconds: 300.0,
             experimental_promql: false,
-            queue_max: 200,
+            running_max: 40,
+            slow_query_seconds: 10.0,
             cors_origin: String::new(),
         }
     }
@@ -57,7 +64,17 @@ impl Config {
                 "lookback_seconds must be above 0 and at most 1e9, it is {seconds}"
             ));
         }
-        Ok(())
+        if self.running_max == 0 {
+            return Err("running_max must be at least 1, or nothing could be asked".to_owned());
+        }
+        Duration::try_from_secs_f64(self.slow_query_seconds).map(|_| ()).map_err(|e| {
+            format!("slow_query_seconds is {}, which is no duration: {e}", self.slow_query_seconds)
+        })
+    }
+
+    /// From when on a question is slow.
+    pub(crate) fn slow_query(&self) -> Duration {
+        Duration::try_from_secs_f64(self.slow_query_seconds).unwrap_or(Duration::MAX)
     }
 
     /// What of PromQL is switched on.

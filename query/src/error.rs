@@ -28,6 +28,9 @@ pub enum Error {
     /// None of the formats the client takes can be produced.
     #[error("{0}")]
     NotAcceptable(String),
+    /// The tenant asks for more at a time than it may.
+    #[error("{0}")]
+    TooMany(String),
     /// It could be answered later, or by a part that is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -57,6 +60,7 @@ impl Error {
             Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
             Self::NotAcceptable(_) => "not_acceptable",
+            Self::TooMany(_) => "too_many_requests",
             Self::Unavailable(_) => "unavailable",
             Self::Internal { .. } => "internal",
         }
@@ -72,7 +76,13 @@ impl Error {
             Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,
             Self::NotAcceptable(_) => 406,
+            Self::TooMany(_) => 429,
             Self::Internal { .. } => 500,
         }
+    }
+
+    /// How long a client should wait before it asks again, if that may help. Seconds.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        matches!(self, Self::TooMany(_) | Self::Unavailable(_)).then_some(1)
     }
 }

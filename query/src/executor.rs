@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
 use tenancy::ReadScope;
 
 use crate::promql::Expr;
-use crate::{Answer, Error};
+use crate::{Answer, Cancel, Error};
 
 /// Runs questions. `query/engine` implements it; `query` never sees storage.
 ///
@@ -99,40 +98,6 @@ impl Evaluation {
         }
         let span_ms = self.end_ms.saturating_sub(self.start_ms).max(0);
         usize::try_from(span_ms / self.step_ms + 1).unwrap_or(usize::MAX)
-    }
-}
-
-/// A shared flag: set when the client is gone or the deadline passed. Evaluators look at it once
-/// per morsel.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Tells everyone who holds the flag to stop.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether to stop.
-    #[inline]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// A guard that sets the flag when it is dropped: kept in a future, it ends the work of that
-    /// future however the future ends.
-    pub fn guard(&self) -> CancelGuard {
-        CancelGuard(self.clone())
-    }
-}
-
-/// Sets its [`Cancel`] on drop.
-#[derive(Debug)]
-pub struct CancelGuard(Cancel);
-
-impl Drop for CancelGuard {
-    fn drop(&mut self) {
-        self.0.set();
     }
 }
 

@@ -7,21 +7,24 @@
 //! Never here: rows, blocks, how anything is stored or evaluated.
 
 mod answer;
+mod cancel;
 mod config;
 mod error;
 mod executor;
 mod histogram;
 pub mod http;
-mod limits;
 mod metrics;
 pub mod number;
 pub mod promql;
 mod querier;
+mod running;
+mod turns;
 
 pub use answer::{Answer, MatrixSeries, PointValue, Stats, Value, VectorPoint};
+pub use cancel::{Cancel, CancelGuard, Usage, Used};
 pub use config::Config;
 pub use error::{Error, Source};
-pub use executor::{Cancel, CancelGuard, Evaluation, Executor, Listing, SeriesRequest, Statistics};
+pub use executor::{Evaluation, Executor, Listing, SeriesRequest, Statistics};
 pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FloatHistogram, bucket_bound};
 pub use metrics::Metrics;
 pub use querier::{About, Querier};

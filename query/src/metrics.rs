@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::http::Endpoint;
 
 /// Statuses that are counted by themselves; any other counts as the last.
-const CODES: [u16; 13] = [200, 204, 400, 401, 403, 404, 405, 406, 422, 499, 503, 413, 500];
+const CODES: [u16; 14] = [200, 204, 400, 401, 403, 404, 405, 406, 422, 429, 499, 503, 413, 500];
 
 /// Upper bounds of the duration buckets. Seconds; dashboards live between 1 ms and 1 s, the
 /// longest query ends at 120 s.

@@ -11,8 +11,9 @@ use model::Clock;
 use tenancy::ReadScope;
 use tokio::sync::Semaphore;
 
-use crate::limits::{Turns, seconds};
 use crate::metrics::Gauged;
+use crate::running::{Asked, Running, State};
+use crate::turns::{Turns, seconds};
 use crate::{Answer, Cancel, Config, Error, Executor, Metrics};
 
 /// Answers questions under limits. Cloning is cheap.
@@ -23,6 +24,7 @@ pub struct Querier {
     config: Arc<Config>,
     about: Arc<About>,
     turns: Arc<Turns>,
+    running: Arc<Running>,
     /// Texts that are read at a time, apart from the threads that move bytes.
     reading: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -71,11 +73,12 @@ impl Querier {
         config: Config,
         about: About,
     ) -> Self {
-        let (turns, metrics) = Default::default();
+        let (running, metrics) = Default::default();
+        let turns = Arc::new(Turns::new(config.running_max));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Arc::new(Semaphore::new(cores));
         let (config, about) = (Arc::new(config), Arc::new(about));
-        Self { executor, clock, config, about, turns, reading, metrics }
+        Self { executor, clock, config, about, turns, running, reading, metrics }
     }
 
     /// What it counts.
@@ -116,31 +119,45 @@ impl Querier {
         Ok(Deadline { timeout: asked.min(limit), asked: asked < limit })
     }
 
+    /// What runs and waits.
+    pub(crate) fn running(&self) -> &Running {
+        &self.running
+    }
+
     /// Runs work when it is this tenant's turn, and for no longer than the deadline. `cancel` is
-    /// set as soon as the answer is there, the deadline has passed, or this future was dropped
-    /// because the client is gone.
+    /// set as soon as the answer is there, the deadline has passed, somebody ended the question, or
+    /// this future was dropped because the client is gone.
     pub(crate) async fn run<T, F>(
         &self,
         scope: &ReadScope,
         deadline: Deadline,
+        asked: Asked,
         work: impl FnOnce(Cancel) -> F,
     ) -> Result<Timed<T>, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let started = self.clock.monotonic();
-        let waiting = Gauged::new(&self.metrics.waiting);
-        let _turn = self.turns.take(scope, self.config.queue_max, deadline.timeout).await?;
-        drop(waiting);
-        let _running = Gauged::new(&self.metrics.running);
-        let queued = self.clock.monotonic().saturating_sub(started);
-        let cancel = Cancel::default();
-        let _guard = cancel.guard();
-        let left = deadline.timeout.saturating_sub(queued);
-        let answer =
-            tokio::time::timeout(left, work(cancel)).await.map_err(|_| too_slow(deadline))??;
-        let ran = self.clock.monotonic().saturating_sub(started).saturating_sub(queued);
-        Ok(Timed { answer, queued, ran })
+        let listed = self.running.enter(scope, asked, &*self.clock, self.config.slow_query());
+        let entry = listed.entry();
+        let answer = async {
+            let waiting = Gauged::new(&self.metrics.waiting);
+            let turn = self.turns.take(scope, deadline.timeout).await?;
+            drop(waiting);
+            let running = Gauged::new(&self.metrics.running);
+            let queued = listed.begin();
+            let left = deadline.timeout.saturating_sub(queued);
+            let work = tokio::time::timeout(left, work(entry.cancel.clone()));
+            let answer = work.await.map_err(|_| too_slow(deadline))??;
+            drop((turn, running));
+            Ok(Timed { answer, queued, ran: listed.age().saturating_sub(queued) })
+        };
+        let answer = tokio::select! {
+            biased;
+            error = entry.ended() => Err(error),
+            answer = answer => answer,
+        };
+        listed.now_is(if answer.is_ok() { State::Answered } else { State::Failed });
+        answer
     }
 
     /// Reads texts of a question whose turn it is. Long ones and those with regular expressions

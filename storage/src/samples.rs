@@ -24,3 +24,11 @@ pub struct SeriesSamples {
     /// Native histograms with their instants.
     pub histograms: Vec<(i64, Arc<Histogram>)>,
 }
+
+impl SeriesSamples {
+    /// Bytes in memory, a shared vector of instants counted as its own.
+    pub fn bytes(&self) -> usize {
+        let histograms: usize = self.histograms.iter().map(|(_, h)| h.bytes()).sum();
+        self.timestamps.len() * size_of::<i64>() + self.values.len() * size_of::<f64>() + histograms
+    }
+}

@@ -42,8 +42,14 @@ pub struct Limits {
     pub query_memory_bytes_max: usize,
     /// Wall time of one query, in seconds.
     pub query_seconds_max: f64,
+    /// Processor time of one query, in seconds, over all its threads.
+    pub query_cpu_seconds_max: f64,
+    /// Bytes of stored samples one query may read, as they lie in blocks and in memory.
+    pub query_bytes_max: usize,
     /// Queries of this tenant that may run at a time.
     pub queries_concurrent_max: usize,
+    /// Queries of this tenant that may wait for their turn. A full dashboard sends some dozens.
+    pub queries_waiting_max: usize,
     /// Deletions by matchers that compaction has not carried out yet. Every query looks at each.
     pub deletes_pending_max: usize,
 }
@@ -67,7 +73,12 @@ impl Default for Limits {
             query_samples_max: 50_000_000,
             query_memory_bytes_max: 2 << 30,
             query_seconds_max: 120.0,
+            // Two cores for as long as a query may take.
+            query_cpu_seconds_max: 240.0,
+            // Ten times what the samples one may read usually take.
+            query_bytes_max: 8 << 30,
             queries_concurrent_max: 20,
+            queries_waiting_max: 200,
             deletes_pending_max: 1_000,
         }
     }

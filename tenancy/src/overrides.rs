@@ -100,6 +100,7 @@ fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
         ("new_series_per_second", limits.new_series_per_second),
         ("new_series_burst", limits.new_series_burst),
         ("query_seconds_max", limits.query_seconds_max),
+        ("query_cpu_seconds_max", limits.query_cpu_seconds_max),
     ];
     for (key, value) in positive {
         if !value.is_finite() || value <= 0.0 || value > 1e15 {
@@ -135,7 +136,10 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
         query_samples_max: a.query_samples_max.min(b.query_samples_max),
         query_memory_bytes_max: a.query_memory_bytes_max.min(b.query_memory_bytes_max),
         query_seconds_max: a.query_seconds_max.min(b.query_seconds_max),
+        query_cpu_seconds_max: a.query_cpu_seconds_max.min(b.query_cpu_seconds_max),
+        query_bytes_max: a.query_bytes_max.min(b.query_bytes_max),
         queries_concurrent_max: a.queries_concurrent_max.min(b.queries_concurrent_max),
+        queries_waiting_max: a.queries_waiting_max.min(b.queries_waiting_max),
         deletes_pending_max: a.deletes_pending_max.min(b.deletes_pending_max),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use query::{Cancel, Error};
+use query::{Cancel, Error, Usage};
 use tenancy::Limits;
 
 use crate::column::Column;
@@ -24,11 +24,7 @@ pub(crate) struct Budget {
     deadline: Instant,
     timeout: Duration,
     accountant: Option<Arc<dyn Accountant>>,
-    series: AtomicU64,
-    samples: AtomicU64,
     samples_queryable: AtomicU64,
-    memory_bytes: AtomicU64,
-    memory_bytes_peak: AtomicU64,
 }
 
 impl Budget {
@@ -48,11 +44,7 @@ impl Budget {
             deadline: now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400)),
             timeout,
             accountant,
-            series: AtomicU64::new(0),
-            samples: AtomicU64::new(0),
             samples_queryable: AtomicU64::new(0),
-            memory_bytes: AtomicU64::new(0),
-            memory_bytes_peak: AtomicU64::new(0),
         })
     }
 
@@ -66,29 +58,47 @@ impl Budget {
             let text = format!("query timed out in expression evaluation after {seconds} s");
             return Err(Error::Timeout(text));
         }
+        let (cpu, limit) = (self.usage().now().cpu, self.limits.query_cpu_seconds_max);
+        if cpu.as_secs_f64() > limit {
+            let over = cpu.as_secs_f64() - limit;
+            return Err(Error::Execution(format!(
+                "query processing would use too much processor time in query execution: {:.3} s, the limit is {limit} s (query_cpu_seconds_max), exceeded by {over:.3} s",
+                cpu.as_secs_f64()
+            )));
+        }
         Ok(())
+    }
+
+    fn usage(&self) -> &Usage {
+        self.cancel.usage()
     }
 
     pub(crate) fn take_series(&self, count: usize) -> Result<(), Error> {
-        let total = self.series.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let total = self.usage().add_series(count as u64);
         let limit = self.limits.query_series_max as u64;
-        if total > limit {
-            return Err(Error::Execution(format!(
-                "query processing would touch too many series in query execution: {total}, the limit is {limit} (query_series_max)"
-            )));
-        }
-        Ok(())
+        within(total, limit, "touch too many series", "", "query_series_max")
     }
 
     pub(crate) fn take_samples(&self, count: usize) -> Result<(), Error> {
-        let total = self.samples.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+        let total = self.usage().add_samples(count as u64);
         let limit = self.limits.query_samples_max as u64;
-        if total > limit {
-            return Err(Error::Execution(format!(
-                "query processing would load too many samples into memory in query execution: {total}, the limit is {limit} (query_samples_max)"
-            )));
-        }
-        Ok(())
+        within(total, limit, "load too many samples into memory", "", "query_samples_max")
+    }
+
+    /// Does a short piece of work here and charges what it takes by the clock. Longer ones go to
+    /// the pool, which charges processor time.
+    pub(crate) fn charged<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        self.usage().add_cpu(begun.elapsed());
+        result
+    }
+
+    /// Counts bytes read from storage.
+    pub(crate) fn take_bytes(&self, count: usize) -> Result<(), Error> {
+        let total = self.usage().add_bytes(count as u64);
+        let limit = self.limits.query_bytes_max as u64;
+        within(total, limit, "read too much from storage", " bytes", "query_bytes_max")
     }
 
     pub(crate) fn saw_queryable(&self, count: u64) {
@@ -98,22 +108,16 @@ impl Budget {
     /// Accounts for memory until the returned value is dropped.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
         let limit = self.limits.query_memory_bytes_max as u64;
-        let too_much = |total: u64| {
-            Error::Execution(format!(
-                "query processing would use too much memory in query execution: {total} bytes, the limit is {limit} (query_memory_bytes_max)"
-            ))
+        let check = |total: u64| {
+            within(total, limit, "use too much memory", " bytes", "query_memory_bytes_max")
         };
-        if bytes as u64 > limit {
-            // By itself, so that no sum can overflow.
-            return Err(too_much(bytes as u64));
-        }
-        let total = self.memory_bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        // By itself first, so that no sum can overflow.
+        check(bytes as u64)?;
+        let total = self.usage().add_memory(bytes as u64);
         let mut reserved =
             Reserved { budget: Some(Arc::clone(self)), bytes, with_accountant: false };
-        if total > limit {
-            return Err(too_much(total));
-        }
-        self.memory_bytes_peak.fetch_max(total, Ordering::Relaxed);
+        check(total)?;
+        self.usage().keep_memory(total);
         if let Some(accountant) = &self.accountant {
             accountant.grow(bytes)?;
             reserved.with_accountant = true;
@@ -132,15 +136,26 @@ impl Budget {
 
     #[cfg(test)]
     pub(crate) fn reserved_bytes(&self) -> usize {
-        self.memory_bytes.load(Ordering::Relaxed) as usize
+        self.usage().now().memory_bytes as usize
     }
 
     /// What was used: series, samples, samples looked at by steps, most memory in samples.
     pub(crate) fn used(&self) -> (u64, u64, u64, u64) {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let peak = load(&self.memory_bytes_peak) / size_of::<f64>() as u64;
-        (load(&self.series), load(&self.samples), load(&self.samples_queryable), peak)
+        let used = self.usage().now();
+        let peak = used.memory_bytes_peak / size_of::<f64>() as u64;
+        (used.series, used.samples, self.samples_queryable.load(Ordering::Relaxed), peak)
     }
+}
+
+/// Refuses what is more than the limit: what, how much, which limit, and by how much.
+fn within(total: u64, limit: u64, doing: &str, unit: &str, key: &str) -> Result<(), Error> {
+    if total <= limit {
+        return Ok(());
+    }
+    Err(Error::Execution(format!(
+        "query processing would {doing} in query execution: {total}{unit}, the limit is {limit} ({key}), exceeded by {}",
+        total - limit
+    )))
 }
 
 /// Accounted memory; given back on drop.
@@ -165,7 +180,7 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         let Some(budget) = &self.budget else { return };
-        budget.memory_bytes.fetch_sub(self.bytes as u64, Ordering::Relaxed);
+        budget.usage().release_memory(self.bytes as u64);
         if let (Some(accountant), true) = (&budget.accountant, self.with_accountant) {
             accountant.shrink(self.bytes);
         }
@@ -204,8 +219,26 @@ mod tests {
             error.starts_with("query processing would load too many samples into memory"),
             "{error}"
         );
-        let error = budget.take_series(2).expect_err("over the limit").to_string();
-        assert!(error.ends_with("2, the limit is 1 (query_series_max)"), "{error}");
+        let error = budget.take_series(3).expect_err("over the limit").to_string();
+        assert!(error.ends_with("3, the limit is 1 (query_series_max), exceeded by 2"), "{error}");
+    }
+
+    #[test]
+    fn what_is_read_and_computed_is_limited() {
+        let budget = budget(Limits {
+            query_bytes_max: 1000,
+            query_cpu_seconds_max: 0.5,
+            ..Limits::default()
+        });
+        assert!(budget.take_bytes(1000).is_ok());
+        let error = budget.take_bytes(24).expect_err("over the limit").to_string();
+        let told = "1024 bytes, the limit is 1000 (query_bytes_max), exceeded by 24";
+        assert!(error.ends_with(told), "{error}");
+        assert!(budget.check().is_ok());
+        budget.usage().add_cpu(Duration::from_millis(750));
+        let error = budget.check().expect_err("over the limit").to_string();
+        let told = "0.750 s, the limit is 0.5 s (query_cpu_seconds_max), exceeded by 0.250 s";
+        assert!(error.ends_with(told), "{error}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Engine {
             source: Arc::clone(&self.source),
             scope: scope.clone(),
             options: self.options.clone(),
-            lane: self.pool.lane(),
+            lane: self.pool.lane(scope, &evaluation.cancel),
             budget,
             notes: Arc::new(Notes::default()),
             numbers_reserved: Mutex::default(),

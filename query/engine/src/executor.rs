@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
-use query::{Answer, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
+use query::{Answer, Cancel, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
 use storage::{Select, SeriesSamples, Storage};
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
@@ -37,10 +37,12 @@ impl StorageExecutor {
     async fn look_up<T: Send + 'static>(
         &self,
         scope: &ReadScope,
+        cancel: &Cancel,
         look_up: impl FnOnce(&Storage, &ReadScope) -> Result<T, storage::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
-        self.pool.lane().run(move || look_up(&storage, &scope).map_err(asked)).await
+        let lane = self.pool.lane(&scope, cancel);
+        lane.run(move || look_up(&storage, &scope).map_err(asked)).await
     }
 }
 
@@ -64,9 +66,9 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<Labels>, Error> {
-        let SeriesRequest { selectors, range, limit, .. } = request;
+        let SeriesRequest { selectors, range, limit, cancel } = request;
         let series = self
-            .look_up(scope, move |storage, scope| storage.series(scope, &selectors, range))
+            .look_up(scope, &cancel, move |storage, scope| storage.series(scope, &selectors, range))
             .await?;
         Ok(listing(series.into_iter().collect(), limit))
     }
@@ -76,11 +78,11 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit, .. } = request;
+        let SeriesRequest { selectors, range, limit, cancel } = request;
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_names(scope, &selectors, range)
         };
-        let names = self.look_up(scope, look_up).await?;
+        let names = self.look_up(scope, &cancel, look_up).await?;
         Ok(listing(names.into_iter().collect(), limit))
     }
 
@@ -90,12 +92,12 @@ impl Executor for StorageExecutor {
         name: &str,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let SeriesRequest { selectors, range, limit, .. } = request;
+        let SeriesRequest { selectors, range, limit, cancel } = request;
         let name = name.to_owned();
         let look_up = move |storage: &Storage, scope: &ReadScope| {
             storage.label_values(scope, &name, &selectors, range)
         };
-        Ok(listing(self.look_up(scope, look_up).await?.into_iter().collect(), limit))
+        Ok(listing(self.look_up(scope, &cancel, look_up).await?.into_iter().collect(), limit))
     }
 
     async fn metadata(
@@ -104,7 +106,9 @@ impl Executor for StorageExecutor {
         metric: Option<&str>,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, Error> {
         let metric = metric.map(str::to_owned);
-        self.look_up(scope, move |storage, scope| storage.metadata(scope, metric.as_deref())).await
+        let look_up =
+            move |storage: &Storage, scope: &ReadScope| storage.metadata(scope, metric.as_deref());
+        self.look_up(scope, &Cancel::default(), look_up).await
     }
 
     async fn exemplars(
@@ -138,7 +142,7 @@ impl Executor for StorageExecutor {
     }
 
     async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
-        self.look_up(scope, move |storage, scope| {
+        self.look_up(scope, &Cancel::default(), move |storage, scope| {
             let found = storage.cardinality(scope)?;
             let owned = |pairs: Vec<(&str, u64)>| {
                 pairs.into_iter().map(|(n, c)| (n.to_owned(), c)).collect()
@@ -188,12 +192,13 @@ struct StorageSource {
 #[async_trait]
 impl Source for StorageSource {
     async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
+        let lane = self.pool.lane(scope, &Cancel::default());
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
         let select = move || {
             let selection = storage.select(&scope, &select).map_err(asked)?;
             check_apart(&scope, &selection).map(|()| selection)
         };
-        let selection = self.pool.lane().run(select).await?;
+        let selection = lane.run(select).await?;
         Ok(Arc::new(StorageSelected(selection)))
     }
 }
@@ -218,6 +223,10 @@ impl Selected for StorageSelected {
 struct StorageFetched(storage::Fetched);
 
 impl Fetched for StorageFetched {
+    fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
         self.0.decode().map_err(asked)
     }

@@ -12,6 +12,7 @@
 
 mod budget;
 mod column;
+mod cpu;
 mod engine;
 mod eval;
 mod exec;

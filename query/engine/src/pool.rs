@@ -1,6 +1,7 @@
 //! The CPU pool: a thread per core for the arithmetic of all questions, so that the threads that
-//! move bytes never wait for it. Lanes take turns, job by job, so that a question with a thousand
-//! morsels delays one with a single morsel by one morsel.
+//! move bytes never wait for it. Tenants take turns, and within a tenant its questions (lanes), job
+//! by job: a question with a thousand morsels delays one with a single morsel by one morsel, and a
+//! tenant with twenty questions another tenant's by no more than a tenant with one.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,8 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
-use query::Error;
+use query::{Cancel, Error};
+use tenancy::{ReadScope, TenantId};
 use tokio::sync::oneshot;
+
+use crate::cpu::Meter;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -32,20 +36,28 @@ struct Shared {
     lanes: AtomicU64,
 }
 
+/// Who takes turns: questions over the same tenants share one.
+type Tenants = Arc<[TenantId]>;
+
 #[derive(Default)]
 struct Queue {
-    /// Lanes that have jobs, the next one first.
-    lanes: VecDeque<(u64, VecDeque<Job>)>,
+    /// Tenants that have jobs, the next one first; of each the lanes that do, the next one first.
+    tenants: VecDeque<(Tenants, Lanes)>,
     /// Jobs in all lanes; at most [`WAITING_MAX`].
     waiting: usize,
     closed: bool,
 }
 
+type Lanes = VecDeque<(u64, VecDeque<Job>)>;
+
 /// One question's place in the pool.
 #[derive(Debug, Clone)]
 pub(crate) struct Lane {
     pool: Arc<Pool>,
+    tenants: Tenants,
     id: u64,
+    /// Charged with what its jobs take.
+    cancel: Cancel,
 }
 
 impl Pool {
@@ -72,9 +84,11 @@ impl Pool {
         self.threads.len().max(1)
     }
 
-    pub(crate) fn lane(self: &Arc<Self>) -> Lane {
+    /// A place for a question of this scope.
+    pub(crate) fn lane(self: &Arc<Self>, scope: &ReadScope, cancel: &Cancel) -> Lane {
+        let tenants = scope.tenants().iter().map(|tenant| tenant.id).collect();
         let id = self.shared.lanes.fetch_add(1, Ordering::Relaxed);
-        Lane { pool: Arc::clone(self), id }
+        Lane { pool: Arc::clone(self), tenants, id, cancel: cancel.clone() }
     }
 }
 
@@ -94,11 +108,14 @@ impl Lane {
         F: FnOnce() -> Result<T, Error> + Send + 'static,
     {
         let (send, receive) = oneshot::channel();
+        let cancel = self.cancel.clone();
         let job: Job = Box::new(move || {
             if send.is_closed() {
                 return;
             }
+            let meter = Meter::start();
             let result = catch_unwind(AssertUnwindSafe(job));
+            cancel.usage().add_cpu(meter.stop());
             // Nobody listens any more if the question was dropped.
             let _ = send.send(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
         });
@@ -106,7 +123,7 @@ impl Lane {
             job();
             Ok(())
         } else {
-            self.pool.shared.push(self.id, job, WAITING_MAX)
+            self.pool.shared.push(&self.tenants, self.id, job, WAITING_MAX)
         };
         async move {
             pushed?;
@@ -123,7 +140,13 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 }
 
 impl Shared {
-    fn push(&self, lane: u64, job: Job, waiting_max: usize) -> Result<(), Error> {
+    fn push(
+        &self,
+        tenants: &Tenants,
+        lane: u64,
+        job: Job,
+        waiting_max: usize,
+    ) -> Result<(), Error> {
         let mut queue = self.queue.lock();
         if queue.waiting >= waiting_max {
             return Err(Error::Unavailable(format!(
@@ -131,9 +154,17 @@ impl Shared {
             )));
         }
         queue.waiting += 1;
-        match queue.lanes.iter_mut().find(|(id, _)| *id == lane) {
+        let lanes = match queue.tenants.iter().position(|(of, _)| of == tenants) {
+            Some(at) => at,
+            None => {
+                queue.tenants.push_back((Arc::clone(tenants), Lanes::new()));
+                queue.tenants.len() - 1
+            }
+        };
+        let lanes = &mut queue.tenants[lanes].1;
+        match lanes.iter_mut().find(|(id, _)| *id == lane) {
             Some((_, jobs)) => jobs.push_back(job),
-            None => queue.lanes.push_back((lane, VecDeque::from([job]))),
+            None => lanes.push_back((lane, VecDeque::from([job]))),
         }
         self.ready.notify_one();
         Ok(())
@@ -151,10 +182,16 @@ impl Shared {
             if queue.closed {
                 return None;
             }
-            if let Some((lane, mut jobs)) = queue.lanes.pop_front() {
-                let job = jobs.pop_front();
-                if !jobs.is_empty() {
-                    queue.lanes.push_back((lane, jobs));
+            if let Some((tenants, mut lanes)) = queue.tenants.pop_front() {
+                let job = lanes.pop_front().and_then(|(lane, mut jobs)| {
+                    let job = jobs.pop_front();
+                    if !jobs.is_empty() {
+                        lanes.push_back((lane, jobs));
+                    }
+                    job
+                });
+                if !lanes.is_empty() {
+                    queue.tenants.push_back((tenants, lanes));
                 }
                 if job.is_some() {
                     queue.waiting -= 1;
@@ -172,7 +209,7 @@ impl Drop for Pool {
         let waiting = {
             let mut queue = self.shared.queue.lock();
             queue.closed = true;
-            std::mem::take(&mut queue.lanes)
+            std::mem::take(&mut queue.tenants)
         };
         drop(waiting);
         self.shared.ready.notify_all();
@@ -196,9 +233,13 @@ impl fmt::Debug for Pool {
 mod tests {
     use super::*;
 
+    fn lane(pool: &Arc<Pool>, tenant: u32) -> Lane {
+        pool.lane(&ReadScope::for_test(&[(tenant, "a")]), &Cancel::default())
+    }
+
     #[tokio::test]
     async fn jobs_run_and_panics_are_errors() {
-        let lane = Pool::new(2).lane();
+        let lane = lane(&Pool::new(2), 1);
         assert_eq!(lane.run(|| Ok(1 + 1)).await.ok(), Some(2));
         let broken: Result<(), Error> = lane.run(|| panic!("broken")).await;
         assert!(matches!(broken, Err(Error::Internal { .. })));
@@ -221,7 +262,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_whose_asker_is_gone_does_not_run() {
-        let lane = Pool::new(1).lane();
+        let lane = lane(&Pool::new(1), 1);
         let ran = Arc::new(AtomicU64::new(0));
         let count = || {
             let ran = Arc::clone(&ran);
@@ -242,36 +283,59 @@ mod tests {
     #[tokio::test]
     async fn so_many_jobs_wait_and_no_more() {
         let pool = Pool::new(1);
-        let (open, held) = hold(&pool.lane());
-        let push = |lane| pool.shared.push(lane, Box::new(|| {}), 2);
+        let (open, held) = hold(&lane(&pool, 1));
+        let tenants = lane(&pool, 1).tenants;
+        let push = |lane| pool.shared.push(&tenants, lane, Box::new(|| {}), 2);
         assert!(push(1).is_ok() && push(2).is_ok());
         assert!(matches!(push(3), Err(Error::Unavailable(_))));
         open.send(()).expect("the first job waits");
         held.await.expect("no job fails");
-        pool.lane().run(|| Ok(())).await.expect("the lanes before are done");
+        lane(&pool, 1).run(|| Ok(())).await.expect("the lanes before are done");
         assert!(push(3).is_ok(), "there is room again");
     }
 
-    #[tokio::test]
-    async fn lanes_take_turns() {
+    /// Jobs of tenants and lanes, in the order they come and in the order they run. `a1` is a job
+    /// of tenant a's first question.
+    async fn check_order(come: &[&'static str], run: &[&str]) {
         let pool = Pool::new(1);
-        let (many, one) = (pool.lane(), pool.lane());
+        let (open, held) = hold(&lane(&pool, 0));
         let order = Arc::new(Mutex::new(Vec::new()));
-        let (open, held) = hold(&many);
-        let note = |what: &'static str| {
+        let mut lanes = std::collections::HashMap::new();
+        let mut jobs = Vec::new();
+        for job in come.iter().copied() {
+            let tenant = u32::from(job.as_bytes()[0]);
+            let lane = lanes.entry(job).or_insert_with(|| lane(&pool, tenant));
             let order = Arc::clone(&order);
-            move || {
-                order.lock().push(what);
+            jobs.push(lane.run(move || {
+                order.lock().push(job);
                 Ok(())
-            }
-        };
-        let first = many.run(note("many"));
-        let second = many.run(note("many"));
-        let other = one.run(note("one"));
-        open.send(()).expect("the first job waits");
-        for job in [held.await, first.await, second.await, other.await] {
-            job.expect("no job fails");
+            }));
         }
-        assert_eq!(*order.lock(), ["many", "one", "many"]);
+        open.send(()).expect("the first job waits");
+        held.await.expect("no job fails");
+        for job in jobs {
+            job.await.expect("no job fails");
+        }
+        assert_eq!(*order.lock(), run, "{come:?}");
+    }
+
+    #[tokio::test]
+    async fn tenants_and_their_questions_take_turns() {
+        check_order(&["a1", "a1", "a2"], &["a1", "a2", "a1"]).await;
+        check_order(&["a1", "a2", "a3", "b1", "b1"], &["a1", "b1", "a2", "b1", "a3"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_question_is_charged_for_its_jobs() {
+        let cancel = Cancel::default();
+        let lane = Pool::new(1).lane(&ReadScope::for_test(&[]), &cancel);
+        let busy = || {
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < std::time::Duration::from_millis(50) {}
+            Ok(())
+        };
+        lane.run(busy).await.expect("no job fails");
+        lane.run(|| Ok(())).await.expect("no job fails");
+        assert!(cancel.usage().now().cpu > std::time::Duration::from_millis(2));
     }
 }

@@ -38,6 +38,9 @@ pub trait Selected: Send + Sync {
 
 /// Bytes at hand. Decoding them needs the processor and nothing else.
 pub trait Fetched: Send {
+    /// How many bytes that are, as they were stored.
+    fn bytes(&self) -> usize;
+
     /// The samples, in the order of the series asked for.
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error>;
 }

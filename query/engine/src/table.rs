@@ -88,6 +88,10 @@ impl Selected for Chosen {
 struct Batch(Vec<SeriesSamples>);
 
 impl Fetched for Batch {
+    fn bytes(&self) -> usize {
+        self.0.iter().map(SeriesSamples::bytes).sum()
+    }
+
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
         Ok(self.0)
     }

@@ -13,6 +13,7 @@ use super::syntax::push_expr;
 use crate::number::push_seconds;
 use crate::promql::{Expr, ValueType};
 use crate::querier::Timed;
+use crate::running::Asked;
 use crate::{Answer, Error, Evaluation, Value};
 
 /// Farthest instant an expression is evaluated at. Milliseconds; far enough from the ends of an
@@ -20,6 +21,7 @@ use crate::{Answer, Error, Evaluation, Value};
 const INSTANT_MS_MAX: i64 = 1 << 61;
 
 /// The instants an expression is asked for.
+#[derive(Debug, Clone, Copy)]
 struct Instants {
     start_ms: i64,
     end_ms: i64,
@@ -77,6 +79,7 @@ async fn evaluate(
     limit: Option<usize>,
     at: Instants,
 ) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, params.duration("timeout")?)?;
     let lookback_ms = params.lookback_ms(querier.config())?;
@@ -96,7 +99,9 @@ async fn evaluate(
             Evaluation { expr, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
         querier.executor().evaluate(&scope, evaluation).await
     };
-    let Timed { mut answer, queued, ran } = querier.run(&scope, deadline, work).await?;
+    let Instants { start_ms, end_ms, step_ms } = at;
+    let asked = Asked { start_ms, end_ms, step_ms, ..asked };
+    let Timed { mut answer, queued, ran } = querier.run(&scope, deadline, asked, work).await?;
     querier.count(&answer);
     let truncated = finish(&mut answer, limit);
     let wants_stats = !params.get("stats").is_empty();
@@ -127,6 +132,7 @@ fn finish(answer: &mut Answer, limit: Option<usize>) -> bool {
 
 /// `query_exemplars`
 pub(super) async fn exemplars(question: Question<'_>) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let range = params.range()?;
     if range.end_ms < range.start_ms {
@@ -143,7 +149,7 @@ pub(super) async fn exemplars(question: Question<'_>) -> Result<Reply, Error> {
         }
         querier.executor().exemplars(&scope, selectors, range).await.map(Some)
     };
-    match querier.run(&scope, deadline, work).await?.answer {
+    match querier.run(&scope, deadline, asked, work).await?.answer {
         Some(found) => Ok(Reply::document(List::new(found, Notes::default(), write_exemplars))),
         None => Ok(Reply::Nothing),
     }
@@ -181,10 +187,11 @@ pub(super) async fn parse(question: Question<'_>) -> Result<Reply, Error> {
 
 /// The expression, for those who want nothing but it.
 async fn read(question: Question<'_>) -> Result<Expr, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
     let text = params.expression();
     let work = async |_cancel| text.read(querier).await;
-    let expr = querier.run(&scope, deadline, work).await?.answer;
+    let expr = querier.run(&scope, deadline, asked, work).await?.answer;
     expr.map_err(|reason| invalid("query", &reason))
 }

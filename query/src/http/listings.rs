@@ -14,44 +14,44 @@ pub(super) async fn series(question: Question<'_>) -> Result<Reply, Error> {
     if question.params.all("match[]").next().is_none() {
         return Err(Error::BadData("no match[] parameter provided".to_owned()));
     }
-    let asked = Asked::of(&question)?;
+    let (asked, wanted) = (question.asked(), Wanted::of(&question)?);
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
     let work = async |cancel| {
-        let request = asked.read(querier, cancel, |reason| invalid("match[]", &reason)).await?;
+        let request = wanted.read(querier, cancel, |reason| invalid("match[]", &reason)).await?;
         querier.executor().series(&scope, request).await
     };
-    let found = querier.run(&scope, deadline, work).await?;
+    let found = querier.run(&scope, deadline, asked, work).await?;
     let notes = Notes::truncated(found.answer.truncated);
     Ok(Reply::document(List::new(found.answer.items, notes, push_labels)))
 }
 
 /// `labels`
 pub(super) async fn label_names(question: Question<'_>) -> Result<Reply, Error> {
-    let asked = Asked::of(&question)?;
+    let (asked, wanted) = (question.asked(), Wanted::of(&question)?);
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
     let work = async |cancel| {
-        let request = asked.read(querier, cancel, Error::BadData).await?;
+        let request = wanted.read(querier, cancel, Error::BadData).await?;
         querier.executor().label_names(&scope, request).await
     };
-    Ok(strings(querier.run(&scope, deadline, work).await?.answer))
+    Ok(strings(querier.run(&scope, deadline, asked, work).await?.answer))
 }
 
 /// `label/{name}/values`
 pub(super) async fn label_values(question: Question<'_>) -> Result<Reply, Error> {
-    let name = unescaped(&question.label);
+    let name = unescaped(&question.named);
     if name.is_empty() {
         return Err(Error::BadData(format!("invalid label name: {}", quoted(&name))));
     }
-    let asked = Asked::of(&question)?;
+    let (asked, wanted) = (question.asked(), Wanted::of(&question)?);
     let Question { querier, scope, .. } = question;
     let deadline = querier.deadline(&scope, None)?;
     let work = async |cancel| {
-        let request = asked.read(querier, cancel, Error::BadData).await?;
+        let request = wanted.read(querier, cancel, Error::BadData).await?;
         querier.executor().label_values(&scope, &name, request).await
     };
-    Ok(strings(querier.run(&scope, deadline, work).await?.answer))
+    Ok(strings(querier.run(&scope, deadline, asked, work).await?.answer))
 }
 
 fn strings(listing: crate::Listing<String>) -> Reply {
@@ -60,13 +60,13 @@ fn strings(listing: crate::Listing<String>) -> Reply {
 }
 
 /// The parameters all three have.
-struct Asked {
+struct Wanted {
     selectors: Selectors,
     range: TimeRange,
     limit: Option<usize>,
 }
 
-impl Asked {
+impl Wanted {
     fn of(question: &Question<'_>) -> Result<Self, Error> {
         let params = &question.params;
         let limit = params.limit()?;
@@ -113,6 +113,7 @@ fn decoded(escaped: &str) -> Option<String> {
 
 /// `metadata`
 pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let at_most = |name: &str| -> Result<usize, Error> {
         let number = params.number(name, &format!("{name} must be a number"))?;
@@ -127,7 +128,7 @@ pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
     let metric = Some(params.get("metric")).filter(|name| !name.is_empty());
     let deadline = querier.deadline(&scope, None)?;
     let found = querier
-        .run(&scope, deadline, |_cancel| querier.executor().metadata(&scope, metric))
+        .run(&scope, deadline, asked, |_cancel| querier.executor().metadata(&scope, metric))
         .await?;
     Ok(Reply::document(Single::new(|out| {
         out.push(b'{');

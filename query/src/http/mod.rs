@@ -13,6 +13,7 @@ mod expressions;
 mod json;
 mod listings;
 mod params;
+mod queries;
 mod reply;
 mod routes;
 mod status;
@@ -36,6 +37,7 @@ use tracing::{Instrument, info_span, warn};
 pub(crate) use cors::Origins;
 pub use routes::{Endpoint, ROUTES, Route};
 
+use crate::running::Asked;
 use crate::{Error, Querier};
 use params::Params;
 #[doc(hidden)]
@@ -112,10 +114,7 @@ async fn authorized(api: &Api, endpoint: Endpoint, parts: &mut Parts, body: Body
         Err(refusal) => return refusal,
     };
     let span = info_span!("query.request", handler = endpoint.name(), tenants = tenants(&scope));
-    let answer = async {
-        let question = question(querier, scope, parts, body).await?;
-        answer(endpoint, question).await
-    };
+    let answer = async { answer(question(querier, scope, endpoint, parts, body).await?).await };
     let reply = answer.instrument(span.clone()).await;
     let _entered = span.enter();
     match reply {
@@ -144,16 +143,35 @@ fn tenants(scope: &ReadScope) -> String {
 
 /// All that an endpoint looks at.
 pub(super) struct Question<'a> {
+    endpoint: Endpoint,
     querier: &'a Querier,
     scope: ReadScope,
     params: Params,
-    /// The label's name in the path, decoded.
-    label: String,
+    /// The variable part of the path, decoded.
+    named: String,
 }
+
+impl Question<'_> {
+    /// What is asked, for the list of what runs.
+    fn asked(&self) -> Asked {
+        let handler = self.endpoint.name();
+        match self.params.get("query") {
+            "" => {
+                let few: Vec<&str> = self.params.all("match[]").take(SELECTORS_SHOWN).collect();
+                Asked::new(handler, &few.join(", "))
+            }
+            query => Asked::new(handler, query),
+        }
+    }
+}
+
+/// Selectors of a listing that are shown while it runs.
+const SELECTORS_SHOWN: usize = 10;
 
 async fn question<'a>(
     querier: &'a Querier,
     scope: ReadScope,
+    endpoint: Endpoint,
     parts: &mut Parts,
     body: Body,
 ) -> Result<Question<'a>, Error> {
@@ -164,9 +182,8 @@ async fn question<'a>(
     let scope = if params.switch("merge_tenants")? { scope.unlabelled() } else { scope };
     let path = RawPathParams::from_request_parts(parts, &()).await;
     let path = path.map_err(|e| Error::BadData(format!("the path cannot be decoded: {e}")))?;
-    let label =
-        path.iter().find(|(name, _)| *name == "name").map_or("", |(_, value)| value).to_owned();
-    Ok(Question { querier, scope, params, label })
+    let named = path.iter().next().map_or("", |(_, value)| value).to_owned();
+    Ok(Question { endpoint, querier, scope, params, named })
 }
 
 /// The body, if it is a form: other types are left alone, as Go does.
@@ -189,8 +206,8 @@ async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<axum::body
     })
 }
 
-async fn answer(endpoint: Endpoint, question: Question<'_>) -> Result<Reply, Error> {
-    match endpoint {
+async fn answer(question: Question<'_>) -> Result<Reply, Error> {
+    match question.endpoint {
         Endpoint::Query => expressions::instant(question).await,
         Endpoint::QueryRange => expressions::range(question).await,
         Endpoint::QueryExemplars => expressions::exemplars(question).await,
@@ -213,6 +230,8 @@ async fn answer(endpoint: Endpoint, question: Question<'_>) -> Result<Reply, Err
         Endpoint::WalReplay => Ok(status::wal_replay()),
         Endpoint::Notifications => Ok(status::notifications()),
         Endpoint::Features => Ok(status::features(&question)),
+        Endpoint::Queries => queries::list(&question),
+        Endpoint::EndQuery => queries::end(&question),
         Endpoint::Tsdb => status::tsdb(question).await,
     }
 }

@@ -48,7 +48,11 @@ pub(super) fn failure(error: &Error, asked: &HeaderMap) -> Response {
     json::push_string(&mut out, &text);
     out.push(b'}');
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    respond(status, Box::new(Whole(out)), asked)
+    let mut response = respond(status, Box::new(Whole(out)), asked);
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// An error and what caused it, on one line.

@@ -6,7 +6,7 @@ use axum::http::Method;
 /// One method on one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `DELETE`.
     pub method: &'static str,
     /// The path with `{name}` for its variable part.
     pub path: &'static str,
@@ -41,6 +41,8 @@ pub enum Endpoint {
     Tsdb,
     Notifications,
     Features,
+    Queries,
+    EndQuery,
 }
 
 impl Endpoint {
@@ -48,7 +50,7 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
@@ -72,6 +74,8 @@ impl Endpoint {
         Self::Tsdb,
         Self::Notifications,
         Self::Features,
+        Self::Queries,
+        Self::EndQuery,
     ];
 
     /// The word in metrics and spans.
@@ -99,6 +103,8 @@ impl Endpoint {
             Self::WalReplay => "status_walreplay",
             Self::Notifications => "notifications",
             Self::Features => "features",
+            Self::Queries => "status_queries",
+            Self::EndQuery => "end_query",
             Self::Tsdb => "status_tsdb",
         }
     }
@@ -144,6 +150,9 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/status/tsdb", Endpoint::Tsdb),
     get("/api/v1/notifications", Endpoint::Notifications),
     get("/api/v1/features", Endpoint::Features),
+    get("/api/v1/status/queries", Endpoint::Queries),
+    Route { method: "DELETE", path: "/api/v1/status/queries/{id}", endpoint: Endpoint::EndQuery },
+    post("/api/v1/status/queries/{id}/kill", Endpoint::EndQuery),
 ];
 
 /// What answers that method on that path.

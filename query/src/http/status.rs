@@ -10,8 +10,8 @@ use super::json::{push_counts, push_integer_field, push_string_map};
 use super::listings::restricted;
 use super::reply::Reply;
 use super::times::rfc3339_text;
-use crate::limits::seconds;
 use crate::promql::{FUNCTIONS, Function};
+use crate::turns::seconds;
 use crate::{Error, Statistics};
 
 /// The level of Prometheus' API that is answered. Clients choose by it what they may ask: Grafana,
@@ -173,6 +173,7 @@ const TSDB_LIMIT_MAX: i64 = 10_000;
 
 /// `status/tsdb`
 pub(super) async fn tsdb(question: Question<'_>) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let refused = "limit must be a positive number";
     let limit = params.number("limit", refused)?.unwrap_or(10);
@@ -188,7 +189,7 @@ pub(super) async fn tsdb(question: Question<'_>) -> Result<Reply, Error> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let deadline = querier.deadline(&scope, None)?;
     let found = querier
-        .run(&scope, deadline, |_cancel| querier.executor().statistics(&scope, limit))
+        .run(&scope, deadline, asked, |_cancel| querier.executor().statistics(&scope, limit))
         .await?;
     Ok(Reply::document(Single::new(|out| push_statistics(out, &found.answer, limit))))
 }

@@ -24,12 +24,13 @@ pub(super) fn targets(question: &Question<'_>) -> Reply {
 
 /// `targets/metadata`
 pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     params.number("limit", "limit must be a number")?;
     let deadline = querier.deadline(&scope, None)?;
     let selector = params.selector("match_target");
     let work = async |cancel| selector.read(querier, &cancel).await;
-    querier.run(&scope, deadline, work).await?.answer.map_err(Error::BadData)?;
+    querier.run(&scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
     Err(Error::NotFound("specified metadata not found".to_owned()))
 }
 
@@ -50,11 +51,12 @@ pub(super) fn alerts() -> Reply {
 
 /// `rules`: as [`alerts`].
 pub(super) async fn rules(question: Question<'_>) -> Result<Reply, Error> {
+    let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let selectors = params.selectors()?;
     let deadline = querier.deadline(&scope, None)?;
     let work = async |cancel| selectors.read(querier, &cancel).await;
-    querier.run(&scope, deadline, work).await?.answer.map_err(Error::BadData)?;
+    querier.run(&scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
     let kind = params.get("type").to_lowercase();
     if !matches!(kind.as_str(), "" | "alert" | "record") {
         return Err(invalid(

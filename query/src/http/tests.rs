@@ -273,7 +273,6 @@ fn the_server_about_itself() {
         GET /api/v1/scrape_pools
         GET /api/v1/notifications
         GET /api/v1/status/walreplay
-        GET /api/v1/status/config
         GET /api/v1/features
         "#,
     );
@@ -282,6 +281,15 @@ fn the_server_about_itself() {
     let shown: serde_json::Value = serde_json::from_str(&block_on(body(response))).expect("JSON");
     assert_eq!(shown["data"]["startTime"], "2026-11-21T12:31:17.053Z");
     assert!(shown["data"]["GOMAXPROCS"].as_i64() >= Some(1));
+    // Not golden: whoever adds a limit need not come here.
+    let config = block_on(send(&querier(&Arc::default()), request("GET /api/v1/status/config")));
+    let shown: serde_json::Value = serde_json::from_str(&block_on(body(config))).expect("JSON");
+    let yaml = shown["data"]["yaml"].as_str().expect("a text");
+    assert!(yaml.starts_with("query:\n  "), "{yaml}");
+    assert!(
+        yaml.contains("limits:\n  ") && yaml.contains("\n  query_series_max: 500000\n"),
+        "{yaml}"
+    );
 }
 
 #[test]
@@ -312,7 +320,7 @@ fn texts_about_texts() {
 
 /// A path of the API with its variable part filled.
 fn example(path: &str) -> String {
-    path.replace("{name}", "job")
+    path.replace("{name}", "job").replace("{id}", "1")
 }
 
 /// Two tokens: `whole` reads all of a tenant, `part` some of its series.
@@ -394,11 +402,14 @@ fn other_methods_are_told_which_are_allowed() {
 
 #[test]
 fn a_restricted_scope_sees_no_totals() {
-    for path in ["/api/v1/metadata", "/api/v1/status/tsdb"] {
+    for path in ["/api/v1/metadata", "/api/v1/status/tsdb", "/api/v1/status/queries"] {
         let line = format!("GET {path}");
         assert_eq!(status_with("whole", &line), StatusCode::OK, "{path}");
         assert_eq!(status_with("part", &line), StatusCode::FORBIDDEN, "{path}");
     }
+    let end = "DELETE /api/v1/status/queries/1";
+    assert_eq!(status_with("whole", end), StatusCode::NOT_FOUND);
+    assert_eq!(status_with("part", end), StatusCode::FORBIDDEN);
     assert_eq!(status_with("part", "GET /api/v1/query?query=up"), StatusCode::OK);
 }
 

@@ -90,7 +90,7 @@ fn request_of(path: &str) -> String {
         "series" => "?match[]=up",
         _ => "",
     };
-    path.replace("{name}", "job") + parameters
+    path.replace("{name}", "job").replace("{id}", "1") + parameters
 }
 
 fn content_type(path: &str) -> &'static str {

@@ -312,6 +312,14 @@ impl Fetched {
         self.plan.ends.is_empty()
     }
 
+    /// Bytes of the pages, as they lie in the objects.
+    pub fn bytes(&self) -> usize {
+        let of = |pages: &Pages| -> u64 {
+            pages.0.values().map(|page| page.place.end.saturating_sub(page.place.start)).sum()
+        };
+        usize::try_from(of(&self.chunk_pages) + of(&self.timestamp_pages)).unwrap_or(usize::MAX)
+    }
+
     /// What is known of the chunks.
     pub fn plan(&self) -> &Plan {
         &self.plan

@@ -247,6 +247,13 @@ struct Part {
 }
 
 impl Fetched {
+    /// Bytes of the pages they lie in and of what is in the heads. The same whether or not a page
+    /// was cached.
+    pub fn bytes(&self) -> usize {
+        let pages: usize = self.parts.iter().map(|part| part.fetched.bytes()).sum();
+        pages + self.heads.iter().flatten().map(SeriesSamples::bytes).sum::<usize>()
+    }
+
     /// The samples of the fetched series, in their order. CPU work.
     pub fn decode(self) -> Result<Vec<SeriesSamples>, Error> {
         let mut pieces: Vec<Vec<SeriesSamples>> = self.heads.iter().map(|_| Vec::new()).collect();

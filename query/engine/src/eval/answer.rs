@@ -110,6 +110,7 @@ impl Evaluator {
             self.budget.check()?;
             let end = (start + step).min(selected.len());
             let fetched = selected.fetch(start..end).await?;
+            self.budget.take_bytes(fetched.bytes())?;
             let samples = self.lane.run(move || fetched.decode()).await?;
             // Kept: the answer is made of them, and an instant and a value are as large.
             reserved.absorb(self.budget.reserve(decoded_bytes(&samples))?);

@@ -54,7 +54,8 @@ impl Evaluator {
         if selected.len().saturating_mul(points) <= INLINE_POINTS_MAX {
             for range in morsels(selected.len(), morsel) {
                 let fetched = selected.fetch(range.clone()).await?;
-                sink.take(placed(work.decoded(fetched)?, range.start))?;
+                self.budget.take_bytes(fetched.bytes())?;
+                self.budget.charged(|| sink.take(placed(work.decoded(fetched)?, range.start)))?;
             }
             return Ok(sink);
         }
@@ -63,6 +64,7 @@ impl Evaluator {
         for range in morsels(selected.len(), morsel) {
             self.budget.check()?;
             let fetched = selected.fetch(range.clone()).await?;
+            self.budget.take_bytes(fetched.bytes())?;
             let work = Arc::clone(&work);
             on_the_way.push_back(Box::pin(
                 self.lane.run(move || Ok(placed(work.decoded(fetched)?, range.start))),
@@ -123,7 +125,7 @@ impl Evaluator {
     ) -> Result<T, Error> {
         self.budget.check()?;
         if points <= INLINE_POINTS_MAX {
-            return work();
+            return self.budget.charged(work);
         }
         self.lane.run(work).await
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use model::{Buckets, Histogram, Span, is_stale};
+use model::is_stale;
 use query::{Error, FloatHistogram};
 use storage::SeriesSamples;
 
@@ -50,22 +50,9 @@ pub(crate) fn decoded_bytes(stored: &[SeriesSamples]) -> usize {
         }
         before = Some(&samples.timestamps);
         // Once as stored, once with absolute counts.
-        bytes += samples.histograms.iter().map(|(_, h)| 2 * stored_bytes(h)).sum::<usize>();
+        bytes += samples.histograms.iter().map(|(_, h)| 2 * h.bytes()).sum::<usize>();
     }
     bytes
-}
-
-fn stored_bytes(histogram: &Histogram) -> usize {
-    let buckets = match &histogram.buckets {
-        Buckets::Integer { positive_deltas, negative_deltas, .. } => {
-            positive_deltas.len() + negative_deltas.len()
-        }
-        Buckets::Float { positive, negative, .. } => positive.len() + negative.len(),
-    };
-    let spans = histogram.positive_spans.len() + histogram.negative_spans.len();
-    size_of::<Histogram>()
-        + spans * size_of::<Span>()
-        + (buckets + histogram.custom_values.len()) * size_of::<f64>()
 }
 
 impl From<SeriesSamples> for Samples {

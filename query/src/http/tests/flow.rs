@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::to_bytes;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 
 use super::{Fake, block_on, body, querier, querier_with, request, send};
 use crate::Config;
@@ -167,4 +167,95 @@ fn small_answers_are_not_compressed() {
     let response = block_on(send(&querier, request));
     assert!(!response.headers().contains_key(header::CONTENT_ENCODING));
     assert_eq!(response.headers()[header::VARY], "Accept-Encoding");
+}
+
+/// Runs a question that never ends beside `beside`, which gets the list of what runs.
+#[track_caller]
+fn beside_a_slow_one(
+    querier: &crate::Querier,
+    beside: impl AsyncFnOnce(serde_json::Value),
+) -> String {
+    block_on(async {
+        let line = "GET /api/v1/query_range?query=slow&start=1&end=2.5&step=1";
+        let slow = async { body(send(querier, request(line)).await).await };
+        let ask = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let shown = body(send(querier, request("GET /api/v1/status/queries")).await).await;
+            beside(serde_json::from_str(&shown).expect("JSON")).await;
+        };
+        futures::join!(slow, ask).0
+    })
+}
+
+#[test]
+fn what_runs_is_shown_and_can_be_ended() {
+    let fake: Arc<Fake> = Arc::default();
+    let querier = querier(&fake);
+    let ask = |line: String, tenant: &'static str| {
+        let mut request = request(&line);
+        request.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static(tenant));
+        send(&querier, request)
+    };
+    let answer = beside_a_slow_one(&querier, async |shown| {
+        let one = &shown["data"][0];
+        assert_eq!(shown["data"].as_array().map(Vec::len), Some(1), "{shown}");
+        assert_eq!(one["query"], "slow");
+        assert_eq!(one["tenants"], serde_json::json!(["team-a"]));
+        assert_eq!((&one["handler"], &one["state"]), (&"query_range".into(), &"running".into()));
+        assert_eq!((&one["start"], &one["end"], &one["step"]), (&1.into(), &2.5.into(), &1.into()));
+        fake.cancels.lock()[0].usage().add_samples(7);
+        let list = "GET /api/v1/status/queries";
+        let both = body(ask(list.to_owned(), "*").await).await;
+        assert!(both.contains("\"samples\":7"), "an administrator sees it: {both}");
+        let others = body(ask(list.to_owned(), "team-b").await).await;
+        assert_eq!(others, "{\"status\":\"success\",\"data\":[]}");
+        let id = one["id"].as_u64().expect("an id");
+        let end = |tenant| ask(format!("DELETE /api/v1/status/queries/{id}"), tenant);
+        assert_eq!(end("team-b").await.status(), 404, "it is not there for others");
+        assert_eq!(ask("POST /api/v1/status/queries/x/kill".into(), "team-a").await.status(), 400);
+        assert_eq!(end("team-a").await.status(), 204);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(end("team-a").await.status(), 404, "it is gone");
+    });
+    assert!(answer.contains("\"errorType\":\"canceled\""), "{answer}");
+    assert!(answer.contains("somebody ended it"), "{answer}");
+    assert!(fake.cancels.lock()[0].is_set(), "the evaluation was told");
+}
+
+#[test]
+fn administrators_end_the_questions_of_others() {
+    let fake: Arc<Fake> = Arc::default();
+    let querier = querier(&fake);
+    let answer = beside_a_slow_one(&querier, async |shown| {
+        let id = &shown["data"][0]["id"];
+        let mut request = request(&format!("POST /api/v1/status/queries/{id}/kill"));
+        request.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static("*"));
+        assert_eq!(send(&querier, request).await.status(), 204);
+    });
+    assert!(answer.contains("canceled"), "{answer}");
+}
+
+#[test]
+fn too_many_that_wait_are_told_when_to_come_back() {
+    let querier = querier_with(&Arc::default(), Config { running_max: 1, ..Config::default() });
+    block_on(async {
+        let mut slow: Vec<_> = (0..201)
+            .map(|_| Box::pin(send(&querier, request("GET /api/v1/query?query=slow"))))
+            .collect();
+        for one in &mut slow {
+            assert!(futures::poll!(one).is_pending());
+        }
+        let refused = send(&querier, request("GET /api/v1/query?query=up")).await;
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]),
+            (429, &"1".parse().expect("a header"))
+        );
+        let text = body(refused).await;
+        assert!(text.contains("\"errorType\":\"too_many_requests\""), "{text}");
+        assert!(text.contains("200 wait already"), "{text}");
+        let mut other = request("GET /api/v1/query?query=up&timeout=0.01");
+        other.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static("team-b"));
+        let other = send(&querier, other).await;
+        assert_eq!(other.status(), 503, "there is one place, and it is taken");
+    });
 }
