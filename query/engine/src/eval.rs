@@ -3,11 +3,11 @@
 //! storage happens here.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::BoxFuture;
-use model::is_stale;
+use model::{Labels, is_stale};
 use parking_lot::Mutex;
+use query::promql::{Edges, Span};
 use query::{Error, FloatHistogram};
 use tenancy::ReadScope;
 use tokio::sync::OnceCell;
@@ -16,9 +16,8 @@ use crate::budget::{Budget, Reserved};
 use crate::column::Column;
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped, names_differ};
 use crate::functions::{CallContext, DateFunction, MapFunction};
-use crate::kernels::window::Times;
-use crate::notes::Notes;
-use crate::plan::{Kind, Node, Plan, RangeCall, RangeInput, Selector};
+use crate::notes::{Notes, Remark};
+use crate::plan::{InstantOf, Kind, Node, Plan, RangeCall, RangeInput, Selector};
 use crate::pool::Lane;
 use crate::source::{Selected, Source};
 
@@ -44,6 +43,9 @@ pub struct Options {
     /// Whether names are dropped at the end of the evaluation (Prometheus' feature
     /// `promql-delayed-name-removal`) and not by each function.
     pub late_names: bool,
+    /// Whether rates and resets look at start timestamps, and `start_timestamp` gives them
+    /// (Prometheus' feature `use-start-timestamps`).
+    pub start_timestamps: bool,
     /// Whether aggregations take columns as they are made, without keeping them. Off only to
     /// compare.
     pub fuse: bool,
@@ -54,7 +56,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { subquery_step_ms: 60_000, late_names: false, fuse: true, morsel_series: 256 }
+        Self {
+            subquery_step_ms: 60_000,
+            late_names: false,
+            start_timestamps: false,
+            fuse: true,
+            morsel_series: 256,
+        }
     }
 }
 
@@ -99,10 +107,10 @@ impl Evaluator {
                 Box::pin(async move { self.leaf(node) })
             }
             Kind::Selector(selector) => Box::pin(async move {
-                let work = self.work(selector.times, selector.reach_ms, Task::Instant);
-                self.select(selector.select, work, None, None).await.map(Outcome::Vector)
+                let frame = self.select(selector, Task::Instant, None, (None, node.span)).await?;
+                Ok(Outcome::Vector(frame))
             }),
-            Kind::Timestamps(selector) => Box::pin(self.timestamps(selector)),
+            Kind::Timestamps(selector, of) => Box::pin(self.timestamps(selector, *of, node.span)),
             Kind::Range(call) => Box::pin(self.range(call)),
             Kind::Map { func, input, params } => Box::pin(self.map(*func, input, params)),
             Kind::Date { func, input } => Box::pin(self.date(*func, input)),
@@ -186,22 +194,23 @@ impl Evaluator {
         .await
     }
 
-    pub(crate) fn work(&self, times: Times, reach_ms: i64, task: Task) -> SeriesWork {
-        let budget = Arc::clone(&self.budget);
-        SeriesWork { times, reach_ms, task, budget, ignored_histograms: Arc::default() }
+    pub(crate) fn work(&self, selector: &Selector, task: Task) -> SeriesWork {
+        let Selector { times, reach_ms, edges, margin_ms, .. } = *selector;
+        let (budget, with_starts) = (Arc::clone(&self.budget), self.options.start_timestamps);
+        SeriesWork { times, reach_ms, edges, margin_ms, task, budget, with_starts }
     }
 
     async fn select(
         &self,
-        select: usize,
-        work: SeriesWork,
+        selector: &Selector,
+        task: Task,
         twins: Option<Twins>,
-        call: Option<&RangeCall>,
+        (call, span): (Option<&RangeCall>, Span),
     ) -> Result<Frame, Error> {
-        let selected = Arc::clone(self.selected(select).await?);
-        let ignored = Arc::clone(&work.ignored_histograms);
+        let selected = Arc::clone(self.selected(selector.select).await?);
+        let work = self.work(selector, task);
         let collected = self.over_series(&selected, work, Collect::default()).await?;
-        self.note_ignored(call, &ignored);
+        self.note_remarks(&collected.remarks, span, |place| selected.labels(place));
         let series = |(place, column): (usize, Column)| Series {
             labels: selected.labels(place).clone(),
             drop_name: false,
@@ -209,7 +218,7 @@ impl Evaluator {
         };
         let mut frame = Frame::new(collected.columns.into_iter().map(series).collect());
         if let Some(call) = call {
-            self.note_counters(call, frame.series.iter().map(|s| s.labels.metric_name()));
+            self.note_counters(call, names_of_floats(&frame));
         }
         if let Some(twins) = twins {
             self.drop_names(&mut frame, twins)?;
@@ -217,11 +226,16 @@ impl Evaluator {
         Ok(frame)
     }
 
-    /// Says so where a function of floats left histograms beside them out.
-    pub(crate) fn note_ignored(&self, call: Option<&RangeCall>, ignored: &AtomicBool) {
-        let Some(call) = call.filter(|_| ignored.load(Ordering::Relaxed)) else { return };
-        let text = "ignored histograms in a range containing both floats and histograms";
-        self.notes.info(text, call.input_span);
+    /// Says what there is to say of series, each by its name.
+    pub(crate) fn note_remarks<'a>(
+        &self,
+        remarks: &[(usize, Remark)],
+        span: Span,
+        labels: impl Fn(usize) -> &'a Labels,
+    ) {
+        for (place, remark) in remarks {
+            self.notes.remark(*remark, labels(*place).metric_name(), span);
+        }
     }
 
     /// Drops names, now or later. If now, series may come to have the same labels.
@@ -232,9 +246,23 @@ impl Evaluator {
         if may_meet { frame.unify(twins) } else { Ok(()) }
     }
 
-    async fn timestamps(&self, selector: &Selector) -> Result<Outcome, Error> {
-        let work = self.work(selector.times, selector.reach_ms, Task::Timestamp);
-        self.select(selector.select, work, Some(Twins::Merged), None).await.map(Outcome::Vector)
+    async fn timestamps(
+        &self,
+        selector: &Selector,
+        instant: InstantOf,
+        span: Span,
+    ) -> Result<Outcome, Error> {
+        let task = match instant {
+            InstantOf::Sample => Task::Timestamp,
+            InstantOf::Start if !self.options.start_timestamps => {
+                return Ok(Outcome::Vector(Frame::default()));
+            }
+            InstantOf::Start => Task::Start,
+        };
+        // The samples' own times, so that nothing is smoothed.
+        let selector = Selector { edges: Edges::Plain, ..selector.clone() };
+        let frame = self.select(&selector, task, Some(Twins::Merged), (None, span)).await?;
+        Ok(Outcome::Vector(frame))
     }
 
     /// The scalar arguments of a range function at every step.
@@ -251,12 +279,19 @@ impl Evaluator {
         let twins = (!call.func.keeps_name).then_some(Twins::Refused);
         let frame = match &call.input {
             RangeInput::Selector(selector) => {
-                let work = self.work(selector.times, selector.reach_ms, task);
-                self.select(selector.select, work, twins, Some(call)).await?
+                self.select(selector, task, twins, (Some(call), call.input_span)).await?
             }
             RangeInput::Subquery { node, times, range_ms } => {
                 let inner = self.eval(node).await?.into_frame()?;
-                let work = self.work(*times, *range_ms, task);
+                let work = SeriesWork {
+                    times: *times,
+                    reach_ms: *range_ms,
+                    edges: Edges::Plain,
+                    margin_ms: 0,
+                    task,
+                    budget: Arc::clone(&self.budget),
+                    with_starts: false,
+                };
                 self.over_frame(inner, node, work, call).await?
             }
         };
@@ -323,15 +358,14 @@ impl Evaluator {
             labels.push((series.labels, series.drop_name));
             samples.push(samples_of(series.column, &instants));
         }
-        let ignored = Arc::clone(&work.ignored_histograms);
         let collected = self.over_samples(samples, work, Collect::default()).await?;
-        self.note_ignored(Some(call), &ignored);
+        self.note_remarks(&collected.remarks, call.input_span, |place| &labels[place].0);
         let series = |(place, column): (usize, Column)| {
             let (labels, drop_name) = labels[place].clone();
             Series { labels, drop_name, column }
         };
         let mut frame = Frame::new(collected.columns.into_iter().map(series).collect());
-        self.note_counters(call, frame.series.iter().map(|s| s.labels.metric_name()));
+        self.note_counters(call, names_of_floats(&frame));
         if !call.func.keeps_name {
             self.drop_names(&mut frame, Twins::Refused)?;
         }
@@ -440,6 +474,12 @@ pub(crate) fn points(frame: &Frame) -> usize {
     frame.series.iter().map(|s| s.column.len()).sum()
 }
 
+/// The metrics of series that have floats.
+fn names_of_floats(frame: &Frame) -> impl Iterator<Item = &str> {
+    let floats = frame.series.iter().filter(|s| s.column.present.any());
+    floats.map(|s| s.labels.metric_name())
+}
+
 /// What the points of a frame need as samples, beside their columns.
 fn samples_bytes(frame: &Frame, steps: usize) -> usize {
     let histograms = |column: &Column| {
@@ -465,22 +505,25 @@ fn samples_of(column: Column, instants: &Arc<[i64]>) -> Samples {
         some.filter(|(_, h)| !is_stale(h.sum)).collect()
     });
     if column.present.is_full() {
-        return Samples { timestamps: Arc::clone(instants), values: column.values, histograms };
+        let timestamps = Arc::clone(instants);
+        return Samples { timestamps, values: column.values, histograms, starts: None };
     }
     let (timestamps, values): (Vec<i64>, Vec<f64>) =
         column.present.ones().map(|step| (instants[step], column.values[step])).unzip();
-    Samples { timestamps: timestamps.into(), values, histograms }
+    Samples { timestamps: timestamps.into(), values, histograms, starts: None }
 }
 
 /// Keeps columns.
 #[derive(Default)]
 struct Collect {
     columns: Vec<(usize, Column)>,
+    remarks: Vec<(usize, Remark)>,
     reserved: Reserved,
 }
 
 impl Sink for Collect {
-    fn take(&mut self, columns: Columns) -> Result<(), Error> {
+    fn take(&mut self, mut columns: Columns) -> Result<(), Error> {
+        self.remarks.append(&mut columns.remarks);
         self.reserved.absorb(columns.reserved);
         self.columns.extend(columns.list);
         Ok(())

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
 use query::{Answer, Cancel, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
-use storage::{Select, SeriesSamples, Storage};
+use storage::{Select, Storage};
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
 
 use crate::Engine;
 use crate::eval::Options;
 use crate::pool::Pool;
-use crate::source::{Fetched, Selected, Source};
+use crate::source::{Decoded, Fetched, Selected, Source};
 
 /// Answers questions from the store.
 #[derive(Debug)]
@@ -227,8 +227,9 @@ impl Fetched for StorageFetched {
         self.0.bytes()
     }
 
-    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
-        self.0.decode().map_err(asked)
+    fn decode(self: Box<Self>) -> Result<Vec<Decoded>, Error> {
+        let samples = self.0.decode().map_err(asked)?;
+        Ok(samples.into_iter().map(Decoded::from).collect())
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod buckets;
+pub(crate) mod extended;
 pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;

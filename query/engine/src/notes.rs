@@ -12,6 +12,15 @@ pub(crate) struct Notes {
     infos: Mutex<BTreeSet<String>>,
 }
 
+/// What is to be said of one series beside its points. Who computes them does not know its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Remark {
+    /// A function of floats left out histograms beside them.
+    IgnoredHistograms,
+    /// A sample counts what the one before it has counted as well.
+    OverlappingStarts,
+}
+
 /// Notes of each kind that are shown; more would bury the answer (Prometheus shows ten, too).
 const NOTES_MAX: usize = 10;
 
@@ -22,6 +31,20 @@ impl Notes {
 
     pub(crate) fn info(&self, text: &str, span: Span) {
         self.infos.lock().insert(format!("PromQL info: {text} {}", place(span)));
+    }
+
+    /// Says something of the series of a metric, at the expression that selects it.
+    pub(crate) fn remark(&self, remark: Remark, metric: &str, span: Span) {
+        match remark {
+            Remark::IgnoredHistograms => {
+                let text = "ignored histograms in a range containing both floats and histograms";
+                self.info(&format!("{text} for metric name {metric:?}"), span);
+            }
+            Remark::OverlappingStarts => {
+                let text = "sample has start time that overlaps with previous sample timestamp";
+                self.warn(&format!("{text} for metric {metric:?}"), span);
+            }
+        }
     }
 
     /// Warnings and infos, in order.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use model::{Labels, Matcher, TimeRange};
-use query::promql::{AggregateOp, BinaryOp, Matching, Span};
+use query::promql::{AggregateOp, BinaryOp, Edges, Matching, Span};
 use storage::Select;
 
 use crate::functions::{DateFunction, FrameFunction, MapFunction, RangeFunction};
@@ -43,8 +43,8 @@ pub(crate) enum Kind {
     Time,
     /// The last sample of each series.
     Selector(Selector),
-    /// When the last sample of each series was taken.
-    Timestamps(Selector),
+    /// When the last sample of each series was taken, or began to count.
+    Timestamps(Selector, InstantOf),
     /// A range selected by itself: the answer to `x[5m]` at one instant.
     Matrix(RangeInput),
     /// A function of each series' samples before a step.
@@ -75,6 +75,17 @@ pub(crate) struct Selector {
     pub(crate) times: Times,
     /// How far a step looks back: the look-back, or the range.
     pub(crate) reach_ms: i64,
+    /// `anchored` or `smoothed`.
+    pub(crate) edges: Edges,
+    /// How far beside the reach those look: the look-back.
+    pub(crate) margin_ms: i64,
+}
+
+/// Of which instant of a sample the time is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstantOf {
+    Sample,
+    Start,
 }
 
 /// What a range function works on.

@@ -1,5 +1,6 @@
 //! A source in memory: series with their samples, for tests and for small computed tables.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,12 +10,12 @@ use query::Error;
 use storage::{Select, SeriesSamples};
 use tenancy::ReadScope;
 
-use crate::source::{Fetched, Selected, Source};
+use crate::source::{Decoded, Fetched, Selected, Source, Starts};
 
 /// Series in memory. Every scope sees all of them that its matchers allow.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    series: Vec<(Labels, SeriesSamples)>,
+    series: Vec<(Labels, Decoded)>,
 }
 
 impl Table {
@@ -26,14 +27,27 @@ impl Table {
         histograms: Vec<(i64, Arc<Histogram>)>,
     ) {
         let timestamps: Arc<[i64]> = samples.iter().map(|(t, _)| *t).collect();
-        let twin = self.series.last().filter(|(_, s)| s.timestamps == timestamps);
-        let timestamps = twin.map_or(timestamps, |(_, s)| Arc::clone(&s.timestamps));
+        let twin = self.series.last().filter(|(_, s)| s.samples.timestamps == timestamps);
+        let timestamps = twin.map_or(timestamps, |(_, s)| Arc::clone(&s.samples.timestamps));
         let values = samples.iter().map(|(_, v)| *v).collect();
-        let samples = SeriesSamples { timestamps, values, histograms };
+        let samples = Decoded::from(SeriesSamples { timestamps, values, histograms });
         match self.series.binary_search_by(|(l, _)| l.cmp(&labels)) {
             Ok(at) => self.series[at].1 = samples,
             Err(at) => self.series.insert(at, (labels, samples)),
         }
+    }
+
+    /// Says since when samples of a series count, by their instants.
+    pub fn set_starts(&mut self, labels: &Labels, starts_ms: &BTreeMap<i64, i64>) {
+        let Ok(at) = self.series.binary_search_by(|(l, _)| l.cmp(labels)) else { return };
+        let Decoded { samples, starts } = &mut self.series[at].1;
+        let start = |at_ms: &i64| starts_ms.get(at_ms).copied().unwrap_or(0);
+        *starts = (!starts_ms.is_empty()).then(|| {
+            Box::new(Starts {
+                floats: samples.timestamps.iter().map(start).collect(),
+                histograms: samples.histograms.iter().map(|(at_ms, _)| start(at_ms)).collect(),
+            })
+        });
     }
 }
 
@@ -51,21 +65,31 @@ impl Source for Table {
     }
 }
 
-fn cut(samples: &SeriesSamples, range: TimeRange) -> SeriesSamples {
+fn cut(of: &Decoded, range: TimeRange) -> Decoded {
+    let Decoded { samples, starts } = of;
     let ts = &samples.timestamps;
     let low = ts.partition_point(|t| *t < range.start_ms);
     let high = ts.partition_point(|t| *t <= range.end_ms).max(low);
     let whole = low == 0 && high == ts.len();
-    let inside = samples.histograms.iter().filter(|(t, _)| range.contains(*t));
-    SeriesSamples {
+    let histograms = &samples.histograms;
+    let first = histograms.partition_point(|(t, _)| *t < range.start_ms);
+    let end = histograms.partition_point(|(t, _)| *t <= range.end_ms).max(first);
+    let starts = starts.as_ref().map(|starts| {
+        Box::new(Starts {
+            floats: starts.floats[low..high].to_vec(),
+            histograms: starts.histograms[first..end].to_vec(),
+        })
+    });
+    let samples = SeriesSamples {
         timestamps: if whole { Arc::clone(ts) } else { ts[low..high].into() },
         values: samples.values[low..high].to_vec(),
-        histograms: inside.cloned().collect(),
-    }
+        histograms: histograms[first..end].to_vec(),
+    };
+    Decoded { samples, starts }
 }
 
 struct Chosen {
-    series: Vec<(Labels, SeriesSamples)>,
+    series: Vec<(Labels, Decoded)>,
 }
 
 #[async_trait]
@@ -85,14 +109,14 @@ impl Selected for Chosen {
     }
 }
 
-struct Batch(Vec<SeriesSamples>);
+struct Batch(Vec<Decoded>);
 
 impl Fetched for Batch {
     fn bytes(&self) -> usize {
-        self.0.iter().map(SeriesSamples::bytes).sum()
+        self.0.iter().map(|decoded| decoded.samples.bytes()).sum()
     }
 
-    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
+    fn decode(self: Box<Self>) -> Result<Vec<Decoded>, Error> {
         Ok(self.0)
     }
 }

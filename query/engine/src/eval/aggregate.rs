@@ -18,7 +18,7 @@ use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, names_differ, same_labels, without_metadata};
 use crate::kernels::aggregate::{Accumulators, Fold};
-use crate::notes::Notes;
+use crate::notes::{Notes, Remark};
 use crate::plan::{Aggregation, Kind, Node, RangeCall, RangeInput, Selector, not_supported};
 use crate::source::Selected;
 use query::promql::Span;
@@ -103,18 +103,19 @@ impl Evaluator {
             ids,
             drop_name: drops_names && late_names,
             with_points: Bitmap::none(selected.len()),
+            with_floats: Bitmap::none(selected.len()),
+            remarks: Vec::new(),
         };
-        let work = self.work(selector.times, selector.reach_ms, task);
-        let ignored = Arc::clone(&work.ignored_histograms);
-        let sink = self.over_series(&selected, work, sink).await?;
-        self.note_ignored(call, &ignored);
+        let sink = self.over_series(&selected, self.work(selector, task), sink).await?;
+        let span = call.map_or(aggregation.input.span, |call| call.input_span);
+        self.note_remarks(&sink.remarks, span, |place| selected.labels(place));
         if may_meet {
             check_unique(&*selected, &sink.with_points)?;
         }
         if let Some(call) = call {
             self.note_counters(
                 call,
-                sink.with_points.ones().map(|i| selected.labels(i).metric_name()),
+                sink.with_floats.ones().map(|i| selected.labels(i).metric_name()),
             );
         }
         sink.folded.frame(&groups.labels, &self.budget).map(Outcome::Vector)
@@ -222,12 +223,18 @@ struct FoldSink {
     ids: Vec<u32>,
     drop_name: bool,
     with_points: Bitmap,
+    with_floats: Bitmap,
+    remarks: Vec<(usize, Remark)>,
 }
 
 impl Sink for FoldSink {
     fn take(&mut self, columns: Columns) -> Result<(), Error> {
+        self.remarks.extend(columns.remarks);
         for (place, column) in columns.list {
             self.with_points.set(place);
+            if column.present.any() {
+                self.with_floats.set(place);
+            }
             self.folded.add(self.ids[place] as usize, &column, self.drop_name)?;
         }
         Ok(())

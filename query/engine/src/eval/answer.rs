@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use query::promql::Edges;
 use query::{Answer, Error, MatrixSeries, PointValue, Stats, Value, VectorPoint};
 
 use super::series::{Samples, decoded_bytes};
@@ -10,7 +11,9 @@ use super::{Evaluator, mistyped};
 use crate::budget::Reserved;
 use crate::frame::{Frame, Outcome, Series, Twins, without_metadata};
 use crate::grid::Grid;
-use crate::plan::{Kind, Node, RangeInput, Selector};
+use crate::kernels::extended::{Around, at_edges};
+use crate::kernels::window::Windows;
+use crate::plan::{Kind, Node, RangeInput, Selector, not_supported};
 
 impl Evaluator {
     /// Evaluates the whole plan.
@@ -117,8 +120,18 @@ impl Evaluator {
             for (place, samples) in (start..end).zip(samples) {
                 let samples = super::without_markers(Samples::from(samples));
                 self.budget.take_samples(samples.count())?;
-                let times = samples.timestamps.iter().copied();
-                let floats = times.zip(samples.values).filter(|(t, _)| inside(*t)).collect();
+                let floats = match selector.edges {
+                    Edges::Plain => {
+                        let times = samples.timestamps.iter().copied();
+                        times.zip(samples.values).filter(|(t, _)| inside(*t)).collect()
+                    }
+                    _ if !samples.histograms.is_empty() => {
+                        return Err(not_supported(
+                            "native histograms in a range with anchored or smoothed",
+                        ));
+                    }
+                    _ => with_edges(&samples, selector),
+                };
                 let histograms =
                     samples.histograms.into_iter().filter(|(t, _)| inside(*t)).collect();
                 out.push(MatrixSeries {
@@ -132,6 +145,23 @@ impl Evaluator {
         out.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(out)
     }
+}
+
+/// The floats of a range with `anchored` or `smoothed`: a point at either edge, and what lies
+/// strictly between them.
+fn with_edges(samples: &Samples, selector: &Selector) -> Vec<(i64, f64)> {
+    let Samples { timestamps, values, .. } = samples;
+    let Selector { times, reach_ms, edges, margin_ms, .. } = *selector;
+    let end_ms = times.end(0);
+    let range = (end_ms.saturating_sub(reach_ms), end_ms);
+    let window = Windows::of_edges(timestamps, &times, reach_ms, edges, margin_ms).at(0);
+    let Some(around) = Around::new(timestamps, window, edges, range) else { return Vec::new() };
+    let (left, right) = at_edges(timestamps, values, around, edges, range, false);
+    let between = timestamps.iter().zip(values).filter(|(t, _)| **t > range.0 && **t < range.1);
+    let mut points = vec![(range.0, left)];
+    points.extend(between.map(|(t, value)| (*t, *value)));
+    points.push((range.1, right));
+    points
 }
 
 /// An instant and a value in an answer.

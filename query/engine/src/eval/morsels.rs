@@ -13,6 +13,7 @@ use super::Evaluator;
 use super::series::{Samples, SeriesWork};
 use crate::budget::Reserved;
 use crate::column::Column;
+use crate::notes::Remark;
 use crate::source::Selected;
 
 /// Columns of one morsel, and the memory they are accounted with.
@@ -20,6 +21,8 @@ use crate::source::Selected;
 pub(crate) struct Columns {
     /// Places in the selection, and points.
     pub(crate) list: Vec<(usize, Column)>,
+    /// Places, and what is to be said of the series there.
+    pub(crate) remarks: Vec<(usize, Remark)>,
     pub(crate) reserved: Reserved,
 }
 
@@ -141,6 +144,7 @@ fn points_of_series(work: &SeriesWork) -> usize {
 
 fn placed(mut columns: Columns, start: usize) -> Columns {
     columns.list.iter_mut().for_each(|(place, _)| *place += start);
+    columns.remarks.iter_mut().for_each(|(place, _)| *place += start);
     columns
 }
 

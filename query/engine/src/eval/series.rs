@@ -1,23 +1,25 @@
 //! From a series' samples to its column: what selectors and range functions do, one morsel of
 //! series at a time. Windows are computed once per timestamp vector that series share.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use model::is_stale;
+use query::promql::Edges;
 use query::{Error, FloatHistogram};
-use storage::SeriesSamples;
 
 use super::morsels::Columns;
 use crate::budget::{Budget, Reserved};
 use crate::column::{Column, histogram_bytes};
 use crate::functions::{RangeFunction, RangeKernel};
+use crate::kernels::extended::{at_instant, extended};
 use crate::kernels::over_time::{Kernel, View};
-use crate::kernels::rate::{Extrapolation, extrapolated};
+use crate::kernels::rate::{self, Extrapolation, Rate, extrapolated};
 use crate::kernels::select::Latest;
 use crate::kernels::window::{Times, Windows};
+use crate::notes::Remark;
 use crate::plan::not_supported;
-use crate::source::Fetched;
+use crate::source::{Decoded, Fetched, Starts};
 
 /// The samples of one series, as the evaluator sees them.
 #[derive(Debug)]
@@ -25,9 +27,16 @@ pub(crate) struct Samples {
     pub(crate) timestamps: Arc<[i64]>,
     pub(crate) values: Vec<f64>,
     pub(crate) histograms: Vec<(i64, Arc<FloatHistogram>)>,
+    /// Since when each of them counts, where that is known.
+    pub(crate) starts: Option<Box<Starts>>,
 }
 
 impl Samples {
+    fn starts_of_floats(&self) -> Option<rate::Starts<'_>> {
+        let starts = self.starts.as_ref()?;
+        Some(rate::Starts { timestamps: &self.timestamps, starts: &starts.floats })
+    }
+
     /// How many samples there are for the limit. A histogram is as many as fit into its memory, as
     /// in Prometheus (`promql/value.go`, `HPoint.size`).
     pub(crate) fn count(&self) -> usize {
@@ -39,11 +48,13 @@ impl Samples {
 }
 
 /// Bytes of stored samples and of what [`Samples`] makes of them.
-pub(crate) fn decoded_bytes(stored: &[SeriesSamples]) -> usize {
+pub(crate) fn decoded_bytes(stored: &[Decoded]) -> usize {
     let mut bytes = 0;
     let mut before: Option<&Arc<[i64]>> = None;
-    for samples in stored {
+    for Decoded { samples, starts } in stored {
         bytes += samples.values.len() * size_of::<f64>();
+        let starts = starts.as_ref().map_or(0, |s| s.floats.len() + s.histograms.len());
+        bytes += starts * size_of::<i64>();
         // Series of one target share their instants, and are neighbours.
         if before.is_none_or(|before| !Arc::ptr_eq(before, &samples.timestamps)) {
             bytes += samples.timestamps.len() * size_of::<i64>();
@@ -55,8 +66,8 @@ pub(crate) fn decoded_bytes(stored: &[SeriesSamples]) -> usize {
     bytes
 }
 
-impl From<SeriesSamples> for Samples {
-    fn from(stored: SeriesSamples) -> Self {
+impl From<Decoded> for Samples {
+    fn from(Decoded { samples: stored, starts }: Decoded) -> Self {
         let float = |(at, histogram): &(i64, Arc<model::Histogram>)| {
             (*at, Arc::new(FloatHistogram::from(&**histogram)))
         };
@@ -64,6 +75,7 @@ impl From<SeriesSamples> for Samples {
             histograms: stored.histograms.iter().map(float).collect(),
             timestamps: stored.timestamps,
             values: stored.values,
+            starts,
         }
     }
 }
@@ -74,10 +86,13 @@ pub(crate) struct SeriesWork {
     pub(crate) times: Times,
     /// Look-back or range.
     pub(crate) reach_ms: i64,
+    /// `anchored` and `smoothed`, and how far beside the range they look.
+    pub(crate) edges: Edges,
+    pub(crate) margin_ms: i64,
     pub(crate) task: Task,
     pub(crate) budget: Arc<Budget>,
-    /// Set when histograms beside floats were left out.
-    pub(crate) ignored_histograms: Arc<AtomicBool>,
+    /// Whether start timestamps are looked at.
+    pub(crate) with_starts: bool,
 }
 
 /// The kinds of work.
@@ -87,6 +102,8 @@ pub(crate) enum Task {
     Instant,
     /// Its time.
     Timestamp,
+    /// Since when it counts.
+    Start,
     /// A function of the window, with its numbers by parameter and step.
     Range { name: &'static str, func: RangeFunction, params: Arc<[Vec<f64>]> },
 }
@@ -101,7 +118,11 @@ impl SeriesWork {
         self.budget.check()?;
         let stored = fetched.decode()?;
         let _reserved = self.budget.reserve(decoded_bytes(&stored))?;
-        self.morsel(stored.into_iter().map(Samples::from).collect())
+        let starts = |stored: Decoded| Decoded {
+            starts: stored.starts.filter(|_| self.with_starts),
+            ..stored
+        };
+        self.morsel(stored.into_iter().map(starts).map(Samples::from).collect())
     }
 
     /// The columns of one morsel, by the series' place in it; those without points are left out.
@@ -113,12 +134,19 @@ impl SeriesWork {
             self.budget.take_samples(samples.count())?;
             // Before it is allocated; given back at once if it stays empty.
             let reserved = self.budget.reserve_columns(1, self.steps())?;
+            shared.remarks.clear();
             let column = match &self.task {
-                Task::Instant | Task::Timestamp => self.latest(&samples, &mut shared)?,
+                Task::Instant if self.edges == Edges::Smoothed => {
+                    self.interpolated(samples, &mut shared)?
+                }
+                Task::Instant | Task::Timestamp | Task::Start => {
+                    self.latest(&samples, &mut shared)?
+                }
                 Task::Range { name, func, params } => {
                     self.range(name, func, params, samples, &mut shared)?
                 }
             };
+            columns.remarks.extend(shared.remarks.iter().map(|remark| (place, *remark)));
             if column.any() {
                 let more = column.heap_bytes().saturating_sub(Column::bytes(self.steps()));
                 columns.reserved.absorb(reserved);
@@ -150,7 +178,13 @@ impl SeriesWork {
             let newer = |t: i64| float.is_none_or(|at| samples.timestamps[at] < t);
             match (histogram.filter(|(t, _)| newer(*t)), float) {
                 (Some((_, h)), _) if is_stale(h.sum) => {}
-                (Some((t, _)), _) if self.is_timestamp() => column.set(step, *t as f64 / 1000.0),
+                (Some((t, _)), _) if matches!(self.task, Task::Timestamp) => {
+                    column.set(step, *t as f64 / 1000.0)
+                }
+                (Some(_), _) if matches!(self.task, Task::Start) => {
+                    let start = samples.starts.as_ref().map_or(0, |s| s.histograms[after - 1]);
+                    column.set(step, start as f64 / 1000.0);
+                }
                 (Some((_, h)), _) => column.set_histogram(step, Arc::clone(h)),
                 (None, Some(at)) if !is_stale(samples.values[at]) => {
                     column.set(step, self.value_of(samples, at));
@@ -161,16 +195,31 @@ impl SeriesWork {
         Ok(column)
     }
 
-    fn is_timestamp(&self) -> bool {
-        matches!(self.task, Task::Timestamp)
+    fn value_of(&self, samples: &Samples, at: usize) -> f64 {
+        match self.task {
+            Task::Timestamp => samples.timestamps[at] as f64 / 1000.0,
+            Task::Start => samples.starts.as_ref().map_or(0, |s| s.floats[at]) as f64 / 1000.0,
+            Task::Instant | Task::Range { .. } => samples.values[at],
+        }
     }
 
-    fn value_of(&self, samples: &Samples, at: usize) -> f64 {
-        if self.is_timestamp() {
-            samples.timestamps[at] as f64 / 1000.0
-        } else {
-            samples.values[at]
+    /// A `smoothed` selector of instants.
+    fn interpolated(&self, samples: Samples, shared: &mut SharedByGroup) -> Result<Column, Error> {
+        let samples = without_markers(samples);
+        let windows = shared.windows(&samples, self)?;
+        self.budget.saw_queryable(windows.samples());
+        if !samples.histograms.is_empty() {
+            return Err(not_supported("native histograms with the modifier smoothed"));
         }
+        let mut column = Column::empty(self.steps());
+        for (step, window) in windows.iter().enumerate() {
+            let at_ms = self.times.end(step);
+            let value = at_instant(&samples.timestamps, &samples.values, window, at_ms);
+            if let Some(value) = value {
+                column.set(step, value);
+            }
+        }
+        Ok(column)
     }
 
     fn range(
@@ -186,15 +235,22 @@ impl SeriesWork {
         self.budget.saw_queryable(windows.samples());
         let mut column = Column::empty(self.steps());
         if !samples.histograms.is_empty() {
-            self.check_histograms(name, func, &samples, &windows)?;
+            self.check_histograms(name, func, &samples, &windows, shared)?;
         }
         match func.kernel {
             RangeKernel::Floats(kernel) | RangeKernel::FloatsSoFar(kernel) => {
                 self.each_window(kernel, params, &samples, &windows, &mut column);
             }
+            RangeKernel::Rate(rate) if self.edges != Edges::Plain => {
+                let Samples { timestamps, values, .. } = &samples;
+                let range = (&self.times, self.reach_ms);
+                extended(timestamps, values, &windows, range, self.edges, rate, &mut column);
+            }
             RangeKernel::Rate(rate) => {
                 let extrapolation = shared.extrapolation(&samples, &windows, self)?;
-                extrapolated(&samples.values, &windows, &extrapolation, rate, &mut column);
+                let starts = samples.starts_of_floats();
+                self.check_starts(starts, rate, &windows, shared);
+                extrapolated(&samples.values, starts, &windows, &extrapolation, rate, &mut column);
             }
             RangeKernel::Count | RangeKernel::Present => {
                 self.counts(func.kernel, &samples, &windows, &mut column)
@@ -209,6 +265,23 @@ impl SeriesWork {
         Ok(column)
     }
 
+    /// Remembers that samples count what the ones before them have counted.
+    fn check_starts(
+        &self,
+        starts: Option<rate::Starts<'_>>,
+        rate: Rate,
+        windows: &Windows,
+        shared: &mut SharedByGroup,
+    ) {
+        let Some(starts) = starts.filter(|_| rate != Rate::Delta) else { return };
+        let overlaps = |window: std::ops::Range<usize>| {
+            (window.start + 1..window.end).any(|at| starts.overlaps_at(at))
+        };
+        if windows.iter().any(overlaps) {
+            shared.remarks.insert(Remark::OverlappingStarts);
+        }
+    }
+
     fn each_window(
         &self,
         kernel: Kernel,
@@ -218,6 +291,7 @@ impl SeriesWork {
         column: &mut Column,
     ) {
         let mut numbers = [0.0; 4];
+        let starts = samples.starts_of_floats();
         for (step, window) in windows.iter().enumerate() {
             if window.is_empty() {
                 continue;
@@ -227,8 +301,9 @@ impl SeriesWork {
             }
             let view = View {
                 timestamps: &samples.timestamps[window.clone()],
-                values: &samples.values[window],
+                values: &samples.values[window.clone()],
                 step_ms: self.times.grid.at(step),
+                starts: starts.map(|starts| starts.within(window)),
             };
             if let Some(value) = kernel(&view, &numbers[..params.len().min(4)]) {
                 column.set(step, value);
@@ -293,13 +368,14 @@ impl SeriesWork {
         func: &RangeFunction,
         samples: &Samples,
         windows: &Windows,
+        shared: &mut SharedByGroup,
     ) -> Result<(), Error> {
         if let RangeKernel::Floats(_) = func.kernel {
             let mixed = |(step, window): (usize, std::ops::Range<usize>)| {
                 !window.is_empty() && !self.histograms_at(samples, step).is_empty()
             };
             if windows.iter().enumerate().any(mixed) {
-                self.ignored_histograms.store(true, Ordering::Relaxed);
+                shared.remarks.insert(Remark::IgnoredHistograms);
             }
         }
         let refused = matches!(func.kernel, RangeKernel::FloatsSoFar(_) | RangeKernel::Rate(_));
@@ -323,19 +399,35 @@ impl SeriesWork {
 
 /// Ranges do not see stale markers.
 pub(crate) fn without_markers(mut samples: Samples) -> Samples {
+    if let Some(starts) = &mut samples.starts {
+        let mut histograms = samples.histograms.iter();
+        starts.histograms.retain(|_| histograms.next().is_none_or(|(_, h)| !is_stale(h.sum)));
+    }
     samples.histograms.retain(|(_, h)| !is_stale(h.sum));
     if !samples.values.iter().any(|v| is_stale(*v)) {
         return samples;
     }
+    if let Some(starts) = &mut samples.starts {
+        keep_live(&mut starts.floats, &samples.values);
+    }
     let live = samples.timestamps.iter().zip(&samples.values).filter(|(_, v)| !is_stale(**v));
     let (timestamps, values): (Vec<i64>, Vec<f64>) = live.unzip();
-    Samples { timestamps: timestamps.into(), values, histograms: samples.histograms }
+    let Samples { histograms, starts, .. } = samples;
+    Samples { timestamps: timestamps.into(), values, histograms, starts }
+}
+
+/// Keeps what belongs to values that are no stale markers.
+fn keep_live(of_values: &mut Vec<i64>, values: &[f64]) {
+    let mut values = values.iter();
+    of_values.retain(|_| values.next().is_none_or(|value| !is_stale(*value)));
 }
 
 /// What series with the same timestamps share, for the few vectors that a morsel has.
 #[derive(Default)]
 struct SharedByGroup {
     groups: Vec<SharedGroup>,
+    /// What is to be said of the series that is looked at.
+    remarks: BTreeSet<Remark>,
 }
 
 struct SharedGroup {
@@ -377,7 +469,11 @@ impl SharedByGroup {
 
     fn windows(&mut self, samples: &Samples, work: &SeriesWork) -> Result<Arc<Windows>, Error> {
         let group = self.group(&samples.timestamps, work)?;
-        let make = || Arc::new(Windows::new(&samples.timestamps, &work.times, work.reach_ms));
+        let make = || {
+            let Samples { timestamps, .. } = samples;
+            let SeriesWork { times, reach_ms, edges, margin_ms, .. } = work;
+            Arc::new(Windows::of_edges(timestamps, times, *reach_ms, *edges, *margin_ms))
+        };
         Ok(Arc::clone(group.windows.get_or_insert_with(make)))
     }
 
@@ -396,7 +492,9 @@ impl SharedByGroup {
 impl SharedGroup {
     fn new(timestamps: &Arc<[i64]>, work: &SeriesWork) -> Result<Self, Error> {
         let bytes_per_step = match &work.task {
-            Task::Instant | Task::Timestamp => Windows::STEP_BYTES + Latest::STEP_BYTES,
+            Task::Instant | Task::Timestamp | Task::Start => {
+                Windows::STEP_BYTES + Latest::STEP_BYTES
+            }
             Task::Range { func, .. } if matches!(func.kernel, RangeKernel::Rate(_)) => {
                 Windows::STEP_BYTES + Extrapolation::STEP_BYTES
             }

@@ -1,6 +1,7 @@
 //! Functions of the floats in one window, each sample looked at in time order.
 
 use super::quantile;
+use super::rate::Starts;
 use super::regression;
 use super::sums::{Mean, Sum, variance};
 
@@ -12,6 +13,8 @@ pub(crate) struct View<'a> {
     pub(crate) values: &'a [f64],
     /// The step itself, without offset.
     pub(crate) step_ms: i64,
+    /// Since when the samples count, if that is to be looked at.
+    pub(crate) starts: Option<Starts<'a>>,
 }
 
 /// Numbers that a function takes beside its range, at one step.
@@ -84,7 +87,9 @@ pub(crate) fn changes(view: &View<'_>, _: Params<'_>) -> Option<f64> {
 }
 
 pub(crate) fn resets(view: &View<'_>, _: Params<'_>) -> Option<f64> {
-    Some(view.values.windows(2).filter(|pair| pair[1] < pair[0]).count() as f64)
+    let restarts = |at: usize| view.starts.is_some_and(|starts| starts.reset_at(at));
+    let reset = |at: &usize| view.values[*at] < view.values[*at - 1] || restarts(*at);
+    Some((1..view.values.len()).filter(reset).count() as f64)
 }
 
 pub(crate) fn deriv(view: &View<'_>, _: Params<'_>) -> Option<f64> {
@@ -108,7 +113,9 @@ pub(crate) fn smoothed(view: &View<'_>, params: Params<'_>) -> Option<f64> {
 pub(crate) fn irate(view: &View<'_>, _: Params<'_>) -> Option<f64> {
     let (before, last, apart_ms) = last_two(view)?;
     // After a reset the counter has counted from zero.
-    let difference = if last < before { last } else { last - before };
+    let newest = view.values.len() - 1;
+    let restarted = view.starts.is_some_and(|starts| starts.reset_at(newest));
+    let difference = if last < before || restarted { last } else { last - before };
     Some(difference / seconds(apart_ms))
 }
 
@@ -132,7 +139,7 @@ mod tests {
     #[track_caller]
     fn check(kernel: Kernel, values: &[f64], params: &[f64], expected: Option<f64>) {
         let timestamps: Vec<i64> = (0..values.len() as i64).map(|i| i * 10_000).collect();
-        let view = View { timestamps: &timestamps, values, step_ms: 100_000 };
+        let view = View { timestamps: &timestamps, values, step_ms: 100_000, starts: None };
         let found = kernel(&view, params);
         let same =
             found == expected || found.zip(expected).is_some_and(|(a, b)| a.is_nan() && b.is_nan());

@@ -2,6 +2,8 @@
 //! the window's edges. What depends on timestamps alone is computed once per timestamp vector,
 //! what depends on a series' resets once per series; a step then costs a few operations.
 
+use std::ops::Range;
+
 use crate::column::Column;
 
 use super::window::{Times, Windows};
@@ -29,6 +31,8 @@ struct Edge {
 #[derive(Debug)]
 pub(crate) struct Extrapolation {
     edges: Vec<Edge>,
+    times: Times,
+    range_ms: i64,
     range_seconds: f64,
 }
 
@@ -42,45 +46,58 @@ impl Extrapolation {
             if window.len() < 2 {
                 return Edge::default();
             }
-            let (first, last) = (timestamps[window.start], timestamps[window.end - 1]);
-            let end = times.end(step);
-            let start = end.saturating_sub(range_ms);
-            let sampled = (last - first) as f64 / 1000.0;
-            let between = sampled / (window.len() - 1) as f64;
-            // A gap of more than a tenth above the average means that the series begins or ends
-            // here, so it is carried on for half an interval only.
-            let threshold = between * 1.1;
-            let reach =
-                |distance: f64| if distance >= threshold { between / 2.0 } else { distance };
-            Edge {
-                sampled,
-                to_start: reach((first - start) as f64 / 1000.0),
-                to_end: reach((end - last) as f64 / 1000.0),
-            }
+            let sampled_ms = (timestamps[window.start], timestamps[window.end - 1]);
+            let end_ms = times.end(step);
+            Edge::new(sampled_ms, window.len(), (end_ms.saturating_sub(range_ms), end_ms))
         };
+        let edges = (0..windows.len()).map(edge).collect();
+        Self { edges, times: *times, range_ms, range_seconds: range_ms as f64 / 1000.0 }
+    }
+
+    /// The range of a step: open on the left.
+    fn range_at(&self, step: usize) -> (i64, i64) {
+        let end_ms = self.times.end(step);
+        (end_ms.saturating_sub(self.range_ms), end_ms)
+    }
+}
+
+impl Edge {
+    /// Of so many samples from the first to the last.
+    fn new((first, last): (i64, i64), samples: usize, (start, end): (i64, i64)) -> Self {
+        let sampled = (last - first) as f64 / 1000.0;
+        let between = sampled / (samples - 1) as f64;
+        // A gap of more than a tenth above the average means that the series begins or ends here,
+        // so it is carried on for half an interval only.
+        let threshold = between * 1.1;
+        let reach = |distance: f64| if distance >= threshold { between / 2.0 } else { distance };
         Self {
-            edges: (0..windows.len()).map(edge).collect(),
-            range_seconds: range_ms as f64 / 1000.0,
+            sampled,
+            to_start: reach((first - start) as f64 / 1000.0),
+            to_end: reach((end - last) as f64 / 1000.0),
         }
     }
 }
 
-/// One series at all steps.
+/// One series at all steps, with the start timestamps of its samples if they are to be looked at.
 pub(crate) fn extrapolated(
     values: &[f64],
+    starts: Option<Starts<'_>>,
     windows: &Windows,
     shared: &Extrapolation,
     rate: Rate,
     out: &mut Column,
 ) {
     let counter = rate != Rate::Delta;
-    let resets = if counter { resets(values) } else { Vec::new() };
+    let resets = if counter { resets(values, starts) } else { Vec::new() };
     let mut next_reset = 0;
     for (step, window) in windows.iter().enumerate() {
-        if window.len() < 2 {
+        let began = starts.filter(|_| counter && !window.is_empty());
+        let began = began.and_then(|starts| starts.began_at(&window, shared.range_at(step)));
+        if window.len() < 2 && began.is_none() {
             continue;
         }
-        let first = values[window.start];
+        // A counter that began inside the window was zero then.
+        let first = if began.is_some() { 0.0 } else { values[window.start] };
         let mut difference = values[window.end - 1] - first;
         // A reset at `i` counts if sample `i − 1` is in the window, too.
         while resets.get(next_reset).is_some_and(|at| *at <= window.start) {
@@ -89,7 +106,7 @@ pub(crate) fn extrapolated(
         for at in resets[next_reset..].iter().take_while(|at| **at < window.end) {
             difference += values[at - 1];
         }
-        let edge = &shared.edges[step];
+        let edge = began.unwrap_or(shared.edges[step]);
         let mut to_start = edge.to_start;
         if counter {
             let mut to_zero = to_start;
@@ -108,10 +125,58 @@ pub(crate) fn extrapolated(
     }
 }
 
-/// Samples that are smaller than the one before.
-fn resets(values: &[f64]) -> Vec<usize> {
+/// Samples before which the counter was reset: they are smaller than the one before, or say that
+/// they began to count after it.
+pub(crate) fn resets(values: &[f64], starts: Option<Starts<'_>>) -> Vec<usize> {
     let falls = |pair: &[f64]| pair[1] < pair[0];
-    values.windows(2).enumerate().filter(|(_, pair)| falls(pair)).map(|(i, _)| i + 1).collect()
+    let restarts = |at: usize| starts.is_some_and(|starts| starts.reset_at(at));
+    let pairs = values.windows(2).enumerate();
+    pairs.filter(|(i, pair)| falls(pair) || restarts(i + 1)).map(|(i, _)| i + 1).collect()
+}
+
+/// Samples' instants, and since when each counts. Milliseconds; 0 is unknown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Starts<'a> {
+    pub(crate) timestamps: &'a [i64],
+    pub(crate) starts: &'a [i64],
+}
+
+impl Starts<'_> {
+    /// Whether the sample counts from a later time on than the one before it. One that counts
+    /// from exactly the sample before on is a difference, unless that one's start is unknown: then
+    /// it is OpenTelemetry's way of saying that its own is unknown, too.
+    pub(crate) fn reset_at(&self, at: usize) -> bool {
+        let (start, before) = (self.starts[at], self.timestamps[at - 1]);
+        self.is_known(at) && (start > before || start == before && self.is_known(at - 1))
+    }
+
+    /// Whether a start is given that may be right: one after the sample is wrong, one at its very
+    /// time stands for an unknown one.
+    fn is_known(&self, at: usize) -> bool {
+        self.starts[at] != 0 && self.starts[at] < self.timestamps[at]
+    }
+
+    /// The edges of a window whose first sample began to count inside its range: as if there were
+    /// one more sample.
+    fn began_at(&self, window: &Range<usize>, range: (i64, i64)) -> Option<Edge> {
+        let start = self.starts[window.start];
+        if !self.is_known(window.start) || start <= range.0 {
+            return None;
+        }
+        let last = self.timestamps[window.end - 1];
+        Some(Edge::new((start, last), window.len() + 1, range))
+    }
+
+    /// The same of some samples of a series.
+    pub(crate) fn within(self, window: Range<usize>) -> Self {
+        Self { timestamps: &self.timestamps[window.clone()], starts: &self.starts[window] }
+    }
+
+    /// Whether the sample counts what the one before it has counted as well.
+    pub(crate) fn overlaps_at(&self, at: usize) -> bool {
+        let start = self.starts[at];
+        start != 0 && start < self.timestamps[at - 1] && start != self.starts[at - 1]
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +228,7 @@ mod tests {
         let shared = Extrapolation::new(ts, &windows, &times, range);
         for rate in [Rate::PerSecond, Rate::Increase, Rate::Delta] {
             let mut out = Column::empty(times.grid.len);
-            extrapolated(values, &windows, &shared, rate, &mut out);
+            extrapolated(values, None, &windows, &shared, rate, &mut out);
             for step in 0..times.grid.len {
                 let expected = plain(ts, values, times.end(step), range, rate);
                 assert_eq!(
@@ -172,6 +237,45 @@ mod tests {
                     "{rate:?} step {step}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn starts_tell_of_resets_that_values_hide() {
+        let timestamps = [60_000, 120_000];
+        for (starts, reset, overlaps) in [
+            ([0, 0], false, false),
+            ([0, 90_000], true, false),
+            ([0, 60_000], false, false),
+            ([30_000, 60_000], true, false),
+            ([90_000, 60_000], false, false),
+            ([60_000, 60_000], false, false),
+            ([0, 120_000], false, false),
+            ([0, 130_000], false, false),
+            ([30_000, 30_000], false, false),
+            ([30_000, 45_000], false, true),
+        ] {
+            let found = Starts { timestamps: &timestamps, starts: &starts };
+            assert_eq!(found.reset_at(1), reset, "{starts:?}");
+            assert_eq!(found.overlaps_at(1), overlaps, "{starts:?}");
+            assert_eq!(resets(&[1.0, 1.0], Some(found)).len(), usize::from(reset), "{starts:?}");
+        }
+    }
+
+    #[test]
+    fn a_counter_that_begins_in_a_window_was_zero_then() {
+        let times = Times { grid: Grid::instant(120_000), offset_ms: 0, at_ms: None };
+        // Carried on for 20 s to the range's end at the rate since it began.
+        for (start_ms, expected) in
+            [(0, None), (60_000, Some(7.5)), (20_000, Some(6.25)), (110_000, None)]
+        {
+            let (timestamps, starts) = ([100_000], [start_ms]);
+            let windows = Windows::new(&timestamps, &times, 110_000);
+            let shared = Extrapolation::new(&timestamps, &windows, &times, 110_000);
+            let starts = Some(Starts { timestamps: &timestamps, starts: &starts });
+            let mut out = Column::empty(1);
+            extrapolated(&[5.0], starts, &windows, &shared, Rate::Increase, &mut out);
+            assert_eq!(out.get(0), expected, "{start_ms}");
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use query::promql::Edges;
+
 use crate::grid::Grid;
 
 /// When ranges and look-backs end, for each step.
@@ -19,6 +21,11 @@ impl Times {
     #[inline]
     pub(crate) fn end(&self, step: usize) -> i64 {
         self.at_ms.unwrap_or_else(|| self.grid.at(step)).saturating_sub(self.offset_ms)
+    }
+
+    /// The same times, each so much later.
+    pub(crate) fn later(&self, by_ms: i64) -> Self {
+        Self { offset_ms: self.offset_ms.saturating_sub(by_ms), ..*self }
     }
 
     /// The first and the last of them.
@@ -49,6 +56,35 @@ impl Windows {
             bounds.push((low as u32, high as u32));
         }
         Self { bounds }
+    }
+
+    /// The same with what the range's edges need of the samples around it, which are no older and
+    /// no younger than `margin_ms`. Anchored: one sample at or before the range, if any is in it.
+    /// Smoothed: all samples within the margin.
+    pub(crate) fn of_edges(
+        timestamps: &[i64],
+        times: &Times,
+        range_ms: i64,
+        edges: Edges,
+        margin_ms: i64,
+    ) -> Self {
+        let mut windows = match edges {
+            Edges::Plain => return Self::new(timestamps, times, range_ms),
+            Edges::Anchored => Self::new(timestamps, times, range_ms),
+            Edges::Smoothed => {
+                let later = times.later(margin_ms);
+                let both = margin_ms.saturating_mul(2);
+                return Self::new(timestamps, &later, range_ms.saturating_add(both));
+            }
+        };
+        for (step, (low, high)) in windows.bounds.iter_mut().enumerate() {
+            let oldest = times.end(step).saturating_sub(range_ms).saturating_sub(margin_ms);
+            let anchor = low.checked_sub(1).filter(|at| timestamps[*at as usize] > oldest);
+            if let (Some(anchor), true) = (anchor, low < high) {
+                *low = anchor;
+            }
+        }
+        windows
     }
 
     #[inline]
@@ -98,5 +134,16 @@ mod tests {
         check(&[], 0, None, 10, &[(0, 0); 4]);
         check(&[100], 0, None, 10, &[(0, 0); 4]);
         check(&[5, 6, 7], 0, None, 5, &[(0, 0), (1, 3), (3, 3), (3, 3)]);
+    }
+
+    #[test]
+    fn edges_need_samples_around_the_range() {
+        let times = Times { grid: Grid::new(0, 30, 10), offset_ms: 0, at_ms: None };
+        let bounds = |edges| Windows::of_edges(&[-4, 3, 12, 25], &times, 5, edges, 7).bounds;
+        assert_eq!(bounds(Edges::Plain), [(0, 1), (2, 2), (3, 3), (4, 4)]);
+        assert_eq!(bounds(Edges::Anchored), [(0, 1), (2, 2), (3, 3), (4, 4)]);
+        assert_eq!(bounds(Edges::Smoothed), [(0, 2), (1, 3), (2, 4), (3, 4)]);
+        let wide = Windows::of_edges(&[-4, 3, 12, 25], &times, 8, Edges::Anchored, 14).bounds;
+        assert_eq!(wide, [(0, 1), (0, 2), (3, 3), (2, 4)]);
     }
 }

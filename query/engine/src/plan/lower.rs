@@ -11,7 +11,8 @@ use query::promql::{
 
 use super::invariant::is_invariant;
 use super::{
-    Aggregation, Grouping, Kind, Node, Operation, Plan, RangeCall, RangeInput, Selector, Selects,
+    Aggregation, Grouping, InstantOf, Kind, Node, Operation, Plan, RangeCall, RangeInput, Selector,
+    Selects,
 };
 use crate::eval::binary;
 use crate::functions::{self, Implementation};
@@ -113,15 +114,16 @@ impl Planner {
         grid: Grid,
         reach_ms: i64,
     ) -> Result<Selector, Error> {
-        if selector.edges != Edges::Plain {
-            return Err(not_supported("the modifiers anchored and smoothed"));
-        }
+        let (edges, margin_ms) = (selector.edges, self.question.lookback_ms);
         let times = self.moved(grid, selector.offset.as_ref(), selector.at)?;
         let (first, last) = times.bounds();
+        let before_ms = if edges == Edges::Plain { 0 } else { margin_ms };
+        let after_ms = if edges == Edges::Smoothed { margin_ms } else { 0 };
         // Open on the left: a sample at the very start of the reach does not count.
-        let start_ms = first.saturating_sub(reach_ms).saturating_add(1);
-        let range = TimeRange { start_ms, end_ms: last };
-        Ok(Selector { select: self.selects.add(&selector.matchers, range), times, reach_ms })
+        let start_ms = first.saturating_sub(reach_ms).saturating_sub(before_ms).saturating_add(1);
+        let range = TimeRange { start_ms, end_ms: last.saturating_add(after_ms) };
+        let select = self.selects.add(&selector.matchers, range);
+        Ok(Selector { select, times, reach_ms, edges, margin_ms })
     }
 
     fn instant_selector(
@@ -129,7 +131,17 @@ impl Planner {
         selector: &VectorSelector,
         grid: Grid,
     ) -> Result<Selector, Error> {
-        self.selector(selector, grid, self.question.lookback_ms)
+        let lookback_ms = self.question.lookback_ms;
+        match selector.edges {
+            // Only ranges have an anchor.
+            Edges::Anchored => {
+                let plain = VectorSelector { edges: Edges::Plain, ..selector.clone() };
+                self.selector(&plain, grid, lookback_ms)
+            }
+            // All that may count lies in the margins.
+            Edges::Smoothed => self.selector(selector, grid, 0),
+            Edges::Plain => self.selector(selector, grid, lookback_ms),
+        }
     }
 
     fn range_input(&mut self, expr: &Expr, grid: Grid) -> Result<RangeInput, Error> {
@@ -168,16 +180,14 @@ impl Planner {
             "end" => return Ok(Kind::Number(seconds(self.question.end_ms))),
             "step" => return Ok(Kind::Number(seconds(self.times.step_ms))),
             "range" => return Ok(Kind::Number(seconds(self.times.range_ms))),
-            "absent" | "absent_over_time" => return self.absent(call, expr, grid),
-            "timestamp" => {
-                if let Some(ExprKind::Vector(selector)) =
-                    call.args.first().map(|a| &unwrapped(a).kind)
-                {
-                    return Ok(Kind::Timestamps(self.instant_selector(selector, grid)?));
-                }
+            "absent" | "absent_over_time" => {
+                check_edges(call)?;
+                return self.absent(call, expr, grid);
             }
+            "timestamp" | "start_timestamp" => return self.timestamps(call, grid),
             _ => {}
         }
+        check_edges(call)?;
         check_texts(call)?;
         let Some(implementation) = functions::find(name) else {
             return Err(not_supported(&format!("the function {name}()")));
@@ -201,6 +211,21 @@ impl Planner {
                 Ok(Kind::Frame { func, name, args: self.args(call, grid)? })
             }
         }
+    }
+
+    /// The samples' own times, if the argument is a selector: then nothing is smoothed.
+    fn timestamps(&mut self, call: &Call, grid: Grid) -> Result<Kind, Error> {
+        let of = if call.func.name == "timestamp" { InstantOf::Sample } else { InstantOf::Start };
+        if let Some(ExprKind::Vector(selector)) = call.args.first().map(|arg| &unwrapped(arg).kind)
+        {
+            let plain = VectorSelector { edges: Edges::Plain, ..selector.clone() };
+            return Ok(Kind::Timestamps(self.instant_selector(&plain, grid)?, of));
+        }
+        let (func, name) = match of {
+            InstantOf::Sample => (functions::TIMESTAMP, "timestamp"),
+            InstantOf::Start => (functions::START_TIMESTAMP, "start_timestamp"),
+        };
+        Ok(Kind::Frame { func, name, args: self.args(call, grid)? })
     }
 
     fn args(&mut self, call: &Call, grid: Grid) -> Result<Vec<Node>, Error> {
@@ -280,6 +305,30 @@ impl Planner {
             matching: binary.matching.clone().map(Arc::new),
         })))
     }
+}
+
+/// Functions that have a meaning with `anchored`, and with `smoothed`.
+const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+
+fn check_edges(call: &Call) -> Result<(), Error> {
+    let edges = call.args.iter().find_map(|arg| match &unwrapped(arg).kind {
+        ExprKind::Matrix(matrix) => Some(matrix.selector.edges),
+        _ => None,
+    });
+    let (word, allowed): (_, &[&str]) = match edges {
+        None | Some(Edges::Plain) => return Ok(()),
+        Some(Edges::Anchored) => ("anchored", &ANCHORED),
+        Some(Edges::Smoothed) => ("smoothed", &SMOOTHED),
+    };
+    let name = call.func.name;
+    if allowed.contains(&name) {
+        return Ok(());
+    }
+    let allowed = allowed.join(", ");
+    Err(Error::Execution(format!(
+        "{word} modifier can only be used with: {allowed} - not with {name}"
+    )))
 }
 
 /// Texts that name labels, or become their values, must be UTF-8.

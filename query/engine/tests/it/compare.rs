@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::Labels;
+use model::{Labels, ResetHint};
 use query::{Answer, FloatHistogram, MatrixSeries, PointValue, Value, VectorPoint};
 
 use crate::literals::Point;
@@ -50,11 +50,13 @@ fn buckets(spans: &[model::Span], counts: &[f64]) -> Vec<(i32, f64)> {
     buckets
 }
 
+/// Hints count where the script gives one.
 fn histograms_equal(a: &FloatHistogram, b: &FloatHistogram) -> bool {
     let side = |x: &[(i32, f64)], y: &[(i32, f64)]| {
         x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.0 == y.0 && floats_equal(x.1, y.1))
     };
-    a.schema == b.schema
+    (a.reset_hint == ResetHint::Unknown || a.reset_hint == b.reset_hint)
+        && a.schema == b.schema
         && floats_equal(a.count, b.count)
         && floats_equal(a.sum, b.sum)
         && floats_equal(a.zero_count, b.zero_count)
@@ -132,8 +134,9 @@ fn matrix(eval: &Eval, series: &[MatrixSeries]) -> Result<(), String> {
         let found = series.iter().find(|s| s.labels == *labels);
         let Some(found) = found else { return Err(format!("no {labels} in the matrix")) };
         let expected = expected.iter().enumerate().filter_map(|(i, p)| Some((i, p.as_ref()?)));
+        let (start_ms, step_ms) = eval.matrix_ms.unwrap_or((eval.start_ms, eval.step_ms.max(1)));
         let expected: Vec<(i64, &Point)> =
-            expected.map(|(i, p)| (eval.start_ms + i as i64 * eval.step_ms.max(1), p)).collect();
+            expected.map(|(i, p)| (start_ms + i as i64 * step_ms, p)).collect();
         let found = all_points(found);
         let same = expected.len() == found.len()
             && expected.iter().zip(&found).all(|(e, f)| e.0 == f.0 && points_equal(e.1, &f.1));

@@ -89,6 +89,26 @@ pub(crate) fn points(text: &str) -> Vec<Option<Point>> {
     points
 }
 
+/// Offsets of start timestamps: `_`, `_xN`, `A`, `AxN`, `A+BxN`, `A-BxN`, in signed durations.
+pub(crate) fn start_offsets(text: &str) -> Vec<Option<i64>> {
+    let mut offsets = Vec::new();
+    for item in text.split_whitespace() {
+        let (item, times) = match item.rsplit_once('x') {
+            Some((item, times)) => (item, times.parse::<usize>().unwrap()),
+            None => (item, 0),
+        };
+        if item == "_" {
+            offsets.extend(vec![None; times.max(1)]);
+            continue;
+        }
+        let sign = item.char_indices().skip(1).find(|(_, c)| matches!(c, '+' | '-'));
+        let (first, change) = sign.map_or((item, "0"), |(at, _)| item.split_at(at));
+        let signed = |text: &str| duration_ms(text.strip_prefix('+').unwrap_or(text));
+        offsets.extend((0..=times as i64).map(|i| Some(signed(first) + i * signed(change))));
+    }
+    offsets
+}
+
 fn floats<'a>(text: &'a str, points: &mut Vec<Option<Point>>) -> &'a str {
     let end = text.find(char::is_whitespace).unwrap_or(text.len());
     let item = &text[..end];
@@ -154,7 +174,7 @@ fn histograms<'a>(text: &'a str, points: &mut Vec<Option<Point>>) -> &'a str {
 fn added(a: &Histogram, b: &Histogram, sign: f64) -> Histogram {
     let mut sum = a.clone();
     sum.sum += sign * b.sum;
-    let (fa, fb) = (FloatHistogram::from(a), FloatHistogram::from(b));
+    let (fa, fb) = (FloatHistogram::from(a), FloatHistogram::from(&coarser(b, a.schema)));
     let side = |sa: &[Span], ca: &[f64], sb: &[Span], cb: &[f64]| {
         let offset = |s: &[Span]| s.first().map_or(0, |s| s.offset);
         let low = if ca.is_empty() {
@@ -176,6 +196,11 @@ fn added(a: &Histogram, b: &Histogram, sign: f64) -> Histogram {
         side(&fa.positive_spans, &fa.positive, &fb.positive_spans, &fb.positive);
     let (negative_spans, negative) =
         side(&fa.negative_spans, &fa.negative, &fb.negative_spans, &fb.negative);
+    sum.reset_hint = match (a.reset_hint, b.reset_hint) {
+        (ResetHint::Gauge, _) | (_, ResetHint::Gauge) => ResetHint::Gauge,
+        (a, b) if a == b => a,
+        _ => ResetHint::Unknown,
+    };
     sum.positive_spans = positive_spans;
     sum.negative_spans = negative_spans;
     sum.buckets = Buckets::Float {
@@ -185,6 +210,32 @@ fn added(a: &Histogram, b: &Histogram, sign: f64) -> Histogram {
         negative,
     };
     sum
+}
+
+/// The same observations in the wider buckets of a lower schema.
+fn coarser(histogram: &Histogram, schema: i32) -> Histogram {
+    let mut coarser = histogram.clone();
+    let halvings = histogram.schema - schema;
+    if halvings <= 0 || schema == query::CUSTOM_BOUNDS_SCHEMA {
+        return coarser;
+    }
+    let float = FloatHistogram::from(histogram);
+    let side = |spans_of: &[Span], counts: &[f64]| {
+        let first = spans_of.first().map_or(0, |s| s.offset);
+        let wide = |i: usize| ((first + i as i32 - 1) >> halvings) + 1;
+        let low = wide(0);
+        let mut merged =
+            vec![0.0; counts.len().checked_sub(1).map_or(0, |i| wide(i) - low + 1) as usize];
+        counts.iter().enumerate().for_each(|(i, count)| merged[(wide(i) - low) as usize] += count);
+        (spans(low, merged.len()), merged)
+    };
+    let (positive_spans, positive) = side(&float.positive_spans, &float.positive);
+    let (negative_spans, negative) = side(&float.negative_spans, &float.negative);
+    (coarser.positive_spans, coarser.negative_spans) = (positive_spans, negative_spans);
+    let FloatHistogram { count, zero_count, .. } = float;
+    coarser.buckets = Buckets::Float { count, zero_count, positive, negative };
+    coarser.schema = schema;
+    coarser
 }
 
 fn spans(offset: i32, length: usize) -> Vec<Span> {

@@ -5,6 +5,8 @@
 mod compare;
 mod exec;
 mod literals;
+mod nhcb;
+mod pinned;
 mod properties;
 mod reference;
 mod run;

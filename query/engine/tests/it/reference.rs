@@ -15,7 +15,7 @@ const PASSING: &str = "tests/reference.tsv";
 async fn prometheus_scripts_pass_as_far_as_they_did() {
     let Some(folder) = testkit::reference("promql") else { return };
     let pool = Pool::new(2);
-    let options = Options { late_names: true, ..Options::default() };
+    let options = Options { late_names: true, start_timestamps: true, ..Options::default() };
     let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|e| e == "test"));
     names.sort();

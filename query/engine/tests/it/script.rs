@@ -2,7 +2,7 @@
 
 use model::Labels;
 
-use crate::literals::{Point, duration_ms, labels_and_rest, points};
+use crate::literals::{Point, duration_ms, labels_and_rest, points, start_offsets};
 
 /// A command and the line it begins at.
 #[derive(Debug)]
@@ -17,10 +17,21 @@ pub(crate) enum Kind {
     /// Series with their points, one per step; `None` is no sample.
     Load {
         step_ms: i64,
-        series: Vec<(Labels, Vec<Option<Point>>)>,
+        series: Vec<Loaded>,
+        /// Whether native histograms are made of the classic ones, too.
         with_buckets: bool,
     },
     Eval(Box<Eval>),
+}
+
+/// One series of a `load`.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    pub(crate) labels: Labels,
+    /// One per step; `None` is no sample.
+    pub(crate) points: Vec<Option<Point>>,
+    /// How far before its sample each start timestamp lies, negative; empty if the script gives none.
+    pub(crate) starts_ms: Vec<Option<i64>>,
 }
 
 /// An evaluation and what is expected of it.
@@ -32,6 +43,8 @@ pub(crate) struct Eval {
     pub(crate) step_ms: i64,
     pub(crate) query: String,
     pub(crate) series: Vec<(Labels, Vec<Option<Point>>)>,
+    /// First instant and step of the matrix that an instant query is to give.
+    pub(crate) matrix_ms: Option<(i64, i64)>,
     pub(crate) scalar: Option<f64>,
     pub(crate) string: Option<String>,
     pub(crate) ordered: bool,
@@ -104,16 +117,40 @@ fn command(line: &str, block: &[&str]) -> Kind {
     match word.to_ascii_lowercase().as_str() {
         "clear" => Kind::Clear,
         word @ ("load" | "load_with_nhcb") => {
-            let series = block
-                .iter()
-                .filter(|l| !(l.contains("@st ") || l.contains("@st\t")))
-                .map(|l| series_line(l))
-                .collect();
-            Kind::Load { step_ms: duration_ms(rest), series, with_buckets: word != "load" }
+            let (step_ms, with_buckets) = (duration_ms(rest), word != "load");
+            Kind::Load { step_ms, series: loaded(block), with_buckets }
         }
         word if word.starts_with("eval") => Kind::Eval(Box::new(eval(word, rest.trim(), block))),
         word => panic!("unknown command {word}"),
     }
+}
+
+/// The series of a `load`. A line of start timestamps comes right before the series it is about.
+fn loaded(block: &[&str]) -> Vec<Loaded> {
+    let mut series = Vec::new();
+    let mut starts: Option<(Labels, Vec<Option<i64>>)> = None;
+    for line in block {
+        if let Some((labels, offsets)) = start_line(line) {
+            starts = Some((labels, offsets));
+            continue;
+        }
+        let (labels, points) = series_line(line);
+        let starts_ms = starts.take().map_or_else(Vec::new, |(of, offsets)| {
+            assert!(of == labels, "start timestamps of {of} stand before {labels}");
+            assert_eq!(offsets.len(), points.len(), "start timestamps of {labels}");
+            offsets
+        });
+        series.push(Loaded { labels, points, starts_ms });
+    }
+    series
+}
+
+/// `metric{…}@st <offsets>`
+fn start_line(line: &str) -> Option<(Labels, Vec<Option<i64>>)> {
+    let (series, offsets) = line.split_once("@st")?;
+    let (labels, rest) = labels_and_rest(series);
+    (rest.is_empty() && offsets.starts_with(char::is_whitespace))
+        .then(|| (labels, start_offsets(offsets)))
 }
 
 fn series_line(line: &str) -> (Labels, Vec<Option<Point>>) {
@@ -182,6 +219,13 @@ fn expect(eval: &mut Eval, rest: &str) {
         "info" => eval.info.wanted.push(Text::parse(rest)),
         "no_warn" => eval.warn.none = true,
         "no_info" => eval.info.none = true,
+        "range" => {
+            let words: Vec<&str> = rest.split_whitespace().collect();
+            let ["vector", "from", from, "to", _, "step", step] = *words else {
+                panic!("expect range {rest}")
+            };
+            eval.matrix_ms = Some((duration_ms(from), duration_ms(step)));
+        }
         "string" => {
             let expr = query::promql::parse(rest.trim()).unwrap();
             let query::promql::ExprKind::String(text) = expr.kind else {
