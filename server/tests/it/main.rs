@@ -4,6 +4,7 @@
 
 mod access;
 mod bombs;
+mod differential;
 mod kill;
 mod limits;
 mod process;

@@ -11,12 +11,24 @@ struct Day {
     number: i64,
 }
 
-const DAY_SECONDS: i64 = 86_400;
+const DAY_SECONDS: u64 = 86_400;
+
+/// Seconds from Go's first day, the first of January of a year 292 milliards ago, to the epoch.
+const EPOCH_SECONDS: u64 = 9_223_372_028_715_321_600;
+
+/// Whole seconds since that first day. What is no date, NaN, infinities and what 64 bits do not
+/// hold, becomes the smallest integer as in Go's conversion, and wraps around as there.
+fn whole(seconds: f64) -> u64 {
+    let inside = seconds >= i64::MIN as f64 && seconds < -(i64::MIN as f64);
+    let whole = if inside { seconds as i64 } else { i64::MIN };
+    whole.cast_unsigned().wrapping_add(EPOCH_SECONDS)
+}
 
 /// The day of a number of seconds since the epoch, by counting in eras of 400 years that begin
 /// with March, so that leap days come last.
 fn day(seconds: f64) -> Day {
-    let number = (seconds as i64).div_euclid(DAY_SECONDS);
+    let days = |seconds: u64| (seconds / DAY_SECONDS).cast_signed();
+    let number = days(whole(seconds)) - days(EPOCH_SECONDS);
     let shifted = number + 719_468;
     let era = shifted.div_euclid(146_097);
     let of_era = shifted.rem_euclid(146_097);
@@ -41,9 +53,8 @@ fn month_days(year: i64, month: i64) -> i64 {
     }
 }
 
-/// NaN has no date; Go's conversion of it to an integer, which Prometheus uses, gives the smallest.
 fn of_day(seconds: f64, part: impl Fn(&Day) -> i64) -> f64 {
-    part(&day(if seconds.is_nan() { i64::MIN as f64 } else { seconds })) as f64
+    part(&day(seconds)) as f64
 }
 
 pub(super) fn day_of_month(seconds: f64) -> f64 {
@@ -72,11 +83,11 @@ pub(super) fn year(seconds: f64) -> f64 {
 }
 
 pub(super) fn hour(seconds: f64) -> f64 {
-    ((seconds as i64).rem_euclid(DAY_SECONDS) / 3_600) as f64
+    (whole(seconds) % DAY_SECONDS / 3_600) as f64
 }
 
 pub(super) fn minute(seconds: f64) -> f64 {
-    ((seconds as i64).rem_euclid(3_600) / 60) as f64
+    (whole(seconds) % 3_600 / 60) as f64
 }
 
 #[cfg(test)]
@@ -100,9 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn no_float_panics() {
+    fn what_is_no_date_wraps_as_in_go() {
         for wild in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN] {
-            let _ = (year(wild), day_of_year(wild), hour(wild), minute(wild));
+            let parts = [292_277_026_596.0, 12.0, 4.0, 15.0, 30.0, 0.0, 339.0, 31.0];
+            check(wild, parts);
         }
     }
 }

@@ -57,8 +57,11 @@ pub(super) fn round(value: f64, params: Params<'_>) -> Option<f64> {
     Some((value * inverse + 0.5).floor() / inverse)
 }
 
-/// The larger one; NaN if either is.
+/// The larger one; NaN if either is, but nothing is larger than +Inf: Go's rule.
 pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a == f64::INFINITY || b == f64::INFINITY {
+        return f64::INFINITY;
+    }
     if a.is_nan() || b.is_nan() {
         return f64::NAN;
     }
@@ -68,8 +71,11 @@ pub(super) fn larger(a: f64, b: f64) -> f64 {
     a.max(b)
 }
 
-/// The smaller one; NaN if either is.
+/// The smaller one; NaN if either is, but nothing is smaller than -Inf: Go's rule.
 pub(super) fn smaller(a: f64, b: f64) -> f64 {
+    if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
     if a.is_nan() || b.is_nan() {
         return f64::NAN;
     }
@@ -97,6 +103,9 @@ mod tests {
         check(clamp, 5.0, &[0.0, 3.0], Some(3.0));
         check(clamp, 5.0, &[3.0, 0.0], None);
         check(clamp, 5.0, &[f64::NAN, 0.0], Some(f64::NAN));
+        check(clamp_min, f64::NAN, &[f64::INFINITY], Some(f64::INFINITY));
+        check(clamp_max, f64::NAN, &[f64::NEG_INFINITY], Some(f64::NEG_INFINITY));
+        check(clamp_min, f64::NAN, &[f64::NEG_INFINITY], Some(f64::NAN));
         check(clamp_min, -0.0, &[0.0], Some(0.0));
         check(clamp_max, 0.0, &[-0.0], Some(-0.0));
         check(sgn, -0.0, &[], Some(-0.0));
