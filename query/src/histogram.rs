@@ -1,12 +1,17 @@
 //! Native histograms as queries see them: absolute float counts, whatever was stored.
 
 mod bounds;
+pub mod layout;
+
+use std::sync::Arc;
 
 use model::{Buckets, Histogram, ResetHint, Span};
 
-pub use bounds::{CUSTOM_BOUNDS_SCHEMA, bucket_bound};
+pub use bounds::{CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, bucket_bound};
+use layout::{indexed_buckets, reduced_buckets};
 
-/// A native histogram with absolute counts.
+/// A native histogram with absolute counts. What says where buckets lie is shared: the histograms
+/// of one series, and what is computed of them, mostly have the same buckets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FloatHistogram {
     /// What is known of a counter reset before it.
@@ -22,15 +27,15 @@ pub struct FloatHistogram {
     /// Sum of observations.
     pub sum: f64,
     /// Where the positive buckets lie.
-    pub positive_spans: Vec<Span>,
+    pub positive_spans: Arc<[Span]>,
     /// Counts of the positive buckets.
     pub positive: Vec<f64>,
     /// Where the negative buckets lie.
-    pub negative_spans: Vec<Span>,
+    pub negative_spans: Arc<[Span]>,
     /// Counts of the negative buckets.
     pub negative: Vec<f64>,
     /// Upper bounds of custom buckets, else empty.
-    pub custom_values: Vec<f64>,
+    pub custom_values: Arc<[f64]>,
 }
 
 /// One bucket with its bounds.
@@ -53,7 +58,14 @@ impl FloatHistogram {
     /// is not empty.
     pub fn buckets(&self) -> Vec<Bucket> {
         let mut buckets = Vec::with_capacity(self.negative.len() + self.positive.len() + 1);
-        for (index, count) in indexed(&self.negative_spans, &self.negative) {
+        self.buckets_into(&mut buckets);
+        buckets
+    }
+
+    /// The same into a buffer, which is emptied before.
+    pub fn buckets_into(&self, buckets: &mut Vec<Bucket>) {
+        buckets.clear();
+        for (index, count) in indexed_buckets(&self.negative_spans, &self.negative) {
             let mirrored = self.exponential(index, count);
             buckets.push(Bucket {
                 lower: -mirrored.upper,
@@ -74,14 +86,63 @@ impl FloatHistogram {
                 count: self.zero_count,
             });
         }
-        for (index, count) in indexed(&self.positive_spans, &self.positive) {
-            buckets.push(if self.schema == CUSTOM_BOUNDS_SCHEMA {
+        for (index, count) in indexed_buckets(&self.positive_spans, &self.positive) {
+            buckets.push(if self.has_custom_bounds() {
                 self.custom(index, count)
             } else {
                 self.exponential(index, count)
             });
         }
-        buckets
+    }
+
+    /// Whether its buckets have bounds of their own.
+    pub fn has_custom_bounds(&self) -> bool {
+        self.schema == CUSTOM_BOUNDS_SCHEMA
+    }
+
+    /// A stored histogram. What it has in common with the one before it in its series is shared.
+    pub fn of_stored(stored: &Histogram, before: Option<&Self>) -> Self {
+        let (count, zero_count, positive, negative) = counts_of(&stored.buckets);
+        let shared = |mine: &[Span], other: Option<&Arc<[Span]>>| match other {
+            Some(other) if **other == *mine => Arc::clone(other),
+            _ => Arc::from(mine),
+        };
+        let custom_values = match before {
+            Some(before) if *before.custom_values == *stored.custom_values => {
+                Arc::clone(&before.custom_values)
+            }
+            _ => Arc::from(stored.custom_values.as_slice()),
+        };
+        let mut histogram = Self {
+            reset_hint: stored.reset_hint,
+            schema: stored.schema,
+            zero_threshold: stored.zero_threshold,
+            zero_count,
+            count,
+            sum: stored.sum,
+            positive_spans: shared(&stored.positive_spans, before.map(|b| &b.positive_spans)),
+            positive,
+            negative_spans: shared(&stored.negative_spans, before.map(|b| &b.negative_spans)),
+            negative,
+            custom_values,
+        };
+        if stored.schema > FINEST_SCHEMA {
+            histogram.reduce_to(FINEST_SCHEMA);
+        }
+        histogram
+    }
+
+    /// Joins buckets until they are those of a coarser schema. Of custom bounds there is none.
+    pub fn reduce_to(&mut self, schema: i32) {
+        if self.has_custom_bounds() || self.schema <= schema {
+            return;
+        }
+        let by = self.schema.abs_diff(schema);
+        (self.positive_spans, self.positive) =
+            reduced_buckets(&self.positive_spans, &self.positive, by);
+        (self.negative_spans, self.negative) =
+            reduced_buckets(&self.negative_spans, &self.negative, by);
+        self.schema = schema;
     }
 
     /// A positive bucket. The part of it that the zero bucket covers is cut off.
@@ -104,42 +165,23 @@ impl FloatHistogram {
     }
 }
 
-/// Each count with the index of its bucket. As many as there are counts, whatever the spans say.
-fn indexed<'a>(spans: &'a [Span], counts: &'a [f64]) -> impl Iterator<Item = (i32, f64)> + 'a {
-    let mut next = 0i32;
-    let indexes = spans.iter().flat_map(move |span| {
-        let first = next.wrapping_add(span.offset);
-        next = first.wrapping_add(span.length as i32);
-        (0..span.length).map(move |i| first.wrapping_add(i as i32))
-    });
-    indexes.zip(counts.iter().copied())
-}
-
 impl From<&Histogram> for FloatHistogram {
     fn from(stored: &Histogram) -> Self {
-        let (count, zero_count, positive, negative) = match &stored.buckets {
-            Buckets::Integer { count, zero_count, positive_deltas, negative_deltas } => (
-                *count as f64,
-                *zero_count as f64,
-                absolute(positive_deltas),
-                absolute(negative_deltas),
-            ),
-            Buckets::Float { count, zero_count, positive, negative } => {
-                (*count, *zero_count, positive.clone(), negative.clone())
-            }
-        };
-        Self {
-            reset_hint: stored.reset_hint,
-            schema: stored.schema,
-            zero_threshold: stored.zero_threshold,
-            zero_count,
-            count,
-            sum: stored.sum,
-            positive_spans: stored.positive_spans.clone(),
-            positive,
-            negative_spans: stored.negative_spans.clone(),
-            negative,
-            custom_values: stored.custom_values.clone(),
+        Self::of_stored(stored, None)
+    }
+}
+
+/// Count, zero count, positive and negative buckets.
+fn counts_of(buckets: &Buckets) -> (f64, f64, Vec<f64>, Vec<f64>) {
+    match buckets {
+        Buckets::Integer { count, zero_count, positive_deltas, negative_deltas } => (
+            *count as f64,
+            *zero_count as f64,
+            absolute(positive_deltas),
+            absolute(negative_deltas),
+        ),
+        Buckets::Float { count, zero_count, positive, negative } => {
+            (*count, *zero_count, positive.clone(), negative.clone())
         }
     }
 }
@@ -198,10 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn schemas_finer_than_the_finest_are_reduced() {
+        // Steps of 2^(2^-10): four of them make one of schema 8.
+        let histogram = FloatHistogram::from(&stored(10, vec![1; 9], vec![]));
+        assert_eq!((histogram.schema, &*histogram.positive), (8, &[1.0, 14.0, 30.0][..]));
+        let again = FloatHistogram::of_stored(&stored(10, vec![2; 9], vec![]), Some(&histogram));
+        assert_eq!(again.positive_spans, histogram.positive_spans);
+    }
+
+    #[test]
     fn custom_bounds_are_upper_bounds() {
         let mut histogram =
             FloatHistogram::from(&stored(CUSTOM_BOUNDS_SCHEMA, vec![1, 1, 1], vec![]));
-        histogram.custom_values = vec![5.0, 10.0];
+        histogram.custom_values = [5.0, 10.0].into();
         histogram.zero_count = 0.0;
         check(&histogram, &["[-inf,5]:1", "(5,10]:2", "(10,inf]:3"]);
     }
@@ -209,7 +260,7 @@ mod tests {
     #[test]
     fn damaged_spans_give_no_more_buckets_than_counts() {
         let mut histogram = FloatHistogram::from(&stored(8, vec![1], vec![]));
-        histogram.positive_spans = vec![Span { offset: i32::MAX, length: u32::MAX }; 3];
+        histogram.positive_spans = [Span { offset: i32::MAX, length: u32::MAX }; 3].into();
         assert_eq!(histogram.buckets().len(), 2, "the zero bucket and one more");
     }
 }

@@ -24,9 +24,11 @@ use crate::source::{Selected, Source};
 mod aggregate;
 mod answer;
 pub(crate) mod binary;
+mod fold_histograms;
 pub(crate) mod keys;
 mod matching;
 mod morsels;
+mod operators;
 mod ranked;
 mod series;
 #[cfg(test)]
@@ -323,7 +325,7 @@ impl Evaluator {
 
     fn check_quantile(&self, phi: &[f64], params: &[Node]) {
         if let Some(wrong) = phi.iter().find(|phi| !(0.0..=1.0).contains(*phi)) {
-            let got = crate::functions::go_float(*wrong);
+            let got = crate::histogram::go_g(*wrong);
             let span = params.first().map(|p| p.span).unwrap_or_default();
             self.notes.warn(&format!("quantile value should be between 0 and 1, got {got}"), span);
         }
@@ -456,11 +458,15 @@ impl Evaluator {
             }
             Outcome::Text(_) => Err(mistyped("a vector or a scalar")),
             Outcome::Vector(mut frame) => {
-                if frame.series.iter().any(|s| s.column.has_histograms()) {
-                    return Err(crate::plan::not_supported("native histograms after a minus"));
-                }
                 for series in &mut frame.series {
                     series.column.values.iter_mut().for_each(|v| *v = -*v);
+                    for histogram in series.column.histograms.iter_mut().flat_map(|h| h.iter_mut())
+                    {
+                        let Some(histogram) = histogram else { continue };
+                        let bytes = crate::column::histogram_bytes(histogram);
+                        frame.reserved.absorb(self.budget.reserve(bytes)?);
+                        crate::histogram::scale(Arc::make_mut(histogram), -1.0);
+                    }
                 }
                 self.drop_names(&mut frame, Twins::Merged)?;
                 Ok(Outcome::Vector(frame))

@@ -20,6 +20,7 @@ mod executor;
 mod frame;
 mod functions;
 mod grid;
+mod histogram;
 mod kernels;
 mod notes;
 mod plan;

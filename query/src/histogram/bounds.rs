@@ -3,8 +3,8 @@
 /// The schema of histograms with bounds of their own.
 pub const CUSTOM_BOUNDS_SCHEMA: i32 = -53;
 
-/// The finest schema with a growth of its own.
-const FINEST_SCHEMA: i32 = 8;
+/// The finest schema that arithmetic has; finer ones, up to 52, may be stored.
+pub const FINEST_SCHEMA: i32 = 8;
 
 /// The upper bound of the positive bucket with that index; it is the lower bound of the next one.
 ///

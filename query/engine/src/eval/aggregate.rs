@@ -10,6 +10,7 @@ use query::Error;
 use query::promql::AggregateOp;
 
 use super::Evaluator;
+use super::fold_histograms::HistogramCells;
 use super::keys::Groups;
 use super::morsels::{Columns, Sink};
 use super::points;
@@ -19,7 +20,7 @@ use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, names_differ, same_labels, without_metadata};
 use crate::kernels::aggregate::{Accumulators, Fold};
 use crate::notes::{Notes, Remark};
-use crate::plan::{Aggregation, Kind, Node, RangeCall, RangeInput, Selector, not_supported};
+use crate::plan::{Aggregation, Kind, Node, RangeCall, RangeInput, Selector};
 use crate::source::Selected;
 use query::promql::Span;
 
@@ -57,7 +58,8 @@ impl Evaluator {
                 frame.series.iter().map(|s| groups.id(&s.labels, &grouping)).collect();
             let mut folded = Folded::new(fold, groups.len(), steps, notes, &budget)?;
             for (series, group) in frame.series.iter().zip(&ids) {
-                folded.add(*group as usize, &series.column, series.drop_name)?;
+                let metric = series.labels.metric_name();
+                folded.add(*group as usize, &series.column, series.drop_name, metric)?;
             }
             folded.frame(&groups.labels, &budget).map(Outcome::Vector)
         })
@@ -101,6 +103,8 @@ impl Evaluator {
         let sink = FoldSink {
             folded,
             ids,
+            selected: Arc::clone(&selected),
+            without_names: drops_names && !late_names,
             drop_name: drops_names && late_names,
             with_points: Bitmap::none(selected.len()),
             with_floats: Bitmap::none(selected.len()),
@@ -166,8 +170,11 @@ impl FoldNotes {
 struct Folded {
     fold: Fold,
     cells: Accumulators,
+    /// Made when the first histogram comes.
+    histograms: Option<HistogramCells>,
     drop_name: Vec<bool>,
     notes: FoldNotes,
+    budget: Arc<Budget>,
     _reserved: Reserved,
 }
 
@@ -182,21 +189,33 @@ impl Folded {
         // Before they are allocated.
         let reserved = budget.reserve(Accumulators::heap_bytes(fold, groups, steps))?;
         let cells = Accumulators::new(fold, groups, steps);
-        Ok(Self { fold, cells, drop_name: vec![false; groups], notes, _reserved: reserved })
+        Ok(Self {
+            fold,
+            cells,
+            histograms: None,
+            drop_name: vec![false; groups],
+            notes,
+            budget: Arc::clone(budget),
+            _reserved: reserved,
+        })
     }
 
-    fn add(&mut self, group: usize, column: &Column, drop_name: bool) -> Result<(), Error> {
+    fn add(
+        &mut self,
+        group: usize,
+        column: &Column,
+        drop_name: bool,
+        metric: &str,
+    ) -> Result<(), Error> {
         if column.has_histograms() {
-            let word = super::ranked::word(self.notes.op);
             match self.fold {
-                Fold::Sum | Fold::Avg => {
-                    return Err(not_supported(&format!("native histograms in {word}()")));
-                }
+                Fold::Sum | Fold::Avg => self.histograms()?.add(group, column, metric)?,
                 Fold::Count | Fold::Group => {}
-                _ => self
-                    .notes
-                    .notes
-                    .info(&format!("ignored histogram in {word} aggregation"), self.notes.span),
+                _ => {
+                    let word = super::ranked::word(self.notes.op);
+                    let text = format!("ignored histogram in {word} aggregation");
+                    self.notes.notes.info(&text, self.notes.span);
+                }
             }
         }
         self.drop_name[group] |= drop_name;
@@ -204,14 +223,31 @@ impl Folded {
         Ok(())
     }
 
-    fn frame(&self, labels: &[Labels], budget: &Arc<Budget>) -> Result<Frame, Error> {
-        let reserved = budget.reserve_columns(labels.len(), self.cells.steps())?;
-        let series = labels.iter().enumerate().map(|(group, labels)| Series {
-            labels: labels.clone(),
-            drop_name: self.drop_name[group],
-            column: self.cells.column(group),
+    fn histograms(&mut self) -> Result<&mut HistogramCells, Error> {
+        let (groups, steps) = (self.drop_name.len(), self.cells.steps());
+        let cells = match self.histograms.take() {
+            Some(cells) => cells,
+            None => {
+                let notes = (Arc::clone(&self.notes.notes), self.notes.span);
+                HistogramCells::new(self.fold, groups, steps, notes, &self.budget)?
+            }
+        };
+        Ok(self.histograms.insert(cells))
+    }
+
+    fn frame(mut self, labels: &[Labels], budget: &Arc<Budget>) -> Result<Frame, Error> {
+        let mut reserved = budget.reserve_columns(labels.len(), self.cells.steps())?;
+        let series = labels.iter().enumerate().map(|(group, labels)| {
+            let mut column = self.cells.column(group);
+            if let Some(histograms) = &mut self.histograms {
+                histograms.finish(group, &mut column);
+            }
+            Series { labels: labels.clone(), drop_name: self.drop_name[group], column }
         });
         let series = series.filter(|s| s.column.any()).collect();
+        if let Some(histograms) = &mut self.histograms {
+            reserved.absorb(histograms.take_reserved());
+        }
         Ok(Frame { reserved, ..Frame::new(series) })
     }
 }
@@ -221,6 +257,9 @@ struct FoldSink {
     folded: Folded,
     /// Groups by series.
     ids: Vec<u32>,
+    selected: Arc<dyn Selected>,
+    /// Names were dropped before.
+    without_names: bool,
     drop_name: bool,
     with_points: Bitmap,
     with_floats: Bitmap,
@@ -235,7 +274,11 @@ impl Sink for FoldSink {
             if column.present.any() {
                 self.with_floats.set(place);
             }
-            self.folded.add(self.ids[place] as usize, &column, self.drop_name)?;
+            let metric = match self.without_names {
+                true => "",
+                false => self.selected.labels(place).metric_name(),
+            };
+            self.folded.add(self.ids[place] as usize, &column, self.drop_name, metric)?;
         }
         Ok(())
     }

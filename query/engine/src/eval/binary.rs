@@ -5,7 +5,9 @@ use std::sync::Arc;
 use query::Error;
 use query::promql::BinaryOp;
 
+use super::operators::{Operand, Operator};
 use super::{Evaluator, points};
+use crate::budget::Reserved;
 use crate::column::Column;
 use crate::frame::{Frame, Outcome, mistyped};
 use crate::plan::{Node, Operation, not_supported};
@@ -71,10 +73,10 @@ impl Evaluator {
                 Ok(Outcome::Scalar(values))
             }
             (Outcome::Vector(frame), Outcome::Scalar(numbers)) => {
-                self.with_numbers(frame, numbers, op, return_bool, Side::Left).await
+                self.with_numbers(frame, numbers, operation, node, Side::Left).await
             }
             (Outcome::Scalar(numbers), Outcome::Vector(frame)) => {
-                self.with_numbers(frame, numbers, op, return_bool, Side::Right).await
+                self.with_numbers(frame, numbers, operation, node, Side::Right).await
             }
             (Outcome::Vector(lhs), Outcome::Vector(rhs)) => {
                 let matching = operation.matching.as_ref().ok_or_else(|| mistyped("matching"))?;
@@ -84,11 +86,17 @@ impl Evaluator {
                 }
                 let (late_names, steps) = (self.options.late_names, node.grid.len);
                 let points = points(&lhs) + points(&rhs);
-                let budget = Arc::clone(&self.budget);
+                let (budget, notes) = (Arc::clone(&self.budget), Arc::clone(&self.notes));
+                let span = node.span;
                 self.compute(points, move || {
                     let pair = super::matching::Pair {
-                        op,
-                        return_bool,
+                        operator: Operator {
+                            op,
+                            return_bool,
+                            notes: &notes,
+                            span,
+                            budget: &budget,
+                        },
                         matching: &matching,
                         late_names,
                         steps,
@@ -106,19 +114,28 @@ impl Evaluator {
         &self,
         mut frame: Frame,
         numbers: Vec<f64>,
-        op: BinaryOp,
-        return_bool: bool,
+        operation: &Operation,
+        node: &Node,
         vector: Side,
     ) -> Result<Outcome, Error> {
-        let arithmetic = arithmetic(op).ok_or_else(|| mistyped("vectors"))?;
-        if frame.series.iter().any(|s| s.column.has_histograms()) {
-            return Err(not_supported("operators on native histograms"));
-        }
-        let late_names = self.options.late_names;
+        let Operation { op, return_bool, .. } = *operation;
+        let (late_names, span) = (self.options.late_names, node.span);
+        let (budget, notes) = (Arc::clone(&self.budget), Arc::clone(&self.notes));
         let mut frame = self
             .compute(points(&frame), move || {
+                let operator = Operator { op, return_bool, notes: &notes, span, budget: &budget };
                 for series in &mut frame.series {
-                    apply(&mut series.column, &numbers, arithmetic, return_bool, vector);
+                    match arithmetic(op) {
+                        Some(arithmetic) if !series.column.has_histograms() => {
+                            apply(&mut series.column, &numbers, arithmetic, return_bool, vector);
+                        }
+                        _ => {
+                            let (column, reserved) =
+                                point_by_point(&operator, &series.column, &numbers, vector)?;
+                            series.column = column;
+                            frame.reserved.absorb(reserved);
+                        }
+                    }
                 }
                 frame.series.retain(|s| s.column.any());
                 Ok(frame)
@@ -137,6 +154,28 @@ impl Evaluator {
 enum Side {
     Left,
     Right,
+}
+
+/// Where there are histograms.
+fn point_by_point(
+    operator: &Operator<'_>,
+    column: &Column,
+    numbers: &[f64],
+    vector: Side,
+) -> Result<(Column, Reserved), Error> {
+    let sides = |step: usize| {
+        let (point, number) = (Operand::of(column, step)?, Operand::Float(numbers[step]));
+        Some(if vector == Side::Left { (point, number) } else { (number, point) })
+    };
+    operator.budget.check()?;
+    let (mut made, reserved) = operator.run(&column.occupied(), sides)?;
+    if vector == Side::Right && operator.op.is_comparison() && !operator.return_bool {
+        // The vector's own value stays, whichever side it is on.
+        for step in made.present.ones() {
+            made.values[step] = column.values[step];
+        }
+    }
+    Ok((made, reserved))
 }
 
 fn apply(

@@ -11,16 +11,16 @@ use query::promql::{BinaryOp, Cardinality, Matching};
 
 use super::binary::{Arithmetic, arithmetic, changes_meaning};
 use super::keys::{group_labels, key_of};
+use super::operators::{Operand, Operator};
 use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
-use crate::frame::{Frame, Series, Twins, mistyped, without_metadata};
-use crate::plan::{Grouping, not_supported};
+use crate::frame::{Frame, Series, Twins, without_metadata};
+use crate::plan::Grouping;
 
 /// An operator between two vectors.
 #[derive(Debug)]
 pub(crate) struct Pair<'a> {
-    pub(crate) op: BinaryOp,
-    pub(crate) return_bool: bool,
+    pub(crate) operator: Operator<'a>,
     pub(crate) matching: &'a Matching,
     pub(crate) late_names: bool,
     pub(crate) steps: usize,
@@ -53,7 +53,7 @@ impl MatchGroups {
 impl Pair<'_> {
     pub(crate) fn evaluate(&self, lhs: Frame, rhs: Frame) -> Result<Frame, Error> {
         let grouping = Grouping::new(&self.matching.labels, !self.matching.on);
-        let mut frame = match self.op {
+        let mut frame = match self.operator.op {
             BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => self.sets(lhs, rhs, &grouping)?,
             _ => self.joined(lhs, rhs, &grouping)?,
         };
@@ -74,7 +74,7 @@ impl Pair<'_> {
             }
             Ok::<_, Error>(steps)
         };
-        if self.op == BinaryOp::Or {
+        if self.operator.op == BinaryOp::Or {
             let left = occupied(&lhs, &groups.first)?;
             for (series, id) in rhs.series.iter_mut().zip(&groups.second) {
                 self.budget.check()?;
@@ -89,7 +89,7 @@ impl Pair<'_> {
         let right = occupied(&rhs, &groups.second)?;
         for (series, id) in lhs.series.iter_mut().zip(&groups.first) {
             self.budget.check()?;
-            match self.op {
+            match self.operator.op {
                 BinaryOp::And => series.column.keep(&right[*id]),
                 _ => series.column.keep(&complement(&right[*id])),
             }
@@ -177,7 +177,7 @@ impl Pair<'_> {
     }
 
     fn result_labels(&self, many: &Labels, one: &Labels) -> Labels {
-        let mut builder = match changes_meaning(self.op, false) {
+        let mut builder = match changes_meaning(self.operator.op, false) {
             true => without_metadata(many).to_builder(),
             false => many.to_builder(),
         };
@@ -188,7 +188,7 @@ impl Pair<'_> {
         for name in &self.matching.include {
             builder.set(name, one.get(name).unwrap_or(""));
         }
-        if self.return_bool && !self.late_names {
+        if self.operator.return_bool && !self.late_names {
             return without_metadata(&builder.build());
         }
         builder.build()
@@ -227,17 +227,12 @@ impl Join<'_> {
         if !matched.any() {
             return Ok(());
         }
-        let mut floats = many.column.present.clone();
-        floats.intersect(&one.column.present);
-        if floats != matched {
-            return Err(not_supported("operators on native histograms"));
-        }
         let labels = self.pair.result_labels(&many.labels, &one.labels);
         self.check_single(group, &labels, &matched)?;
         let (a, b) = if self.swapped { (one, many) } else { (many, one) };
         self.out_reserved.absorb(self.pair.budget.reserve_columns(1, self.pair.steps)?);
         let column = self.values(&a.column, &b.column, matched)?;
-        self.out.push(Series { labels, drop_name: self.pair.return_bool, column });
+        self.out.push(Series { labels, drop_name: self.pair.operator.return_bool, column });
         Ok(())
     }
 
@@ -270,13 +265,22 @@ impl Join<'_> {
         Ok(())
     }
 
-    fn values(&self, a: &Column, b: &Column, mut matched: Bitmap) -> Result<Column, Error> {
+    fn values(&mut self, a: &Column, b: &Column, mut matched: Bitmap) -> Result<Column, Error> {
+        let mut floats = a.present.clone();
+        floats.intersect(&b.present);
+        let Some(arithmetic) = arithmetic(self.pair.operator.op).filter(|_| floats == matched)
+        else {
+            let sides = |step: usize| Some((Operand::of(a, step)?, Operand::of(b, step)?));
+            let (column, reserved) = self.pair.operator.run(&matched, sides)?;
+            self.out_reserved.absorb(reserved);
+            return Ok(column);
+        };
         let mut values = a.values.clone();
-        match arithmetic(self.pair.op).ok_or_else(|| mistyped("an operator of numbers"))? {
+        match arithmetic {
             Arithmetic::Value(of) => {
                 values.iter_mut().zip(&b.values).for_each(|(a, b)| *a = of(*a, *b));
             }
-            Arithmetic::Filter(holds) if self.pair.return_bool => {
+            Arithmetic::Filter(holds) if self.pair.operator.return_bool => {
                 let truth = |a: f64, b: f64| f64::from(u8::from(holds(a, b)));
                 values.iter_mut().zip(&b.values).for_each(|(a, b)| *a = truth(*a, *b));
             }

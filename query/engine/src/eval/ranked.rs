@@ -14,7 +14,8 @@ use super::points;
 use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
-use crate::functions::{go_float, nan_last};
+use crate::functions::nan_last;
+use crate::histogram::{go_g, text as histogram_text};
 use crate::kernels::quantile::quantile;
 use crate::plan::{Aggregation, Grouping, Kind, Node};
 
@@ -85,7 +86,7 @@ impl Evaluator {
         match op {
             AggregateOp::Quantile => {
                 if let Some(wrong) = numbers.iter().find(|phi| !(0.0..=1.0).contains(*phi)) {
-                    let got = go_float(*wrong);
+                    let got = go_g(*wrong);
                     let text = format!("quantile value should be between 0 and 1, got {got}");
                     self.notes.warn(&text, param.span);
                 }
@@ -96,7 +97,7 @@ impl Evaluator {
                 }
                 for (value, limit) in [(max, 1.0), (min, -1.0)] {
                     if value.abs() > 1.0 && value.signum() == limit {
-                        let got = go_float(value);
+                        let got = go_g(value);
                         let text = format!(
                             "ratio value should be between -1 and 1, got {got}, capping to {limit}"
                         );
@@ -107,10 +108,10 @@ impl Evaluator {
             _ if !any_nan && max < 1.0 => {}
             _ if any_nan => return failed("Parameter value is NaN".to_owned()),
             _ if max >= i64::MAX as f64 => {
-                return failed(format!("Scalar value {} overflows int64", go_float(max)));
+                return failed(format!("Scalar value {} overflows int64", go_g(max)));
             }
             _ if min <= i64::MIN as f64 => {
-                return failed(format!("Scalar value {} underflows int64", go_float(min)));
+                return failed(format!("Scalar value {} underflows int64", go_g(min)));
             }
             _ => {}
         }
@@ -124,9 +125,6 @@ impl Evaluator {
         steps: usize,
     ) -> Result<Outcome, Error> {
         let frame = self.eval(&aggregation.input).await?.into_frame()?;
-        if frame.series.iter().any(|s| s.column.has_histograms()) {
-            return Err(crate::plan::not_supported("native histograms in count_values()"));
-        }
         let grouping = Arc::clone(&aggregation.grouping);
         let budget = Arc::clone(&self.budget);
         self.compute(points(&frame), move || {
@@ -134,7 +132,7 @@ impl Evaluator {
             let mut reserved = Reserved::default();
             for series in &frame.series {
                 budget.check()?;
-                for step in series.column.present.ones() {
+                for step in series.column.occupied().ones() {
                     let labels = counted_labels(series, step, &label, &grouping);
                     if !counts.contains_key(&labels) {
                         // A value per point may mean a series per point: count them as they come.
@@ -158,13 +156,17 @@ impl Evaluator {
 
 fn counted_labels(series: &Series, step: usize, label: &str, grouping: &Grouping) -> Labels {
     let mut builder = series.labels.to_builder();
-    builder.set(label, &printed(series.column.values[step]));
+    let value = match series.column.histogram(step) {
+        Some(histogram) => histogram_text(histogram),
+        None => printed(series.column.values[step]),
+    };
+    builder.set(label, &value);
     group_labels(&builder.build(), grouping)
 }
 
 /// A value as a label: all its digits, no exponent.
 fn printed(value: f64) -> String {
-    if value.is_finite() { value.to_string() } else { go_float(value) }
+    if value.is_finite() { value.to_string() } else { go_g(value) }
 }
 
 /// A frame and its groups.

@@ -12,6 +12,7 @@ use super::morsels::Columns;
 use crate::budget::{Budget, Reserved};
 use crate::column::{Column, histogram_bytes};
 use crate::functions::{RangeFunction, RangeKernel};
+use crate::histogram::{Shows, read};
 use crate::kernels::extended::{at_instant, extended};
 use crate::kernels::over_time::{Kernel, View};
 use crate::kernels::rate::{self, Extrapolation, Rate, extrapolated};
@@ -68,11 +69,8 @@ pub(crate) fn decoded_bytes(stored: &[Decoded]) -> usize {
 
 impl From<Decoded> for Samples {
     fn from(Decoded { samples: stored, starts }: Decoded) -> Self {
-        let float = |(at, histogram): &(i64, Arc<model::Histogram>)| {
-            (*at, Arc::new(FloatHistogram::from(&**histogram)))
-        };
         Self {
-            histograms: stored.histograms.iter().map(float).collect(),
+            histograms: read(&stored.histograms, Shows::NoReset),
             timestamps: stored.timestamps,
             values: stored.values,
             starts,

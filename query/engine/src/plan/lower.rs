@@ -5,8 +5,8 @@ use std::sync::Arc;
 use model::{Labels, METRIC_NAME, MatchOp, Matcher, TimeRange};
 use query::Error;
 use query::promql::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Duration, Edges, Expr, ExprKind,
-    MatrixSelector, QueryTimes, Sense, Sign, Subquery, VectorSelector,
+    Aggregate, AggregateOp, At, Binary, Call, Duration, Edges, Expr, ExprKind, MatrixSelector,
+    QueryTimes, Sense, Sign, Subquery, VectorSelector,
 };
 
 use super::invariant::is_invariant;
@@ -287,9 +287,6 @@ impl Planner {
     }
 
     fn binary(&mut self, binary: &Binary, grid: Grid) -> Result<Kind, Error> {
-        if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-            return Err(not_supported("the operators </ and >/"));
-        }
         let lhs = self.node(&binary.lhs, grid)?;
         let rhs = self.node(&binary.rhs, grid)?;
         if let (Kind::Number(a), Kind::Number(b)) = (&lhs.kind, &rhs.kind)

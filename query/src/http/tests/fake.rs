@@ -229,11 +229,11 @@ fn empty() -> FloatHistogram {
         zero_count: 0.0,
         count: 0.0,
         sum: 0.0,
-        positive_spans: Vec::new(),
+        positive_spans: Arc::default(),
         positive: Vec::new(),
-        negative_spans: Vec::new(),
+        negative_spans: Arc::default(),
         negative: Vec::new(),
-        custom_values: Vec::new(),
+        custom_values: Arc::default(),
     }
 }
 
@@ -242,9 +242,9 @@ pub(super) fn histogram() -> FloatHistogram {
         zero_count: 2.0,
         count: 12.0,
         sum: 18.4,
-        positive_spans: vec![Span { offset: 0, length: 2 }, Span { offset: 1, length: 2 }],
+        positive_spans: [Span { offset: 0, length: 2 }, Span { offset: 1, length: 2 }].into(),
         positive: vec![1.0, 2.0, 0.0, 1.0],
-        negative_spans: vec![Span { offset: -1, length: 2 }],
+        negative_spans: [Span { offset: -1, length: 2 }].into(),
         negative: vec![2.0, 4.0],
         ..empty()
     }
