@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
+use model::{Exemplar, Histogram, Labels, Matcher, Metadata, TimeRange};
 use tenancy::ReadScope;
 
 use crate::promql::Expr;
@@ -62,6 +62,14 @@ pub trait Executor: Debug + Send + Sync {
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error>;
 
+    /// The stored samples of the series that match, in the order of their labels, some series at a
+    /// time. Whoever drops what it gives ends the work.
+    async fn read(
+        &self,
+        scope: &ReadScope,
+        request: ReadRequest,
+    ) -> Result<Box<dyn Batches>, Error>;
+
     /// How many series there are and what they are made of; lists have at most `limit` entries.
     async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error>;
 }
@@ -112,6 +120,50 @@ pub struct SeriesRequest {
     pub limit: Option<usize>,
     /// Set when nobody waits for the answer any more.
     pub cancel: Cancel,
+}
+
+/// Which stored samples are wanted.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// All must hold; without any everything the scope allows.
+    pub matchers: Vec<Matcher>,
+    /// Samples outside are left out.
+    pub range: TimeRange,
+    /// Set when nobody waits for the answer any more.
+    pub cancel: Cancel,
+}
+
+/// Series, some at a time.
+#[async_trait]
+pub trait Batches: Send {
+    /// The next series; `None` after the last. What is returned counts as the question's memory
+    /// until the next call.
+    async fn next(&mut self) -> Result<Option<Vec<RawSeries>>, Error>;
+}
+
+/// A series as it is stored, stale markers included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawSeries {
+    /// Whose samples they are.
+    pub labels: Labels,
+    /// Instants of the floats, in order. Milliseconds since the Unix epoch.
+    pub timestamps: Arc<[i64]>,
+    /// Floats at those instants.
+    pub values: Vec<f64>,
+    /// Native histograms with their instants, in order.
+    pub histograms: Vec<(i64, Arc<Histogram>)>,
+}
+
+impl RawSeries {
+    /// A series without samples.
+    pub fn bare(labels: Labels) -> Self {
+        Self { labels, timestamps: Arc::default(), values: Vec::new(), histograms: Vec::new() }
+    }
+
+    /// Whether it has no samples.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty() && self.histograms.is_empty()
+    }
 }
 
 /// A list in order, and whether the limit cut it.

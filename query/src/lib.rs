@@ -24,7 +24,9 @@ pub use answer::{Answer, MatrixSeries, PointValue, Stats, Value, VectorPoint};
 pub use cancel::{Cancel, CancelGuard, Usage, Used};
 pub use config::Config;
 pub use error::{Error, Source};
-pub use executor::{Evaluation, Executor, Listing, SeriesRequest, Statistics};
+pub use executor::{
+    Batches, Evaluation, Executor, Listing, RawSeries, ReadRequest, SeriesRequest, Statistics,
+};
 pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram, bucket_bound};
 pub use metrics::Metrics;
 pub use querier::{About, Querier};

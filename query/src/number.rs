@@ -28,6 +28,18 @@ pub fn push_plain(out: &mut Vec<u8>, value: f64) {
     push_finite(out, value, Form::Plain);
 }
 
+/// Appends a value as the text exposition prints it (Go's form `g`): `1e+06`, `1e-05`, `123456`.
+pub fn push_exposed(out: &mut Vec<u8>, value: f64) {
+    let shortest = format!("{value:e}");
+    let parts = shortest.split_once('e').filter(|_| value.is_finite());
+    match parts.map(|(mantissa, exponent)| (mantissa, exponent_of(exponent.as_bytes()))) {
+        Some((mantissa, exponent)) if !(-4..6).contains(&exponent) => {
+            push_exponent_form(out, mantissa.as_bytes(), exponent);
+        }
+        _ => push_finite(out, value, Form::Plain),
+    }
+}
+
 /// A value as answers print it.
 pub fn value_text(value: f64) -> String {
     text(|out| push_value(out, value))
@@ -167,6 +179,29 @@ fn push_plain_form(out: &mut Vec<u8>, mantissa: &[u8], exponent: i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exposed_values_are_printed_as_go_prints_them() {
+        for (value, printed) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.0, "1"),
+            (100_000.0, "100000"),
+            (123_456.0, "123456"),
+            (1_000_000.0, "1e+06"),
+            (-1_234_567.5, "-1.2345675e+06"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (1.5e-7, "1.5e-07"),
+            (1e300, "1e+300"),
+            (0.1, "0.1"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(text(|out| push_exposed(out, value)), printed);
+        }
+    }
 
     #[track_caller]
     fn check(bits: u64, printed: &str) {

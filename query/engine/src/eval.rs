@@ -35,6 +35,7 @@ mod series;
 mod tests;
 
 use morsels::{Columns, Sink};
+pub(crate) use series::decoded_bytes;
 use series::{Samples, SeriesWork, Task, looks_like_counter, without_markers};
 
 /// Settings of evaluation.

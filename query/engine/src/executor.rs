@@ -4,23 +4,30 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
-use query::{Answer, Cancel, Error, Evaluation, Executor, Listing, SeriesRequest, Statistics};
+use query::{
+    Answer, Batches, Cancel, Error, Evaluation, Executor, Listing, ReadRequest, SeriesRequest,
+    Statistics,
+};
 use storage::{Select, Storage};
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
 
 use crate::Engine;
+use crate::budget::Budget;
 use crate::eval::Options;
 use crate::pool::Pool;
+use crate::read::Reading;
 use crate::source::{Decoded, Fetched, Selected, Source};
 
 /// Answers questions from the store.
 #[derive(Debug)]
 pub struct StorageExecutor {
     storage: Arc<Storage>,
+    source: Arc<dyn Source>,
     pool: Arc<Pool>,
     engine: Engine,
 }
@@ -30,7 +37,8 @@ impl StorageExecutor {
     pub fn new(storage: Arc<Storage>, pool: Arc<Pool>, options: Options) -> Self {
         let source: Arc<dyn Source> =
             Arc::new(StorageSource { storage: Arc::clone(&storage), pool: Arc::clone(&pool) });
-        Self { engine: Engine::new(source, Arc::clone(&pool), options), storage, pool }
+        let engine = Engine::new(Arc::clone(&source), Arc::clone(&pool), options);
+        Self { storage, source, pool, engine }
     }
 
     /// Runs a look-up in the index on the pool.
@@ -139,6 +147,21 @@ impl Executor for StorageExecutor {
                 Err(Error::Canceled("query was canceled: the process is ending".to_owned()))
             }
         }
+    }
+
+    async fn read(
+        &self,
+        scope: &ReadScope,
+        request: ReadRequest,
+    ) -> Result<Box<dyn Batches>, Error> {
+        let ReadRequest { matchers, range, cancel } = request;
+        let limits = Arc::clone(scope.limits());
+        let timeout = Duration::try_from_secs_f64(limits.query_seconds_max);
+        let budget = Budget::new(limits, cancel.clone(), timeout.unwrap_or(Duration::MAX), None);
+        let selected = self.source.select(scope, Select { matchers, range }).await?;
+        budget.take_series(selected.len())?;
+        let lane = self.pool.lane(scope, &cancel);
+        Ok(Box::new(Reading::new(selected, budget, lane)))
     }
 
     async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {

@@ -25,6 +25,7 @@ mod kernels;
 mod notes;
 mod plan;
 mod pool;
+mod read;
 mod source;
 mod table;
 

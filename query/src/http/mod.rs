@@ -9,11 +9,14 @@
 mod cors;
 mod documents;
 mod encoding;
+mod exposition;
 mod expressions;
+mod federate;
 mod json;
 mod listings;
 mod params;
 mod queries;
+mod remote_read;
 mod reply;
 mod routes;
 mod status;
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
@@ -149,6 +152,10 @@ pub(super) struct Question<'a> {
     params: Params,
     /// The variable part of the path, decoded.
     named: String,
+    /// The body, where it is no form.
+    body: Bytes,
+    /// The header `Accept`.
+    accept: String,
 }
 
 impl Question<'_> {
@@ -175,7 +182,10 @@ async fn question<'a>(
     parts: &mut Parts,
     body: Body,
 ) -> Result<Question<'a>, Error> {
-    let form = form(querier, parts, body).await?;
+    let (form, body) = match endpoint {
+        Endpoint::RemoteRead => (Bytes::new(), whole(querier, body).await?),
+        _ => (form(querier, parts, body).await?, Bytes::new()),
+    };
     let params = Params::parse(&form, parts.uri.query().unwrap_or(""))?;
     // Several tenants are told apart by `__tenant_id__` unless the question says otherwise; equal
     // label sets of two tenants then fail.
@@ -183,11 +193,13 @@ async fn question<'a>(
     let path = RawPathParams::from_request_parts(parts, &()).await;
     let path = path.map_err(|e| Error::BadData(format!("the path cannot be decoded: {e}")))?;
     let named = path.iter().next().map_or("", |(_, value)| value).to_owned();
-    Ok(Question { endpoint, querier, scope, params, named })
+    let accept = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let accept = accept.collect::<Vec<_>>().join(",");
+    Ok(Question { endpoint, querier, scope, params, named, body, accept })
 }
 
 /// The body, if it is a form: other types are left alone, as Go does.
-async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<axum::body::Bytes, Error> {
+async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<Bytes, Error> {
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
     let is =
         |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
@@ -196,8 +208,13 @@ async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<axum::body
             let text = "multipart forms are not read; send application/x-www-form-urlencoded";
             return Err(Error::BadData(text.to_owned()));
         }
-        return Ok(axum::body::Bytes::new());
+        return Ok(Bytes::new());
     }
+    whole(querier, body).await
+}
+
+/// The body, bounded.
+async fn whole(querier: &Querier, body: Body) -> Result<Bytes, Error> {
     let limit = querier.config().form_bytes_max;
     to_bytes(body, limit).await.map_err(|e| {
         Error::BadData(format!(
@@ -230,6 +247,8 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::WalReplay => Ok(status::wal_replay()),
         Endpoint::Notifications => Ok(status::notifications()),
         Endpoint::Features => Ok(status::features(&question)),
+        Endpoint::Federate => federate::federate(question).await,
+        Endpoint::RemoteRead => remote_read::read(question).await,
         Endpoint::Queries => queries::list(&question),
         Endpoint::EndQuery => queries::end(&question),
         Endpoint::Tsdb => status::tsdb(question).await,

@@ -13,6 +13,10 @@ use crate::Error;
 pub(super) enum Reply {
     /// A document.
     Document(Box<dyn Document>),
+    /// A document of another type than JSON.
+    Typed(Box<dyn Document>, String),
+    /// A whole response.
+    Ready(Response),
     /// Nothing to say: 204.
     Nothing,
 }
@@ -33,6 +37,13 @@ pub(super) fn success(reply: Reply, asked: &HeaderMap) -> Response {
     match reply {
         Reply::Nothing => StatusCode::NO_CONTENT.into_response(),
         Reply::Document(document) => respond(StatusCode::OK, document, asked),
+        Reply::Typed(document, kind) => {
+            let mut response = respond(StatusCode::OK, document, asked);
+            let kind = HeaderValue::from_str(&kind).expect("types are written in ASCII");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Reply::Ready(response) => response,
     }
 }
 

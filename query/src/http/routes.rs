@@ -43,6 +43,8 @@ pub enum Endpoint {
     Features,
     Queries,
     EndQuery,
+    Federate,
+    RemoteRead,
 }
 
 impl Endpoint {
@@ -50,7 +52,7 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
@@ -76,6 +78,8 @@ impl Endpoint {
         Self::Features,
         Self::Queries,
         Self::EndQuery,
+        Self::Federate,
+        Self::RemoteRead,
     ];
 
     /// The word in metrics and spans.
@@ -105,6 +109,8 @@ impl Endpoint {
             Self::Features => "features",
             Self::Queries => "status_queries",
             Self::EndQuery => "end_query",
+            Self::Federate => "federate",
+            Self::RemoteRead => "remote_read",
             Self::Tsdb => "status_tsdb",
         }
     }
@@ -150,6 +156,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/status/tsdb", Endpoint::Tsdb),
     get("/api/v1/notifications", Endpoint::Notifications),
     get("/api/v1/features", Endpoint::Features),
+    get("/federate", Endpoint::Federate),
+    post("/api/v1/read", Endpoint::RemoteRead),
     get("/api/v1/status/queries", Endpoint::Queries),
     Route { method: "DELETE", path: "/api/v1/status/queries/{id}", endpoint: Endpoint::EndQuery },
     post("/api/v1/status/queries/{id}/kill", Endpoint::EndQuery),

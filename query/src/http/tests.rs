@@ -16,17 +16,17 @@ use tower::ServiceExt;
 
 use super::{ROUTES, router};
 use crate::{About, Config, Querier};
-use fake::Fake;
+pub(super) use fake::Fake;
 
 /// 2026-11-21T12:32:17.053Z
 const NOW_MS: i64 = 1_795_264_337_053;
 
-fn querier(fake: &Arc<Fake>) -> Querier {
+pub(super) fn querier(fake: &Arc<Fake>) -> Querier {
     let config = Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() };
     querier_with(fake, config)
 }
 
-fn querier_with(fake: &Arc<Fake>, config: Config) -> Querier {
+pub(super) fn querier_with(fake: &Arc<Fake>, config: Config) -> Querier {
     let about = About {
         version: "0.1.0".to_owned(),
         revision: "abc123".to_owned(),
@@ -64,7 +64,7 @@ fn everybody() -> Arc<Authenticator> {
     Arc::new(authenticator)
 }
 
-async fn send(querier: &Querier, mut request: Request<Body>) -> Response {
+pub(super) async fn send(querier: &Querier, mut request: Request<Body>) -> Response {
     let tenant = HeaderValue::from_static("team-a");
     request.headers_mut().entry("X-Scope-OrgID").or_insert(tenant);
     let router = router(querier.clone(), everybody());
@@ -76,7 +76,7 @@ async fn body(response: Response) -> String {
     String::from_utf8(bytes.to_vec()).expect("a body that is text")
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -290,6 +290,49 @@ fn the_server_about_itself() {
         yaml.contains("limits:\n  ") && yaml.contains("\n  query_series_max: 500000\n"),
         "{yaml}"
     );
+}
+
+#[test]
+fn newest_values_are_exposed() {
+    golden(
+        "federate",
+        r#"
+        GET /federate
+        GET /federate?match[]=newest
+        GET /federate?match[]=nothing
+        GET /federate?match[]={}
+        GET /federate?match[]=up(
+        GET /federate?match[]=fails
+        "#,
+    );
+    let ask = |accept: &str| {
+        let mut request = request("GET /federate?match[]=newest");
+        request.headers_mut().insert(header::ACCEPT, accept.parse().expect("a header"));
+        let response = block_on(send(&querier(&Arc::default()), request));
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().expect("text").to_owned();
+        (kind, block_on(to_bytes(response.into_body(), usize::MAX)).expect("a whole body"))
+    };
+    let (kind, text) = ask("text/plain;version=1.0.0;escaping=allow-utf-8");
+    assert_eq!(kind, "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8");
+    let text = String::from_utf8_lossy(&text);
+    let line = "{\"http.status\",\"k8s.node\"=\"é\",instance=\"\"} 2 1795264337048\n";
+    assert!(text.contains(line), "{text}");
+    let (kind, families) = ask(
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+    );
+    assert!(kind.starts_with("application/vnd.google.protobuf;"), "{kind}");
+    let mut rest = &families[..];
+    let mut names = Vec::new();
+    while !rest.is_empty() {
+        let length = model::varint::take(&mut rest).expect("a length") as usize;
+        let (family, after) = rest.split_at(length);
+        rest = after;
+        let name = usize::from(family[1]);
+        let kind = &family[2 + name..4 + name];
+        names.push((String::from_utf8_lossy(&family[2..2 + name]).into_owned(), kind.to_vec()));
+    }
+    let of = |name: &str, kind: u8| (name.to_owned(), vec![3 << 3, kind]);
+    assert_eq!(names, [of("http_status", 3), of("latency", 4), of("up", 3)]);
 }
 
 #[test]

@@ -10,3 +10,4 @@ mod limits;
 mod process;
 mod prometheus;
 mod rare;
+mod remote_read;

@@ -10,14 +10,14 @@ use tenancy::ReadScope;
 
 use super::labels;
 use crate::{
-    Answer, Cancel, Error, Evaluation, Executor, FloatHistogram, Listing, MatrixSeries, PointValue,
-    SeriesRequest, Statistics, Stats, Value, VectorPoint,
+    Answer, Batches, Cancel, Error, Evaluation, Executor, FloatHistogram, Listing, MatrixSeries,
+    PointValue, RawSeries, ReadRequest, SeriesRequest, Statistics, Stats, Value, VectorPoint,
 };
 
 #[derive(Debug, Default)]
-pub(super) struct Fake {
+pub(in crate::http) struct Fake {
     /// The flags of evaluations that were started.
-    pub(super) cancels: Mutex<Vec<Cancel>>,
+    pub(in crate::http) cancels: Mutex<Vec<Cancel>>,
 }
 
 #[async_trait]
@@ -131,6 +131,20 @@ impl Executor for Fake {
         Ok(vec![(asked, vec![exemplar.clone(), exemplar])])
     }
 
+    async fn read(
+        &self,
+        _scope: &ReadScope,
+        request: ReadRequest,
+    ) -> Result<Box<dyn Batches>, Error> {
+        self.cancels.lock().push(request.cancel.clone());
+        let name = request.matchers.first().map_or("", Matcher::value).to_owned();
+        match name.as_str() {
+            "fails" => Err(Error::Execution("too many samples".to_owned())),
+            "breaks" => Err(Error::internal("read block 7", std::io::Error::other("disk on fire"))),
+            _ => Ok(Box::new(Stored { name, batch: 0, end_ms: request.range.end_ms })),
+        }
+    }
+
     async fn statistics(&self, _scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
         let counts = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), 7)).collect();
         if limit == 1 {
@@ -146,6 +160,78 @@ impl Executor for Fake {
             bytes_by_label: counts(&["job"]),
             series_by_pair: counts(&["job=a"]),
         })
+    }
+}
+
+/// Stored samples of one name.
+struct Stored {
+    name: String,
+    batch: usize,
+    end_ms: i64,
+}
+
+#[async_trait]
+impl Batches for Stored {
+    async fn next(&mut self) -> Result<Option<Vec<RawSeries>>, Error> {
+        self.batch += 1;
+        let series = |job: &str, timestamps: &[i64], values: &[f64]| RawSeries {
+            labels: labels(&[("__name__", &self.name), ("job", job)]),
+            timestamps: timestamps.into(),
+            values: values.to_vec(),
+            histograms: Vec::new(),
+        };
+        let many: Vec<i64> = (0..300_000).collect();
+        let noise = |at: &i64| f64::from_bits((*at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let noisy = || series("a", &many, &many.iter().map(noise).collect::<Vec<f64>>());
+        Ok(match (self.name.as_str(), self.batch) {
+            ("nothing", _) => None,
+            ("endless", _) | ("large", 1) => Some(vec![noisy()]),
+            ("large", _) => None,
+            ("newest", 1) => Some(self.newest()),
+            ("newest", _) => None,
+            (_, 1) => Some(vec![series("a", &[1000, 2000], &[1.0, 2.0])]),
+            (_, 2) => Some(vec![series("b", &[1000, 2000], &[0.0, -3.5])]),
+            _ => None,
+        })
+    }
+}
+
+impl Stored {
+    /// What `/federate` has to tell apart: ended series, histograms, names outside the alphabet.
+    fn newest(&self) -> Vec<RawSeries> {
+        let at = self.end_ms;
+        let float = |pairs: &[(&str, &str)], value: f64| RawSeries {
+            labels: labels(pairs),
+            timestamps: [at - 60_000, at - 5].into(),
+            values: vec![1.0, value],
+            histograms: Vec::new(),
+        };
+        let stale = f64::from_bits(0x7ff0_0000_0000_0002);
+        let histogram = model::Histogram {
+            reset_hint: ResetHint::Unknown,
+            schema: 1,
+            zero_threshold: 0.001,
+            sum: 18.4,
+            positive_spans: vec![Span { offset: 0, length: 2 }],
+            negative_spans: Vec::new(),
+            buckets: model::Buckets::Integer {
+                count: 12,
+                zero_count: 2,
+                positive_deltas: vec![4, 2],
+                negative_deltas: Vec::new(),
+            },
+            custom_values: Vec::new(),
+        };
+        let mut native = float(&[("__name__", "latency"), ("instance", "i")], 2.0);
+        native.histograms = vec![(at, Arc::new(histogram))];
+        vec![
+            float(&[("__name__", "up"), ("instance", "i"), ("job", "a\\\"\n")], 1.5),
+            float(&[("__name__", "up"), ("job", "b")], f64::INFINITY),
+            float(&[("__name__", "ended")], stale),
+            float(&[("job", "nameless")], 1.0),
+            float(&[("__name__", "http.status"), ("k8s.node", "é")], 2.0),
+            native,
+        ]
     }
 }
 
