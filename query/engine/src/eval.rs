@@ -16,6 +16,7 @@ use crate::budget::{Budget, Reserved};
 use crate::column::Column;
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped, names_differ};
 use crate::functions::{CallContext, DateFunction, MapFunction};
+use crate::kernels::window::Times;
 use crate::notes::{Notes, Remark};
 use crate::plan::{InstantOf, Kind, Node, Plan, RangeCall, RangeInput, Selector};
 use crate::pool::Lane;
@@ -24,7 +25,9 @@ use crate::source::{Selected, Source};
 mod aggregate;
 mod answer;
 pub(crate) mod binary;
+mod fill;
 mod fold_histograms;
+mod info;
 pub(crate) mod keys;
 mod matching;
 mod morsels;
@@ -113,6 +116,7 @@ impl Evaluator {
                 let frame = self.select(selector, Task::Instant, None, (None, node.span)).await?;
                 Ok(Outcome::Vector(frame))
             }),
+            Kind::Info(call) => Box::pin(self.info(call, steps)),
             Kind::Timestamps(selector, of) => Box::pin(self.timestamps(selector, *of, node.span)),
             Kind::Range(call) => Box::pin(self.range(call)),
             Kind::Map { func, input, params } => Box::pin(self.map(*func, input, params)),
@@ -203,6 +207,12 @@ impl Evaluator {
         SeriesWork { times, reach_ms, edges, margin_ms, task, budget, with_starts }
     }
 
+    /// Work on samples that are just there.
+    pub(crate) fn plain_work(&self, times: Times, reach_ms: i64, task: Task) -> SeriesWork {
+        let (edges, budget) = (Edges::Plain, Arc::clone(&self.budget));
+        SeriesWork { times, reach_ms, edges, margin_ms: 0, task, budget, with_starts: false }
+    }
+
     async fn select(
         &self,
         selector: &Selector,
@@ -286,15 +296,7 @@ impl Evaluator {
             }
             RangeInput::Subquery { node, times, range_ms } => {
                 let inner = self.eval(node).await?.into_frame()?;
-                let work = SeriesWork {
-                    times: *times,
-                    reach_ms: *range_ms,
-                    edges: Edges::Plain,
-                    margin_ms: 0,
-                    task,
-                    budget: Arc::clone(&self.budget),
-                    with_starts: false,
-                };
+                let work = self.plain_work(*times, *range_ms, task);
                 self.over_frame(inner, node, work, call).await?
             }
         };

@@ -45,6 +45,8 @@ pub(crate) enum Kind {
     Selector(Selector),
     /// When the last sample of each series was taken, or began to count.
     Timestamps(Selector, InstantOf),
+    /// `info`: series with labels of the info series that belong to them.
+    Info(Box<InfoCall>),
     /// A range selected by itself: the answer to `x[5m]` at one instant.
     Matrix(RangeInput),
     /// A function of each series' samples before a step.
@@ -86,6 +88,28 @@ pub(crate) struct Selector {
 pub(crate) enum InstantOf {
     Sample,
     Start,
+}
+
+/// Which series get labels of which info series.
+#[derive(Debug)]
+pub(crate) struct InfoCall {
+    pub(crate) input: Box<Node>,
+    /// Of the info series.
+    pub(crate) matchers: Vec<Matcher>,
+    /// When their samples may be taken.
+    pub(crate) range: TimeRange,
+    pub(crate) times: Times,
+    pub(crate) lookback_ms: i64,
+    pub(crate) labels: Arc<InfoLabels>,
+}
+
+/// Which labels of info series are taken over.
+#[derive(Debug, Default)]
+pub(crate) struct InfoLabels {
+    /// Conditions on names: a series that satisfies them is an info series itself.
+    pub(crate) names: Vec<Matcher>,
+    /// Conditions on the labels to take over; without any, all are.
+    pub(crate) data: Vec<Matcher>,
 }
 
 /// What a range function works on.

@@ -81,9 +81,6 @@ impl Evaluator {
             (Outcome::Vector(lhs), Outcome::Vector(rhs)) => {
                 let matching = operation.matching.as_ref().ok_or_else(|| mistyped("matching"))?;
                 let matching = Arc::clone(matching);
-                if matching.fill_left.is_some() || matching.fill_right.is_some() {
-                    return Err(not_supported("the modifiers fill, fill_left and fill_right"));
-                }
                 let (late_names, steps) = (self.options.late_names, node.grid.len);
                 let points = points(&lhs) + points(&rhs);
                 let (budget, notes) = (Arc::clone(&self.budget), Arc::clone(&self.notes));

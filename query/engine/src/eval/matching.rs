@@ -10,6 +10,7 @@ use query::Error;
 use query::promql::{BinaryOp, Cardinality, Matching};
 
 use super::binary::{Arithmetic, arithmetic, changes_meaning};
+use super::fill::{Fill, stand_in};
 use super::keys::{group_labels, key_of};
 use super::operators::{Operand, Operator};
 use crate::budget::{Budget, Reserved};
@@ -102,13 +103,27 @@ impl Pair<'_> {
         let swapped = self.matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
         let groups = MatchGroups::new(&many, &one, grouping);
+        let fill = Fill::of(self.matching);
         let mut live = many.occupied(self.steps);
-        live.intersect(&one.occupied(self.steps));
+        match fill.any() {
+            true => live.union(&one.occupied(self.steps)),
+            false => live.intersect(&one.occupied(self.steps)),
+        }
+        let _steps = match fill.first {
+            Some(_) => {
+                self.budget.reserve(groups.count.saturating_mul(Bitmap::bytes(self.steps)))?
+            }
+            None => Reserved::default(),
+        };
         let ones = self.check_one_side(&one, &groups, &live, grouping, swapped)?;
         let mut join = Join {
             pair: self,
             swapped,
             done: HashMap::new(),
+            matched: match fill.first {
+                Some(_) => vec![Bitmap::none(self.steps); groups.count],
+                None => Vec::new(),
+            },
             done_reserved: Reserved::default(),
             out: Vec::new(),
             out_reserved: Reserved::default(),
@@ -118,6 +133,15 @@ impl Pair<'_> {
                 self.budget.check()?;
                 join.add(series, &one.series[*place], *id)?;
             }
+            if let Some(value) = fill.second {
+                let mut alone = series.column.occupied();
+                let others = ones[*id].iter().map(|place| one.series[*place].column.occupied());
+                others.for_each(|other| alone.subtract(&other));
+                join.add_alone(value, series, alone, *id, grouping)?;
+            }
+        }
+        if let Some(value) = fill.first {
+            join.fill_first(value, &one, &groups, grouping)?;
         }
         Ok(Frame {
             series: join.out,
@@ -215,6 +239,8 @@ struct Join<'a> {
     swapped: bool,
     /// By match group, and by result labels where several of a group are allowed.
     done: HashMap<(usize, Option<Labels>), Bitmap>,
+    /// By match group, if series of the first side may be filled in: steps with a result.
+    matched: Vec<Bitmap>,
     done_reserved: Reserved,
     out: Vec<Series>,
     out_reserved: Reserved,
@@ -229,10 +255,51 @@ impl Join<'_> {
         }
         let labels = self.pair.result_labels(&many.labels, &one.labels);
         self.check_single(group, &labels, &matched)?;
+        if let Some(steps) = self.matched.get_mut(group) {
+            steps.union(&matched);
+        }
         let (a, b) = if self.swapped { (one, many) } else { (many, one) };
         self.out_reserved.absorb(self.pair.budget.reserve_columns(1, self.pair.steps)?);
         let column = self.values(&a.column, &b.column, matched)?;
         self.out.push(Series { labels, drop_name: self.pair.operator.return_bool, column });
+        Ok(())
+    }
+
+    /// A series of the first side with a number instead of one of the second.
+    fn add_alone(
+        &mut self,
+        value: f64,
+        series: &Series,
+        steps: Bitmap,
+        group: usize,
+        grouping: &Grouping,
+    ) -> Result<(), Error> {
+        if !steps.any() {
+            return Ok(());
+        }
+        let (other, _reserved) =
+            stand_in(value, steps, &series.labels, grouping, self.pair.budget)?;
+        self.add(series, &other, group)
+    }
+
+    /// The series of the second side that met none of the first.
+    fn fill_first(
+        &mut self,
+        value: f64,
+        one: &Frame,
+        groups: &MatchGroups,
+        grouping: &Grouping,
+    ) -> Result<(), Error> {
+        for (series, id) in one.series.iter().zip(&groups.second) {
+            self.pair.budget.check()?;
+            let mut alone = series.column.occupied();
+            alone.subtract(&self.matched[*id]);
+            if alone.any() {
+                let (other, _reserved) =
+                    stand_in(value, alone, &series.labels, grouping, self.pair.budget)?;
+                self.add(&other, series, *id)?;
+            }
+        }
         Ok(())
     }
 

@@ -102,6 +102,8 @@ pub(crate) enum Task {
     Timestamp,
     /// Since when it counts.
     Start,
+    /// Its time if it is a float; a histogram stays one.
+    InfoTime,
     /// A function of the window, with its numbers by parameter and step.
     Range { name: &'static str, func: RangeFunction, params: Arc<[Vec<f64>]> },
 }
@@ -137,7 +139,7 @@ impl SeriesWork {
                 Task::Instant if self.edges == Edges::Smoothed => {
                     self.interpolated(samples, &mut shared)?
                 }
-                Task::Instant | Task::Timestamp | Task::Start => {
+                Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime => {
                     self.latest(&samples, &mut shared)?
                 }
                 Task::Range { name, func, params } => {
@@ -195,7 +197,7 @@ impl SeriesWork {
 
     fn value_of(&self, samples: &Samples, at: usize) -> f64 {
         match self.task {
-            Task::Timestamp => samples.timestamps[at] as f64 / 1000.0,
+            Task::Timestamp | Task::InfoTime => samples.timestamps[at] as f64 / 1000.0,
             Task::Start => samples.starts.as_ref().map_or(0, |s| s.floats[at]) as f64 / 1000.0,
             Task::Instant | Task::Range { .. } => samples.values[at],
         }
@@ -490,7 +492,7 @@ impl SharedByGroup {
 impl SharedGroup {
     fn new(timestamps: &Arc<[i64]>, work: &SeriesWork) -> Result<Self, Error> {
         let bytes_per_step = match &work.task {
-            Task::Instant | Task::Timestamp | Task::Start => {
+            Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime => {
                 Windows::STEP_BYTES + Latest::STEP_BYTES
             }
             Task::Range { func, .. } if matches!(func.kernel, RangeKernel::Rate(_)) => {

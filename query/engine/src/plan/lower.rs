@@ -11,8 +11,8 @@ use query::promql::{
 
 use super::invariant::is_invariant;
 use super::{
-    Aggregation, Grouping, InstantOf, Kind, Node, Operation, Plan, RangeCall, RangeInput, Selector,
-    Selects,
+    Aggregation, Grouping, InfoCall, InfoLabels, InstantOf, Kind, Node, Operation, Plan, RangeCall,
+    RangeInput, Selector, Selects,
 };
 use crate::eval::binary;
 use crate::functions::{self, Implementation};
@@ -184,6 +184,7 @@ impl Planner {
                 check_edges(call)?;
                 return self.absent(call, expr, grid);
             }
+            "info" => return self.info(call, grid),
             "timestamp" | "start_timestamp" => return self.timestamps(call, grid),
             _ => {}
         }
@@ -211,6 +212,42 @@ impl Planner {
                 Ok(Kind::Frame { func, name, args: self.args(call, grid)? })
             }
         }
+    }
+
+    fn info(&mut self, call: &Call, grid: Grid) -> Result<Kind, Error> {
+        let Some(base) = call.args.first() else { return Err(not_supported("info() of nothing")) };
+        let given: &[Matcher] = match call.args.get(1).map(|arg| &unwrapped(arg).kind) {
+            Some(ExprKind::Vector(selector)) => &selector.matchers,
+            _ => &[],
+        };
+        let (mut names, data): (Vec<Matcher>, _) =
+            given.iter().cloned().partition(|m| m.name() == METRIC_NAME);
+        let mut matchers = given.to_vec();
+        let usual = Matcher::equal(METRIC_NAME, "target_info");
+        if names.is_empty() {
+            matchers.push(usual.clone());
+        }
+        if call.args.len() == 1 {
+            names.push(usual);
+        }
+        let times = Times { grid, offset_ms: 0, at_ms: None };
+        let (range, lookback_ms) = (self.info_range(base, grid)?, self.question.lookback_ms);
+        let (input, labels) = (self.boxed(base, grid)?, Arc::new(InfoLabels { names, data }));
+        Ok(Kind::Info(Box::new(InfoCall { input, matchers, range, times, lookback_ms, labels })))
+    }
+
+    /// Info series are looked for about where the first selector of the expression looks, as in
+    /// Prometheus (`promql/info.go`, `infoSelectHints`).
+    fn info_range(&self, base: &Expr, grid: Grid) -> Result<TimeRange, Error> {
+        let mut first = None;
+        base.selectors(|selector, _| first = first.or(Some(selector)));
+        let times = match first {
+            Some(selector) => self.moved(grid, selector.offset.as_ref(), selector.at)?,
+            None => Times { grid, offset_ms: 0, at_ms: None },
+        };
+        let (first, last) = times.bounds();
+        let start_ms = first.saturating_sub(self.question.lookback_ms).saturating_add(1);
+        Ok(TimeRange { start_ms, end_ms: last })
     }
 
     /// The samples' own times, if the argument is a selector: then nothing is smoothed.

@@ -5,13 +5,15 @@ use query::promql::{At, Expr, ExprKind};
 
 use crate::script::Eval;
 
-/// Functions that look at the time they are called at.
+/// Functions that look at the time they are called at. (`info` looks for info series there, whatever
+/// its argument's time is.)
 const LOOK_AT_THE_STEP: &[&str] = &[
     "day_of_month",
     "day_of_week",
     "day_of_year",
     "days_in_month",
     "hour",
+    "info",
     "minute",
     "month",
     "predict_linear",

@@ -14,7 +14,11 @@ async fn our_scripts_pass() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        let options = Options { late_names: name.starts_with("late_"), ..Options::default() };
+        let options = Options {
+            late_names: name.starts_with("late_"),
+            start_timestamps: name.contains("starts"),
+            ..Options::default()
+        };
         for outcome in run(&std::fs::read_to_string(&path).unwrap(), &options, &pool).await {
             evaluations += 1;
             if let Err(why) = outcome.result {
