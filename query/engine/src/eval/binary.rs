@@ -10,7 +10,7 @@ use super::{Evaluator, points};
 use crate::budget::Reserved;
 use crate::column::Column;
 use crate::frame::{Frame, Outcome, mistyped};
-use crate::plan::{Node, Operation, not_supported};
+use crate::plan::{Node, Operation};
 
 /// What an operator does with two floats.
 #[derive(Debug, Clone, Copy)]

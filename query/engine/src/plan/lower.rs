@@ -224,7 +224,8 @@ impl Planner {
             given.iter().cloned().partition(|m| m.name() == METRIC_NAME);
         let mut matchers = given.to_vec();
         let usual = Matcher::equal(METRIC_NAME, "target_info");
-        if names.is_empty() {
+        // Names that info series must not have do not say which they are.
+        if !names.iter().any(|m| matches!(m.op(), MatchOp::Equal | MatchOp::Regex)) {
             matchers.push(usual.clone());
         }
         if call.args.len() == 1 {
