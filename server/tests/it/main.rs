@@ -4,10 +4,12 @@
 
 mod access;
 mod bombs;
+mod clients;
 mod differential;
 mod kill;
 mod limits;
 mod process;
 mod prometheus;
+mod queries;
 mod rare;
 mod remote_read;
