@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::otlp::OtlpConfig;
+
 /// How writes are received.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -12,6 +14,8 @@ pub struct Config {
     /// Bytes of compressed bodies that may be held at a time, over all tenants. Beyond it writes
     /// get 503 and are repeated by the sender. Bounds memory whatever the number of connections.
     pub bodies_in_flight_bytes_max: usize,
+    /// How OTLP metrics become series.
+    pub otlp: OtlpConfig,
     /// The machine's own metrics and Taffrail's.
     pub self_scrape: SelfScrapeConfig,
 }
@@ -21,8 +25,19 @@ impl Default for Config {
         Self {
             body_seconds_max: 60,
             bodies_in_flight_bytes_max: 256 << 20,
+            otlp: OtlpConfig::default(),
             self_scrape: SelfScrapeConfig::default(),
         }
+    }
+}
+
+impl Config {
+    /// What is wrong with the settings, by key.
+    pub fn check(&self) -> Result<(), String> {
+        if self.self_scrape.interval_seconds == 0 {
+            return Err("self_scrape.interval_seconds must be at least 1".to_owned());
+        }
+        self.otlp.check()
     }
 }
 

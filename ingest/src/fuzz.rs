@@ -4,21 +4,69 @@ use storage::MetricRows;
 use tenancy::Limits;
 
 use crate::exposition::{Entry, TextParser};
-use crate::remote_write::{Caps, walk};
+use crate::remote_write::{walk, walk_v2};
+use crate::{Caps, WalkError};
 
-/// A decompressed remote-write body.
+/// Small caps, so that a fuzzer reaches them.
+fn small() -> (Limits, Caps) {
+    let caps = Caps {
+        series_max: 64,
+        samples_max: 256,
+        histogram_buckets_max: 256,
+        symbols_max: 128,
+        label_bytes_max: 64 << 10,
+        ..Caps::default()
+    };
+    (Limits { labels_max: 16, ..Limits::default() }, caps)
+}
+
+/// A decompressed body of remote write 1.0.
 pub fn remote_write(body: &[u8]) {
     let mut rows = MetricRows::default();
-    // Small caps, so that a fuzzer reaches them.
-    let caps =
-        Caps { series_max: 64, samples_max: 256, histogram_buckets_max: 256, ..Caps::default() };
-    let limits = Limits { labels_max: 16, ..Limits::default() };
-    if walk(body, &limits, &caps, &mut rows).is_err() {
-        return;
+    let (limits, caps) = small();
+    if walk(body, &limits, &caps, &mut rows).is_ok() {
+        assert!(rows.spill.len() <= body.len());
+        check(&rows);
     }
+}
+
+/// A decompressed body of remote write 2.0.
+pub fn remote_write_v2(body: &[u8]) {
+    let mut rows = MetricRows::default();
+    let (limits, caps) = small();
+    match walk_v2(body, &limits, &caps, None, &mut rows) {
+        Ok(_) => check(&rows),
+        Err(WalkError::TooMany { .. } | WalkError::Malformed(_) | WalkError::Wrong(_)) => {}
+    }
+}
+
+/// A decompressed OTLP body in protobuf.
+pub fn otlp(body: &[u8]) {
+    let mut rows = MetricRows::default();
+    let (limits, caps) = small();
+    if crate::otlp::fuzz(body, limits, caps, &mut rows) {
+        check(&rows);
+        for series in &rows.series {
+            let labels = model::Labels::from_wire(rows.labels_of(series)).expect("labels");
+            let mut canonical = Vec::new();
+            labels.encode(&mut canonical);
+            assert_eq!(rows.labels_of(series), canonical, "labels are in canonical encoding");
+        }
+    }
+}
+
+/// A decompressed OTLP body in JSON.
+pub fn otlp_json(body: &[u8]) {
+    if let Some(body) = crate::otlp::fuzz_json(body) {
+        otlp(&body);
+    }
+}
+
+/// Every row belongs to exactly one series, and labels lie where they are said to.
+fn check(rows: &MetricRows<'_>) {
     let (mut samples, mut histograms, mut exemplars) = (0, 0, 0);
     for series in &rows.series {
-        assert!(rows.labels_of(series).len() <= body.len());
+        assert!(rows.labels_of(series).len() <= rows.body.len() + rows.spill.len());
         samples += rows.samples[series.samples.start as usize..series.samples.end as usize].len();
         histograms +=
             rows.histograms[series.histograms.start as usize..series.histograms.end as usize].len();
@@ -29,7 +77,6 @@ pub fn remote_write(body: &[u8]) {
         (samples, histograms, exemplars),
         (rows.samples.len(), rows.histograms.len(), rows.exemplars.len())
     );
-    assert!(rows.spill.len() <= body.len());
 }
 
 /// An exposition in text format.

@@ -1,9 +1,9 @@
 //! Every wire protocol in: receiving, taking apart, admission, and scraping of what is near.
 //!
 //! ```text
-//! remote write ─► walk ─┐
-//!                       ├─► admission ─► Appender (storage) ─► answer
-//! host, /metrics ─► exposition ─► scrape ─┘
+//! remote write, OTLP, text import, Influx, Pushgateway ─► intake: body ─► inflate ─► take apart ─┐
+//!                                                           admission ─► Appender (storage) ◄───┘
+//! host, /metrics ─► exposition ─► scrape ─► Appender
 //! ```
 //!
 //! Bodies come from strangers: every size is checked before memory is taken for it, every count
@@ -11,15 +11,38 @@
 
 mod admit;
 mod append;
+mod caps;
 mod config;
+mod door;
 pub mod exposition;
+mod families;
 pub mod fuzz;
 pub mod host;
+mod intake;
 mod metrics;
+mod native;
+pub mod otlp;
 pub mod remote_write;
 pub mod scrape;
+#[cfg(test)]
+mod testing;
+mod wire;
 
 pub use admit::{Admission, RateRefused};
 pub use append::{Appender, Durable};
+pub use caps::{Caps, WalkError};
 pub use config::{Config, SelfScrapeConfig};
+pub use door::routes;
+pub use families::KnownFamilies;
+pub use intake::{BodyError, HeaderError, InflateError, Intake, Refusal};
 pub use metrics::{Metrics, RefusedRequest};
+pub use wire::WireError;
+
+/// Method and path of the routes of each door. Their order numbers the counters of answers.
+pub const ROUTES: &[&[(&str, &str)]] = &[remote_write::ROUTES, otlp::ROUTES, otlp::OWN_ROUTES];
+
+/// Routes that stand beside the Prometheus API: at the root and below its prefix.
+pub const PROMETHEUS_ROUTES: &[&[(&str, &str)]] = &[remote_write::ROUTES, otlp::ROUTES];
+
+/// Routes that stand at the root alone.
+pub const ROOT_ROUTES: &[&[(&str, &str)]] = &[otlp::OWN_ROUTES];

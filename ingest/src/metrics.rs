@@ -1,13 +1,14 @@
 //! What this crate counts about itself, in Prometheus text format.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use storage::{AppendOutcome, Reason};
 
 /// Every reason in the order of `Reason`, so that a counter is found by number.
-const REASONS: [Reason; 13] = [
+const REASONS: [Reason; 14] = [
     Reason::InvalidLabels,
     Reason::MissingMetricName,
     Reason::TooManyLabels,
@@ -21,6 +22,7 @@ const REASONS: [Reason; 13] = [
     Reason::InvalidHistogram,
     Reason::InvalidExemplar,
     Reason::InvalidMetadata,
+    Reason::EmptySeries,
 ];
 
 /// Status codes that are given, and one line for the rest.
@@ -67,9 +69,10 @@ impl RefusedRequest {
 }
 
 /// Counters of everything that comes in. Plain atomics: counting never waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
-    requests: [[AtomicU64; CODES.len()]; 2],
+    /// By route, in the order of `crate::routes`.
+    requests: Vec<[AtomicU64; CODES.len()]>,
     refused: [AtomicU64; REFUSED.len()],
     rejected: [AtomicU64; REASONS.len()],
     samples: AtomicU64,
@@ -81,13 +84,38 @@ pub struct Metrics {
     in_flight_bytes: AtomicU64,
     duration_buckets: [AtomicU64; BOUNDS.len() + 1],
     duration_nanoseconds: AtomicU64,
+    /// Delta streams that are added up, of all tenants.
+    pub(crate) delta_streams: Arc<AtomicU64>,
     pub(crate) scrapes: AtomicU64,
     pub(crate) scrapes_failed: AtomicU64,
     pub(crate) scrapes_skipped: AtomicU64,
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: crate::routes().map(|_| Default::default()).collect(),
+            refused: Default::default(),
+            rejected: Default::default(),
+            samples: AtomicU64::default(),
+            histograms: AtomicU64::default(),
+            exemplars: AtomicU64::default(),
+            series_created: AtomicU64::default(),
+            compressed_bytes: AtomicU64::default(),
+            decompressed_bytes: AtomicU64::default(),
+            in_flight_bytes: AtomicU64::default(),
+            duration_buckets: Default::default(),
+            duration_nanoseconds: AtomicU64::default(),
+            delta_streams: Arc::default(),
+            scrapes: AtomicU64::default(),
+            scrapes_failed: AtomicU64::default(),
+            scrapes_skipped: AtomicU64::default(),
+        }
+    }
+}
+
 impl Metrics {
-    /// A request was answered. `path` is its place in `remote_write::ROUTES`.
+    /// A request was answered. `path` is its place in `crate::routes`.
     pub(crate) fn answered(&self, path: usize, code: u16, took: Duration) {
         let code = CODES.iter().position(|c| *c == code).unwrap_or(CODES.len() - 1);
         if let Some(by_code) = self.requests.get(path) {
@@ -158,7 +186,7 @@ impl Metrics {
 
     fn write_requests(&self, out: &mut String) {
         let mut requests = Vec::new();
-        for ((_, path), by_code) in crate::remote_write::ROUTES.iter().zip(&self.requests) {
+        for ((_, path), by_code) in crate::routes().zip(&self.requests) {
             for (code, count) in CODES.iter().zip(by_code) {
                 let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
                 requests
@@ -209,6 +237,8 @@ impl Metrics {
             "Series that were new.",
             of(&self.series_created),
         );
+        let help = "OTLP streams of delta temporality that are added up.";
+        family(out, "otlp_delta_streams", "gauge", help, of(&self.delta_streams));
         let rejected = REASONS.iter().zip(&self.rejected);
         let rejected =
             rejected.map(|(reason, n)| (format!("{{reason=\"{reason}\"}}"), n.load(Relaxed)));

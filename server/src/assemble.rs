@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ingest::Intake;
 use ingest::host::{Host, Root};
-use ingest::remote_write::RemoteWrite;
 use ingest::scrape::{SelfScraper, Target};
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::{OsDisk, Storage};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
-use crate::routes::{self, Parts};
+use crate::routes::{self, Doors, Parts};
 
 /// Runs the server until SIGINT or SIGTERM.
 pub(crate) async fn serve(config: Config) -> Result<()> {
@@ -34,7 +34,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         .with_context(|| format!("listen on {}", config.listen))?;
 
     let metrics = Arc::new(ingest::Metrics::default());
-    let receiver = RemoteWrite::new(
+    let intake = Intake::new(
         Arc::clone(&storage) as Arc<dyn ingest::Appender>,
         Arc::default(),
         Arc::clone(&metrics),
@@ -63,7 +63,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tasks.extend(
         self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
     );
-    let router = routes::router(parts, querier, Arc::new(receiver));
+    let router = routes::router(parts, querier, Doors::new(intake, &config.ingest));
     tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
         let mut stopping = stopping;

@@ -81,10 +81,7 @@ impl Config {
             "shutdown_seconds must be 1 to 3600, it is {}",
             self.shutdown_seconds
         );
-        ensure!(
-            self.ingest.self_scrape.interval_seconds >= 1,
-            "ingest.self_scrape.interval_seconds must be at least 1"
-        );
+        self.ingest.check().map_err(anyhow::Error::msg).context("[ingest]")?;
         self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);

@@ -7,6 +7,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
+use ingest::Intake;
+use ingest::otlp::{self, Otlp};
+use ingest::remote_write::RemoteWrite;
 use serde_json::json;
 use storage::Storage;
 use tenancy::{Admin, Authenticator, Read};
@@ -45,11 +48,15 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     let own = OWN.iter().map(|(method, path, _)| (*method, (*path).to_owned()));
     let pages = ASSETS.iter().map(|asset| ("GET", asset.path.to_owned()));
     let reads = query::http::ROUTES.iter().map(|route| (route.method, route.path));
-    let api: Vec<_> = reads.chain(ingest::remote_write::ROUTES.iter().copied()).collect();
+    let api: Vec<_> = reads
+        .chain(ingest::PROMETHEUS_ROUTES.iter().flat_map(|door| door.iter().copied()))
+        .collect();
+    let root = ingest::ROOT_ROUTES.iter().flat_map(|door| door.iter());
+    let root = root.map(|(method, path)| (*method, (*path).to_owned()));
     let below = |prefix: &'static str| {
         api.iter().map(move |(method, path)| (*method, format!("{prefix}{path}")))
     };
-    pages.chain(own).chain(PROMETHEUS.into_iter().flat_map(below)).collect()
+    pages.chain(own).chain(root).chain(PROMETHEUS.into_iter().flat_map(below)).collect()
 }
 
 /// What the server's own handlers need.
@@ -66,26 +73,44 @@ impl FromRef<Parts> for Arc<Authenticator> {
     }
 }
 
+/// What takes rows in.
+#[derive(Debug, Clone)]
+pub(crate) struct Doors {
+    pub(crate) remote_write: Arc<RemoteWrite>,
+    pub(crate) otlp: Arc<Otlp>,
+}
+
+impl Doors {
+    pub(crate) fn new(intake: Intake, config: &ingest::Config) -> Self {
+        let intake = Arc::new(intake);
+        Self {
+            remote_write: Arc::new(RemoteWrite::new(Arc::clone(&intake))),
+            otlp: Arc::new(Otlp::new(intake, config.otlp.clone())),
+        }
+    }
+}
+
 /// Everything that is served: the Prometheus API stands at the root and below `/prometheus`.
-pub(crate) fn router(
-    parts: Parts,
-    querier: query::Querier,
-    receiver: Arc<ingest::remote_write::RemoteWrite>,
-) -> Router {
+pub(crate) fn router(parts: Parts, querier: query::Querier, doors: Doors) -> Router {
     let authenticator = Arc::clone(&parts.authenticator);
     let prometheus = || {
         let queries = query::http::router(querier.clone(), Arc::clone(&authenticator));
         queries
-            .merge(ingest::remote_write::router(Arc::clone(&receiver), Arc::clone(&authenticator)))
+            .merge(ingest::remote_write::router(
+                Arc::clone(&doors.remote_write),
+                Arc::clone(&authenticator),
+            ))
+            .merge(otlp::router(otlp::ROUTES, Arc::clone(&doors.otlp), Arc::clone(&authenticator)))
     };
+    let root = otlp::router(otlp::OWN_ROUTES, Arc::clone(&doors.otlp), Arc::clone(&authenticator));
     let own =
         OWN.iter().fold(Router::new(), |router, (_, path, own)| router.route(path, handler(*own)));
     let own = ASSETS.iter().fold(own, |router, asset| {
         let asset = *asset;
         router.route(asset.path, get(move || async move { asset.answer() }))
     });
-    let [root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
-    own.with_state(parts).merge(root.1).nest(below.0, below.1).fallback(not_found)
+    let [at_root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
+    own.with_state(parts).merge(root).merge(at_root.1).nest(below.0, below.1).fallback(not_found)
 }
 
 fn handler(own: Own) -> MethodRouter<Parts> {

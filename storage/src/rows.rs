@@ -102,6 +102,7 @@ pub enum Reason {
     InvalidHistogram,
     InvalidExemplar,
     InvalidMetadata,
+    EmptySeries,
 }
 
 impl Reason {
@@ -121,6 +122,7 @@ impl Reason {
             Self::InvalidHistogram => "invalid_histogram",
             Self::InvalidExemplar => "invalid_exemplar",
             Self::InvalidMetadata => "invalid_metadata",
+            Self::EmptySeries => "empty_series",
         }
     }
 

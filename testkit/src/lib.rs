@@ -11,6 +11,7 @@ mod objects;
 mod random;
 mod reference;
 pub mod remote_write;
+pub mod remote_write_v2;
 
 pub use clock::ManualClock;
 pub use disk::{Fault, FaultyDisk};

@@ -72,7 +72,7 @@ fn time_series(series: &Series) -> Vec<u8> {
     out
 }
 
-fn histogram_field(timestamp_ms: i64, histogram: &Histogram) -> Vec<u8> {
+pub(crate) fn histogram_field(timestamp_ms: i64, histogram: &Histogram) -> Vec<u8> {
     let mut out = Vec::new();
     match &histogram.buckets {
         // The counts are in a `oneof`: written even if zero, since the field says which kind it is.
@@ -143,12 +143,12 @@ fn put_doubles(out: &mut Vec<u8>, number: u64, values: &[f64]) {
     }
 }
 
-fn put_tag(out: &mut Vec<u8>, number: u64, wire_type: u64) {
+pub(crate) fn put_tag(out: &mut Vec<u8>, number: u64, wire_type: u64) {
     varint::put(out, number << 3 | wire_type);
 }
 
 /// Defaults are left out, as protobuf writers do.
-fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
     if value != 0 {
         put_tag(out, number, 0);
         varint::put(out, value);
@@ -163,7 +163,7 @@ fn put_signed(out: &mut Vec<u8>, number: u64, value: i64) {
 }
 
 /// −0.0 is not the default and is written.
-fn put_double(out: &mut Vec<u8>, number: u64, value: f64) {
+pub(crate) fn put_double(out: &mut Vec<u8>, number: u64, value: f64) {
     if value.to_bits() != 0 {
         put_tag(out, number, 1);
         out.extend(value.to_le_bytes());
@@ -176,7 +176,7 @@ fn put_text(out: &mut Vec<u8>, number: u64, text: &str) {
     }
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     put_tag(out, number, 2);
     varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

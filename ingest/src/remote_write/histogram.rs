@@ -1,4 +1,4 @@
-//! Native histograms on the wire (`prometheus.Histogram`).
+//! Native histograms on the wire (`prometheus.Histogram`, the same in 1.0 and 2.0).
 //!
 //! The sender's choice in `count` says whether the histogram has integer or float counts; fields
 //! of the other kind are read and dropped, as Prometheus does. Whether the numbers make sense is
@@ -6,9 +6,9 @@
 
 use model::{Buckets, Histogram, ResetHint, Span};
 
-use super::wire::{Reader, WireError};
+use crate::wire::{Reader, WireError};
 
-/// Fields 1 to 16 are known.
+/// Fields 1 to 16 are known; 17, the start timestamp of 2.0, is passed over.
 const KNOWN: &[u64] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
 
 /// Everything the message can say, both kinds of counts.

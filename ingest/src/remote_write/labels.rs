@@ -4,11 +4,11 @@
 use storage::Reason;
 use tenancy::Limits;
 
-use super::wire::Reader;
+use crate::wire::Reader;
 
 /// Bytes that the label fields of a series within the limits can have: tags and lengths of a label
 /// take at most 16.
-pub(super) fn bytes_max(limits: &Limits) -> usize {
+pub(crate) fn bytes_max(limits: &Limits) -> usize {
     let label =
         limits.label_name_bytes_max.saturating_add(limits.label_value_bytes_max).saturating_add(16);
     limits.labels_max.saturating_mul(label)
@@ -16,7 +16,7 @@ pub(super) fn bytes_max(limits: &Limits) -> usize {
 
 /// Which limit a series breaks. It is known to have more than `labels_max` fields or more than
 /// [`bytes_max`] bytes; labels with empty values count, senders must not write them.
-pub(super) fn refusal(wire: &[u8], fields: usize, limits: &Limits) -> (Reason, String) {
+pub(crate) fn refusal(wire: &[u8], fields: usize, limits: &Limits) -> (Reason, String) {
     let series = shortened(metric_name(wire));
     if fields > limits.labels_max {
         let limit = limits.labels_max;
@@ -50,7 +50,7 @@ pub(super) fn refusal(wire: &[u8], fields: usize, limits: &Limits) -> (Reason, S
 }
 
 /// The first 120 bytes or so of what should be text.
-pub(super) fn shortened(bytes: &[u8]) -> String {
+pub(crate) fn shortened(bytes: &[u8]) -> String {
     let cut = bytes.len().min(120);
     let dots = if cut < bytes.len() { "…" } else { "" };
     format!("{}{dots}", String::from_utf8_lossy(&bytes[..cut]))

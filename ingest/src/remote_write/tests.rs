@@ -2,4 +2,5 @@
 
 mod answers;
 mod twin;
+mod v2;
 mod walks;

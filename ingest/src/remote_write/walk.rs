@@ -1,4 +1,4 @@
-//! The walk: takes `prometheus.WriteRequest` apart where it lies.
+//! The walk of remote write 1.0: takes `prometheus.WriteRequest` apart where it lies.
 //!
 //! ```text
 //! WriteRequest { timeseries = 1 { labels = 1 { name = 1, value = 2 }
@@ -21,61 +21,16 @@ use tenancy::Limits;
 
 use super::histogram;
 use super::labels::{self, shortened};
-use super::wire::{Reader, WireError};
-
-/// How much one request may hold. All are far above what senders put into one (Prometheus 2,000
-/// samples, vmagent 10,000) and keep the rows of a hostile request below the size of its body.
-#[derive(Debug, Clone)]
-pub struct Caps {
-    /// Series with data. 32 bytes each.
-    pub series_max: usize,
-    /// Float samples. 16 bytes each.
-    pub samples_max: usize,
-    /// Native histograms. About 200 bytes each.
-    pub histograms_max: usize,
-    /// Buckets, spans and bounds of all native histograms. 8 bytes each.
-    pub histogram_buckets_max: usize,
-    /// Exemplars. About 150 bytes each.
-    pub exemplars_max: usize,
-    /// Metric families with metadata. About 100 bytes each.
-    pub metadata_max: usize,
-}
-
-impl Default for Caps {
-    fn default() -> Self {
-        Self {
-            series_max: 128 << 10,
-            samples_max: 512 << 10,
-            histograms_max: 32 << 10,
-            histogram_buckets_max: 512 << 10,
-            exemplars_max: 64 << 10,
-            metadata_max: 64 << 10,
-        }
-    }
-}
+use crate::caps::{Caps, WalkError, room};
+use crate::native;
+use crate::wire::{Reader, WireError};
 
 /// Characters in the names and values of an exemplar's labels together. Prometheus' and
 /// OpenMetrics' limit.
-const EXEMPLAR_CHARS_MAX: usize = 128;
+pub(crate) const EXEMPLAR_CHARS_MAX: usize = 128;
 
 /// Offsets are 32 bits wide and the spill lies behind the body.
-const BODY_BYTES_MAX: usize = i32::MAX as usize;
-
-/// Why a request could not be taken apart. Nothing of it is stored then.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WalkError {
-    /// Not a write request.
-    #[error(transparent)]
-    Malformed(#[from] WireError),
-    /// More than fits into one request.
-    #[error("request holds more than {limit} {what}; send it in parts")]
-    TooMany {
-        /// Of what.
-        what: &'static str,
-        /// The cap.
-        limit: usize,
-    },
-}
+pub(super) const BODY_BYTES_MAX: usize = i32::MAX as usize;
 
 /// Takes a decompressed body apart into `rows`, which must be empty. Rows that are refused one by
 /// one (labels over the limits, broken exemplars) are counted in the outcome.
@@ -117,12 +72,6 @@ struct Walk<'w, 'a> {
     label_bytes: Vec<u8>,
     /// Buckets of all histograms so far.
     buckets: usize,
-}
-
-/// Refuses one row too many.
-#[inline(always)]
-fn room(have: usize, limit: usize, what: &'static str) -> Result<(), WalkError> {
-    if have < limit { Ok(()) } else { Err(WalkError::TooMany { what, limit }) }
 }
 
 /// The label fields of one series, as far as they were seen.
@@ -248,10 +197,11 @@ impl<'a> Walk<'_, 'a> {
         room(self.rows.histograms.len(), self.caps.histograms_max, "native histograms")?;
         let limit = self.caps.histogram_buckets_max;
         let read = histogram::read(message, limit - self.buckets)?;
-        let Some((timestamp_ms, histogram, buckets)) = read else {
+        let Some((timestamp_ms, mut histogram, buckets)) = read else {
             return Err(WalkError::TooMany { what: "buckets of native histograms", limit });
         };
         self.buckets += buckets;
+        native::fit(&mut histogram);
         self.rows.histograms.push((timestamp_ms, histogram));
         Ok(())
     }
@@ -286,7 +236,7 @@ impl<'a> Walk<'_, 'a> {
 }
 
 #[inline(always)]
-fn sample(mut message: Reader<'_>) -> Result<Sample, WireError> {
+pub(super) fn sample(mut message: Reader<'_>) -> Result<Sample, WireError> {
     let (mut value, mut timestamp_ms) = (0.0, 0);
     while !message.is_at_end() {
         match message.varint()? {
@@ -298,10 +248,10 @@ fn sample(mut message: Reader<'_>) -> Result<Sample, WireError> {
     Ok(Sample { timestamp_ms, value })
 }
 
-fn chars(labels: &Labels) -> usize {
+pub(crate) fn chars(labels: &Labels) -> usize {
     labels.iter().map(|(name, value)| name.chars().count() + value.chars().count()).sum()
 }
 
-fn too_long() -> String {
+pub(crate) fn too_long() -> String {
     format!("exemplar labels have more than {EXEMPLAR_CHARS_MAX} characters")
 }

@@ -9,10 +9,13 @@ use axum::http::Request;
 use ingest::host::{Host, Root};
 use ingest::remote_write::RemoteWrite;
 use ingest::scrape::{SelfScraper, Target};
-use ingest::{Appender, Config, Metrics, SelfScrapeConfig};
-use model::{Clock, Disk, MatchOp, Matcher, SystemClock, TimeRange};
+use ingest::{Appender, Config, Intake, Metrics, SelfScrapeConfig};
+use model::{
+    Buckets, Clock, Disk, Histogram, MatchOp, Matcher, ResetHint, Span, SystemClock, TimeRange,
+};
 use storage::{Parts, Select, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
+use testkit::remote_write_v2::{Request as Request2, Sample as Sample2, Series as Series2};
 use testkit::{FaultyDisk, SeededRandom, labels, remote_write as write};
 
 async fn open(disk: &FaultyDisk) -> Arc<Storage> {
@@ -25,7 +28,8 @@ async fn open(disk: &FaultyDisk) -> Arc<Storage> {
 fn receiver(storage: &Arc<Storage>) -> Arc<RemoteWrite> {
     let appender: Arc<dyn Appender> = Arc::<Storage>::clone(storage);
     let clock = Arc::new(SystemClock::default());
-    Arc::new(RemoteWrite::new(appender, Arc::default(), Arc::default(), clock, &Config::default()))
+    let intake = Intake::new(appender, Arc::default(), Arc::default(), clock, &Config::default());
+    Arc::new(RemoteWrite::new(Arc::new(intake)))
 }
 
 fn scope() -> WriteScope {
@@ -75,6 +79,136 @@ async fn acknowledged_rows_are_there_after_a_kill_and_refused_ones_told() {
     assert_eq!(select(&after, "up").await.len(), 3_000);
     assert_eq!(select(&after, "good").await, [(r#"{__name__="good"}"#.to_owned(), vec![1.0])]);
     assert!(select(&after, "old").await.is_empty());
+}
+
+/// Sends one body of remote write 2.0; status, text and counts of the answer.
+async fn send_v2(receiver: &Arc<RemoteWrite>, request: &Request2) -> (u16, String, [String; 3]) {
+    let packed = snap::raw::Encoder::new().compress_vec(&request.body()).expect("compresses");
+    let request = Request::post("/api/v1/write")
+        .header("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
+        .body(Body::from(packed))
+        .expect("a request");
+    let answer = receiver.handle(0, scope(), request).await;
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    let text = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a short body");
+    let counts = ["samples", "histograms", "exemplars"].map(|kind| {
+        let value = &headers[&format!("x-prometheus-remote-write-{kind}-written")];
+        value.to_str().expect("a number").to_owned()
+    });
+    (status, String::from_utf8(text.to_vec()).expect("text"), counts)
+}
+
+/// A native histogram whose buckets hold `count - 1` observations.
+fn native(schema: i32, count: u64, custom_values: Vec<f64>) -> Histogram {
+    let (zero_threshold, zero_count) = if schema == -53 { (0.0, 0) } else { (0.001, 1) };
+    let deltas = vec![count as i64 - 2 + i64::from(zero_count == 0)];
+    Histogram {
+        reset_hint: ResetHint::Unknown,
+        schema,
+        zero_threshold,
+        sum: 3.5,
+        positive_spans: vec![Span { offset: 0, length: 1 }],
+        negative_spans: vec![],
+        buckets: Buckets::Integer {
+            count: count - 1,
+            zero_count,
+            positive_deltas: deltas,
+            negative_deltas: vec![],
+        },
+        custom_values,
+    }
+}
+
+/// What the texts of remote write say must be refused with 400, each beside a good series that
+/// must be kept; and what must be accepted.
+/// Labels of a series, what else it has, and why it is refused.
+type Refused<'t> = (&'t [&'t str], &'t dyn Fn(&mut Series2), &'t str);
+
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn version_2_keeps_what_is_good_and_refuses_what_is_not() {
+    let storage = open(&FaultyDisk::new()).await;
+    let receiver = receiver(&storage);
+    let now_ms = SystemClock::default().now_ms();
+    let sample =
+        |timestamp_ms| Sample2 { value: 1.0, timestamp_ms, start_timestamp_ms: now_ms - 9 };
+    let mut number = 0;
+    let mut request = |labels: &[&str], fill: &dyn Fn(&mut Series2)| {
+        number += 1;
+        let mut request = Request2::default();
+        let refs = |request: &mut Request2, texts: &[&str]| {
+            texts.iter().map(|text| request.symbol(text)).collect()
+        };
+        let name = number.to_string();
+        let labels_refs = refs(&mut request, &["__name__", "good", "n", &name]);
+        let good = Series2 { labels_refs, samples: vec![sample(now_ms)], ..Series2::default() };
+        let mut other = Series2 { labels_refs: refs(&mut request, labels), ..Series2::default() };
+        fill(&mut other);
+        request.series = vec![good, other];
+        request
+    };
+    let one = |series: &mut Series2| series.samples = vec![sample(now_ms)];
+    let hist = |h: Histogram| {
+        move |series: &mut Series2| series.histograms = vec![(now_ms, now_ms - 9, h.clone())]
+    };
+    let wrong_count = {
+        let mut h = native(3, 9, vec![]);
+        if let Buckets::Integer { count, .. } = &mut h.buckets {
+            *count += 5;
+        }
+        h
+    };
+    let refused: [Refused<'_>; 14] = [
+        (&["job", "x"], &one, "missing_metric_name"),
+        (&["__name__", "a", "b"], &one, "invalid_labels"),
+        (&["__name__", "a", "b", "1", "b", "2"], &one, "invalid_labels"),
+        (&["__name__", "a", "", "1"], &one, "invalid_labels"),
+        (
+            &["__name__", "a"],
+            &|s| {
+                one(s);
+                s.labels_refs.extend([1, 77]);
+            },
+            "invalid_labels",
+        ),
+        (&["__name__", "a"], &|_| (), "empty_series"),
+        (
+            &["__name__", "a"],
+            &|s| {
+                one(s);
+                hist(native(3, 9, vec![]))(s);
+            },
+            "empty_series",
+        ),
+        (
+            &["__name__", "a"],
+            &|s| s.samples = vec![sample(now_ms + 3_600_000)],
+            "too_far_in_future",
+        ),
+        (&["__name__", "a"], &|s| s.samples = vec![sample(1_000)], "too_old"),
+        (&["__name__", "a"], &hist(wrong_count), "invalid_histogram"),
+        (&["__name__", "a"], &hist(native(100, 9, vec![])), "invalid_histogram"),
+        (&["__name__", "a"], &hist(native(-5, 9, vec![])), "invalid_histogram"),
+        (&["__name__", "a"], &hist(native(-53, 9, vec![2.0, 1.0])), "invalid_histogram"),
+        (&["__name__", "a"], &hist(native(2, 9, vec![1.0])), "invalid_histogram"),
+    ];
+    for (labels, fill, reason) in refused {
+        let (status, text, counts) = send_v2(&receiver, &request(labels, fill)).await;
+        let expected = ["1", "0", "0"].map(str::to_owned);
+        assert_eq!((status, &counts), (400, &expected), "{labels:?} {reason}: {text}");
+        assert!(text.contains(&format!(" {reason}: ")), "{labels:?} {reason}: {text}");
+    }
+    for histogram in [native(3, 9, vec![]), native(12, 9, vec![]), native(-53, 9, vec![1.0, 2.5])] {
+        let (status, text, counts) = send_v2(
+            &receiver,
+            &request(&["__name__", "h", "s", &histogram.schema.to_string()], &hist(histogram)),
+        )
+        .await;
+        assert_eq!((status, counts), (204, ["1", "1", "0"].map(str::to_owned)), "{text}");
+    }
+    assert_eq!(select(&storage, "good").await.len(), 17, "every good one is there");
+    assert!(select(&storage, "a").await.is_empty());
+    assert_eq!(select(&storage, "h").await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -94,7 +94,7 @@ fn request_of(path: &str) -> String {
 }
 
 fn content_type(path: &str) -> &'static str {
-    if path.ends_with("/write") || path.ends_with("/push") {
+    if path.ends_with("/write") || path.ends_with("/push") || path.ends_with("/v1/metrics") {
         "application/x-protobuf"
     } else {
         "application/x-www-form-urlencoded"

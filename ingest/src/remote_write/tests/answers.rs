@@ -9,10 +9,11 @@ use axum::http::Request;
 use model::{LogError, Position};
 use storage::{AppendOutcome, Appended, Error, MetricRows, Reason};
 use tenancy::{Authenticator, Limits, WriteScope};
+use testkit::remote_write::Series;
 use testkit::{ManualClock, labels, remote_write as write};
 
-use super::super::{INLINE_BYTES_MAX, ROUTES, RemoteWrite, router};
-use crate::{Admission, Appender, Config, Durable, Metrics};
+use super::super::{ROUTES, RemoteWrite, router};
+use crate::{Admission, Appender, Config, Durable, Intake, Metrics};
 
 /// What the fake storage does with rows.
 #[derive(Clone, Copy)]
@@ -72,7 +73,8 @@ fn setup(does: Does, limits: Limits, config: Config) -> Setup {
     let metrics = Arc::new(Metrics::default());
     let clock = Arc::new(ManualClock::new(0));
     let appender: Arc<dyn Appender> = Arc::<Fake>::clone(&fake);
-    let receiver = RemoteWrite::new(appender, Arc::default(), Arc::clone(&metrics), clock, &config);
+    let intake = Intake::new(appender, Arc::default(), Arc::clone(&metrics), clock, &config);
+    let receiver = RemoteWrite::new(Arc::new(intake));
     Setup { fake, metrics, receiver: Arc::new(receiver), limits }
 }
 
@@ -173,19 +175,56 @@ async fn headers_select_the_message() {
     }
     for other in [
         "application/json",
-        "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        "application/x-protobuf;proto=io.prometheus.write.v3.Request",
         "text/plain",
         ";proto=x",
     ] {
         let text = format!(
-            "content type {other:?} is not accepted; send application/x-protobuf (remote write 1.0)"
+            "content type {other:?} is not accepted; send application/x-protobuf (remote write 1.0) or \
+             application/x-protobuf;proto=io.prometheus.write.v2.Request (2.0)"
         );
         check(Does::Store, &[("content-type", other)], body(), 415, &text, "").await;
     }
-    for other in ["gzip", "zstd", "identity", "snappy, gzip"] {
-        let text = format!("content encoding {other:?} is not accepted; send snappy");
+    for other in ["gzip", "identity", "snappy, gzip"] {
+        let text = format!("content encoding {other:?} is not accepted; send snappy or zstd");
         check(Does::Store, &[("content-encoding", other)], body(), 415, &text, "").await;
     }
+    let zstd = zstd::bulk::compress(&series(1), 1).expect("compresses");
+    check(Does::Store, &[("content-encoding", "zstd")], zstd.clone(), 204, "", "").await;
+    let text = "body is not zstd: Unknown frame descriptor";
+    check(Does::Store, &[("content-encoding", "zstd")], packed(b"snappy"), 400, text, "").await;
+}
+
+#[tokio::test]
+async fn version_2_answers_with_counts_whatever_becomes_of_it() {
+    let type_2 = ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+    let headers: &[(&str, &str)] =
+        &[type_2, ("content-encoding", "snappy"), ("x-prometheus-remote-write-version", "2.0.0")];
+    let good = Series::new(&labels! { __name__ = "up" }, &[(1, 1.0), (2, 2.0)]);
+    let empty = Series::new(&labels! { __name__ = "empty" }, &[]);
+    let setup = setup(Does::Store, Limits::default(), Config::default());
+    for (series, status, written) in [
+        (vec![good.clone()], 204, "2"),
+        (vec![good.clone(), empty.clone()], 400, "2"),
+        (vec![empty], 400, "0"),
+        (vec![], 204, "0"),
+    ] {
+        let body = packed(&testkit::remote_write_v2::body(&series, &[]));
+        let answer = setup.send(headers, Body::from(body)).await;
+        let counts = ["samples", "histograms", "exemplars"].map(|kind| {
+            answer.header(&format!("x-prometheus-remote-write-{kind}-written")).to_owned()
+        });
+        assert_eq!((answer.status, counts), (status, [written, "0", "0"].map(str::to_owned)));
+    }
+    let broken = setup.send(headers, Body::from(packed(&[0x22, 9]))).await;
+    assert_eq!(broken.status, 400);
+    assert_eq!(broken.header("x-prometheus-remote-write-samples-written"), "0");
+    // A body of 1.0 under the name of 2.0, and the other way round, holds nothing that is known.
+    let answer = setup.send(headers, Body::from(packed(&self::series(3)))).await;
+    assert_eq!(
+        (answer.status, answer.header("x-prometheus-remote-write-samples-written")),
+        (204, "0")
+    );
 }
 
 #[tokio::test]
@@ -304,7 +343,6 @@ async fn storage_that_cannot_says_whether_to_come_back() {
     let corrupt = || Error::Corrupt { what: "block".to_owned(), reason: "crc".to_owned() };
     check(Does::Fail(corrupt), HEADERS, body(), 500, "block is damaged: crc", "").await;
     let large = packed(&incompressible());
-    assert!(!super::super::is_small(&large));
     check(Does::Panic, HEADERS, large.clone(), 500, "the write was not carried out", "").await;
     check(Does::Store, HEADERS, large.clone(), 204, "", "").await;
     check(
@@ -455,11 +493,8 @@ async fn buffers_are_used_again() {
         let written = answer.header("x-prometheus-remote-write-samples-written");
         assert_eq!((answer.status, written), (204, count.to_string().as_str()));
     }
-    let rows = setup.receiver.work.take().rows;
-    assert!(
-        rows.series.is_empty() && rows.series.capacity() >= 700,
-        "the same rows served all requests"
-    );
+    let capacity = setup.receiver.intake.series_capacity();
+    assert!(capacity >= 700, "the same rows served all requests");
     assert!(Admission::default().refusals(tenancy::TenantId(1)).is_empty());
 }
 
@@ -494,22 +529,4 @@ async fn every_route_answers_over_a_socket() {
     let mut text = String::new();
     setup.metrics.write(&mut text);
     assert!(text.contains("requests_total{path=\"/api/v1/push\",code=\"204\"} 2\n"), "{text}");
-}
-
-#[test]
-fn what_is_stored_at_once_is_decided_by_its_length_decompressed() {
-    let packed = |bytes: usize| {
-        snap::raw::Encoder::new().compress_vec(&vec![0; bytes]).expect("small enough")
-    };
-    let dense = packed(700 << 10);
-    assert!(dense.len() < INLINE_BYTES_MAX, "{} bytes compressed", dense.len());
-    for (body, expected) in [
-        (packed(INLINE_BYTES_MAX), true),
-        (packed(INLINE_BYTES_MAX + 1), false),
-        (dense, false),
-        (Vec::new(), true),
-        (vec![0xff; 20], true),
-    ] {
-        assert_eq!(super::super::is_small(&body), expected, "{} bytes", body.len());
-    }
 }

@@ -8,9 +8,10 @@ use prost::Message;
 use storage::{AppendOutcome, MetricRows, Reason};
 use tenancy::Limits;
 
-use super::super::wire::Reader;
-use super::super::{Caps, WalkError, walk};
+use super::super::walk;
 use super::twin;
+use crate::wire::Reader;
+use crate::{Caps, WalkError};
 
 fn limits() -> Limits {
     Limits {

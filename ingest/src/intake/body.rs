@@ -38,7 +38,7 @@ const PERMIT_BYTES: usize = 1_024;
 
 /// Memory for bodies of all requests together.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     budget: Arc<Semaphore>,
     buffers: Arc<Pool<Vec<u8>>>,
     metrics: Arc<Metrics>,
@@ -47,7 +47,7 @@ pub(super) struct Receiver {
 
 /// A body that arrived. Its buffer and its share of the budget go back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     bytes: Vec<u8>,
     permit: Option<OwnedSemaphorePermit>,
     buffers: Arc<Pool<Vec<u8>>>,
@@ -55,7 +55,7 @@ pub(super) struct Received {
 }
 
 impl Receiver {
-    pub(super) fn new(config: &crate::Config, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(config: &crate::Config, metrics: Arc<Metrics>) -> Self {
         let permits =
             config.bodies_in_flight_bytes_max.div_ceil(PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self {
@@ -68,7 +68,7 @@ impl Receiver {
 
     /// Receives a body of up to `limit` bytes. What announces itself as larger is refused before
     /// a byte of it is read.
-    pub(super) async fn receive(&self, body: Body, limit: usize) -> Result<Received, BodyError> {
+    pub(crate) async fn receive(&self, body: Body, limit: usize) -> Result<Received, BodyError> {
         if body.size_hint().lower() > limit as u64 {
             return Err(BodyError::TooLarge { limit });
         }
@@ -120,7 +120,7 @@ impl Receiver {
 }
 
 impl Received {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }

@@ -12,28 +12,28 @@ const BODY_KEPT_BYTES_MAX: usize = 6 << 20;
 const ROWS_KEPT_MAX: usize = 64 << 10;
 
 /// Something with buffers inside.
-pub(super) trait Recycle: Default {
+pub(crate) trait Recycle: Default {
     /// Empties it and gives back what is larger than usual.
     fn clear_for_reuse(&mut self);
 }
 
 /// A few used values.
 #[derive(Debug)]
-pub(super) struct Pool<T> {
+pub(crate) struct Pool<T> {
     spare: Mutex<Vec<T>>,
     kept_max: usize,
 }
 
 impl<T: Recycle> Pool<T> {
-    pub(super) fn new(kept_max: usize) -> Self {
+    pub(crate) fn new(kept_max: usize) -> Self {
         Self { spare: Mutex::new(Vec::new()), kept_max }
     }
 
-    pub(super) fn take(&self) -> T {
+    pub(crate) fn take(&self) -> T {
         self.spare.lock().pop().unwrap_or_default()
     }
 
-    pub(super) fn put(&self, mut value: T) {
+    pub(crate) fn put(&self, mut value: T) {
         value.clear_for_reuse();
         let mut spare = self.spare.lock();
         if spare.len() < self.kept_max {
@@ -53,11 +53,11 @@ impl Recycle for Vec<u8> {
 
 /// What one request needs while it is taken apart.
 #[derive(Debug, Default)]
-pub(super) struct Work {
+pub(crate) struct Work {
     /// The decompressed body; never shortened, so that it is zeroed once and not per request.
-    pub(super) inflated: Vec<u8>,
+    pub(crate) inflated: Vec<u8>,
     /// Rows without a body.
-    pub(super) rows: MetricRows<'static>,
+    pub(crate) rows: MetricRows<'static>,
 }
 
 impl Recycle for Work {
@@ -82,7 +82,7 @@ impl Recycle for Work {
 }
 
 /// The same buffers without the body they were filled from.
-pub(super) fn without_body(rows: MetricRows<'_>) -> MetricRows<'static> {
+pub(crate) fn without_body(rows: MetricRows<'_>) -> MetricRows<'static> {
     MetricRows {
         body: &[],
         spill: rows.spill,

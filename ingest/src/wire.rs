@@ -18,35 +18,35 @@ pub struct WireError {
 /// A place in a message. `bytes` starts where the body starts and ends where the message ends, so
 /// that places are offsets into the body.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(body: &'a [u8]) -> Self {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
         Self { bytes: body, at: 0 }
     }
 
     /// Offset of the next byte in the body.
     #[inline(always)]
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     #[inline(always)]
-    pub(super) fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.at >= self.bytes.len()
     }
 
     #[cold]
-    pub(super) fn fail(&self, what: &'static str) -> WireError {
+    pub(crate) fn fail(&self, what: &'static str) -> WireError {
         WireError { at: self.at, what }
     }
 
     /// A number of up to 64 bits.
     #[inline(always)]
-    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         match self.bytes.get(self.at) {
             Some(&byte) if byte < 0x80 => {
                 self.at += 1;
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
 
     /// Where the bytes of a length-delimited field lie; moves past them.
     #[inline(always)]
-    pub(super) fn range(&mut self) -> Result<Range<usize>, WireError> {
+    pub(crate) fn range(&mut self) -> Result<Range<usize>, WireError> {
         let length = self.varint()?;
         let start = self.at;
         if length > (self.bytes.len() - start) as u64 {
@@ -82,20 +82,20 @@ impl<'a> Reader<'a> {
 
     /// A nested message; moves past it.
     #[inline(always)]
-    pub(super) fn message(&mut self) -> Result<Reader<'a>, WireError> {
+    pub(crate) fn message(&mut self) -> Result<Reader<'a>, WireError> {
         let range = self.range()?;
         Ok(Reader { bytes: &self.bytes[..range.end], at: range.start })
     }
 
     /// The bytes of a length-delimited field; moves past them.
-    pub(super) fn slice(&mut self) -> Result<&'a [u8], WireError> {
+    pub(crate) fn slice(&mut self) -> Result<&'a [u8], WireError> {
         let range = self.range()?;
         Ok(&self.bytes[range])
     }
 
     /// Eight bytes as a float.
     #[inline(always)]
-    pub(super) fn double(&mut self) -> Result<f64, WireError> {
+    pub(crate) fn double(&mut self) -> Result<f64, WireError> {
         match self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             Some(bytes) => {
                 self.at += 8;
@@ -105,8 +105,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Eight bytes as a number.
+    #[inline(always)]
+    pub(crate) fn fixed_64(&mut self) -> Result<u64, WireError> {
+        self.double().map(f64::to_bits)
+    }
+
     /// A number whose sign is in its lowest bit.
-    pub(super) fn zigzag(&mut self) -> Result<i64, WireError> {
+    pub(crate) fn zigzag(&mut self) -> Result<i64, WireError> {
         let value = self.varint()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
@@ -114,7 +120,7 @@ impl<'a> Reader<'a> {
     /// Moves past the value of a field that the message does not know. The tag of a `known` field
     /// only comes here with the wrong wire type, and is refused.
     #[cold]
-    pub(super) fn skip(&mut self, tag: u64, known: &[u64]) -> Result<(), WireError> {
+    pub(crate) fn skip(&mut self, tag: u64, known: &[u64]) -> Result<(), WireError> {
         let field = tag >> 3;
         if field == 0 || tag > u64::from(u32::MAX) {
             return Err(self.fail("field number is out of range"));

@@ -1,0 +1,4 @@
+//! Any bytes as a decompressed OTLP body in JSON.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|body: &[u8]| ingest::fuzz::otlp_json(body));
