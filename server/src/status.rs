@@ -6,9 +6,9 @@ use tenancy::ReadScope;
 use crate::routes::Parts;
 
 /// What the page shows: of the whole process, and of the tenants in scope.
-pub(crate) fn overview(parts: &Parts, scope: &ReadScope) -> Value {
+pub(crate) async fn overview(parts: &Parts, scope: &ReadScope) -> Value {
     let totals = parts.storage.totals();
-    let by_tenant = parts.storage.overview(scope);
+    let by_tenant = parts.storage.overview(scope).await;
     let tenants: Vec<Value> = scope
         .tenants()
         .iter()

@@ -26,7 +26,7 @@ pub struct Config {
     /// Seconds without a sample after which a series leaves the head. As long as Prometheus' head
     /// block, so that a target that comes back within two hours costs nothing.
     pub idle_seconds: u64,
-    /// Memory for decoded block indexes and footers, in bytes.
+    /// Memory for what was read of blocks, in bytes: indexes, footers, pages.
     pub block_cache_bytes: usize,
 }
 

@@ -16,7 +16,7 @@ use model::{Log, Position, RecordKind, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
-use crate::block::{Block, BlockOptions, BlockSummary, BlockWriter, SeriesInput};
+use crate::block::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
 use crate::head::{Frozen, FrozenSeries, SharedTimestamps};
 use crate::manifest::{BlockMeta, Edit, SnapshotMeta};
 use crate::partition::{FlushState, Partition, StoredBlock};
@@ -157,12 +157,7 @@ impl Storage {
             edit.add_blocks.extend(self.put_block(partition, flush, covered, put).await?);
         }
         edit.next_object = flush.state.next_object;
-        // Opened before the manifest names it: from then on nothing may fail.
-        let mut added = Vec::new();
-        for meta in edit.add_blocks.clone() {
-            let block = self.open_block(&meta).await?;
-            added.push(StoredBlock { meta, block });
-        }
+        let added: Vec<_> = edit.add_blocks.iter().map(|meta| self.stored(meta.clone())).collect();
         let old_snapshots = flush.state.snapshots.clone();
         flush.state = flush.manifest.commit(edit).await?;
         added.into_iter().for_each(|block| partition.publish(block));
@@ -231,13 +226,9 @@ impl Storage {
         Ok(Some(meta_of(name, &summary, positions, self.clock.now_ms())))
     }
 
-    pub(crate) async fn open_block(&self, meta: &BlockMeta) -> Result<Arc<Block>, Error> {
-        Block::open(
-            Arc::clone(&self.objects),
-            Path::from(meta.name.as_str()),
-            Arc::clone(&self.cache),
-        )
-        .await
+    /// A block that a manifest names.
+    pub(crate) fn stored(&self, meta: BlockMeta) -> StoredBlock {
+        StoredBlock::new(meta, &self.objects, &self.cache)
     }
 
     /// Removes snapshots that no manifest names any more. What stays behind by an error is only

@@ -5,70 +5,237 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Exemplar, Labels, Metadata, TENANT_LABEL, TimeRange};
+use model::{Exemplar, Labels, Matcher, Metadata, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
+use crate::block::Block;
 use crate::head::{Cardinality, Head};
+use crate::look_up::Question;
 use crate::partition::Partition;
 use crate::place::{Place, Selectors};
 use crate::select::shown;
 use crate::{Error, Storage};
 
+/// The question which series there are.
+#[derive(Debug)]
+pub struct ListSeries {
+    asked: Asked,
+    found: BTreeSet<Labels>,
+}
+
+/// The question which label names there are.
+#[derive(Debug)]
+pub struct ListNames {
+    asked: Asked,
+    names: BTreeSet<String>,
+}
+
+/// The question which values a label has.
+#[derive(Debug)]
+pub struct ListValues {
+    asked: Asked,
+    name: String,
+    values: BTreeSet<String>,
+}
+
+/// Of which series, and when.
+#[derive(Debug)]
+struct Asked {
+    selectors: Vec<Vec<Matcher>>,
+    range: TimeRange,
+}
+
+impl ListSeries {
+    /// The label sets of series that match one of the selectors and have samples about `range`.
+    pub fn new(selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
+        Self { asked: Asked { selectors, range }, found: BTreeSet::new() }
+    }
+
+    fn add(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows(scope, tenant, place)?;
+        let found = &mut self.found;
+        place.labels(&rows, &mut |labels| {
+            debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
+            found.insert(shown(scope, tenant, labels));
+        })?;
+        check_series(scope, found.len())
+    }
+}
+
+impl Question for ListSeries {
+    type Answer = BTreeSet<Labels>;
+
+    fn range(&self) -> TimeRange {
+        self.asked.range
+    }
+
+    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Head(head))
+    }
+
+    fn block(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        _number: u32,
+        block: &Block,
+    ) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Block(block))
+    }
+
+    fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
+        Ok(self.found)
+    }
+}
+
+impl ListNames {
+    /// The label names of series that match one of the selectors and have samples about `range`.
+    pub fn new(selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
+        Self { asked: Asked { selectors, range }, names: BTreeSet::new() }
+    }
+
+    fn add(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows(scope, tenant, place)?;
+        if rows.is_empty() { Ok(()) } else { place.names(tenant, &rows, &mut self.names) }
+    }
+}
+
+impl Question for ListNames {
+    type Answer = BTreeSet<String>;
+
+    fn range(&self) -> TimeRange {
+        self.asked.range
+    }
+
+    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Head(head))
+    }
+
+    fn block(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        _number: u32,
+        block: &Block,
+    ) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Block(block))
+    }
+
+    fn finish(mut self, scope: &ReadScope) -> Result<Self::Answer, Error> {
+        if scope.is_labelled() && !self.names.is_empty() {
+            self.names.insert(TENANT_LABEL.to_owned());
+        }
+        Ok(self.names)
+    }
+}
+
+impl ListValues {
+    /// The values of label `name` in series that match one of the selectors and have samples
+    /// about `range`.
+    pub fn new(name: &str, selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
+        let asked = Asked { selectors, range };
+        Self { asked, name: name.to_owned(), values: BTreeSet::new() }
+    }
+
+    fn add(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows(scope, tenant, place)?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if scope.is_labelled() && self.name == TENANT_LABEL {
+            self.values.insert(tenant.name.as_str().to_owned());
+            return Ok(());
+        }
+        place.values(tenant, &self.name, &rows, &mut self.values)
+    }
+}
+
+impl Question for ListValues {
+    type Answer = BTreeSet<String>;
+
+    fn range(&self) -> TimeRange {
+        self.asked.range
+    }
+
+    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Head(head))
+    }
+
+    fn block(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        _number: u32,
+        block: &Block,
+    ) -> Result<(), Error> {
+        self.add(scope, tenant, &Place::Block(block))
+    }
+
+    fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
+        Ok(self.values)
+    }
+}
+
+impl Asked {
+    /// The rows of a place that match and that the scope may see.
+    fn rows(
+        &self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+    ) -> Result<RoaringBitmap, Error> {
+        let rows = place.visible(scope, tenant, &self.selectors)?;
+        let Place::Head(head) = place else { return Ok(rows) };
+        Ok(rows.into_iter().filter(|&n| was_active(head, n, self.range)).collect())
+    }
+}
+
 impl Storage {
     /// The label sets of matching series that have samples about `range`, sorted.
-    pub fn series(
+    pub async fn series(
         &self,
         scope: &ReadScope,
         selectors: Selectors<'_>,
         range: TimeRange,
     ) -> Result<BTreeSet<Labels>, Error> {
-        let mut found = BTreeSet::new();
-        self.visit(scope, selectors, range, &mut |tenant, place, rows| {
-            place.labels(rows, &mut |labels| {
-                debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
-                found.insert(shown(scope, tenant, labels));
-            })?;
-            check_series(scope, found.len())
-        })?;
-        Ok(found)
+        self.answer(scope, ListSeries::new(selectors.to_vec(), range)).await
     }
 
     /// Names of labels of matching series, sorted.
-    pub fn label_names(
+    pub async fn label_names(
         &self,
         scope: &ReadScope,
         selectors: Selectors<'_>,
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
-        let mut names = BTreeSet::new();
-        self.visit(scope, selectors, range, &mut |tenant, place, rows| {
-            place.names(tenant, rows, &mut names)
-        })?;
-        if scope.is_labelled() && !names.is_empty() {
-            names.insert(TENANT_LABEL.to_owned());
-        }
-        Ok(names)
+        self.answer(scope, ListNames::new(selectors.to_vec(), range)).await
     }
 
     /// Values of one label of matching series, sorted.
-    pub fn label_values(
+    pub async fn label_values(
         &self,
         scope: &ReadScope,
         name: &str,
         selectors: Selectors<'_>,
         range: TimeRange,
     ) -> Result<BTreeSet<String>, Error> {
-        let mut values = BTreeSet::new();
-        let of_tenants = scope.is_labelled() && name == TENANT_LABEL;
-        self.visit(scope, selectors, range, &mut |tenant, place, rows| {
-            if of_tenants {
-                values.insert(tenant.name.as_str().to_owned());
-                return Ok(());
-            }
-            place.values(tenant, name, rows, &mut values)
-        })?;
-        Ok(values)
+        self.answer(scope, ListValues::new(name, selectors.to_vec(), range)).await
     }
 
     /// Metadata by metric family. It belongs to no single series, so a restricted scope gets none.
@@ -112,9 +279,10 @@ impl Storage {
             partition.check_blocks(range)?;
             exemplars_of_head(partition, scope, tenant, selectors, range, &mut all)?;
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
-                let rows = Place::Block(stored).visible(scope, tenant, selectors)?;
-                for found in stored.block.exemplars(&rows, range).await? {
-                    let labels = shown(scope, tenant, stored.block.labels(found.row)?);
+                let block = stored.block.open().await?;
+                let rows = Place::Block(&block).visible(scope, tenant, selectors)?;
+                for found in block.exemplars(&rows, range).await? {
+                    let labels = shown(scope, tenant, block.labels(found.row)?);
                     all.entry(labels).or_default().push(found.exemplar);
                 }
             }
@@ -138,51 +306,13 @@ impl Storage {
         }
         Ok(sum)
     }
-
-    /// Calls `each` with every place that has matching series, and with the rows there that the
-    /// scope may see: at least one.
-    fn visit(
-        &self,
-        scope: &ReadScope,
-        selectors: Selectors<'_>,
-        range: TimeRange,
-        each: &mut dyn FnMut(&TenantRead, &Place<'_>, &RoaringBitmap) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        for partition in &self.partitions {
-            partition.check_blocks(range)?;
-            for tenant in scope.tenants() {
-                let head = partition.head.read();
-                let place = Place::Head(&head);
-                let rows = place.visible(scope, tenant, selectors)?;
-                let rows = rows
-                    .into_iter()
-                    .filter(|&n| was_active(&head, n, range))
-                    .collect::<RoaringBitmap>();
-                if !rows.is_empty() {
-                    each(tenant, &place, &rows)?;
-                }
-            }
-            for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
-                for tenant in scope.tenants() {
-                    let place = Place::Block(stored);
-                    let rows = place.visible(scope, tenant, selectors)?;
-                    if !rows.is_empty() {
-                        each(tenant, &place, &rows)?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Place<'_> {
     fn labels(&self, rows: &RoaringBitmap, each: &mut dyn FnMut(Labels)) -> Result<(), Error> {
         match self {
             Self::Head(head) => rows.iter().for_each(|n| each(head.labels(n))),
-            Self::Block(stored) => {
-                stored.block.for_each_series(rows, |_, _, labels| each(labels))?
-            }
+            Self::Block(block) => block.for_each_series(rows, |_, _, labels| each(labels))?,
         }
         Ok(())
     }
@@ -197,7 +327,7 @@ impl Place<'_> {
             Self::Head(head) => {
                 names.extend(head.label_names(tenant.id, Some(rows)).into_iter().map(str::to_owned))
             }
-            Self::Block(stored) => names.extend(stored.block.label_names(tenant.id, Some(rows))?),
+            Self::Block(block) => names.extend(block.label_names(tenant.id, Some(rows))?),
         }
         Ok(())
     }
@@ -213,9 +343,7 @@ impl Place<'_> {
             Self::Head(head) => values.extend(
                 head.label_values(tenant.id, name, Some(rows)).into_iter().map(str::to_owned),
             ),
-            Self::Block(stored) => {
-                values.extend(stored.block.label_values(tenant.id, name, Some(rows))?)
-            }
+            Self::Block(block) => values.extend(block.label_values(tenant.id, name, Some(rows))?),
         }
         Ok(())
     }

@@ -4,14 +4,14 @@ use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use hashbrown::HashSet;
 use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
-use crate::block::{Block, BlockCache};
+use crate::block::{ALWAYS_THERE, BlockCache};
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -21,9 +21,6 @@ use crate::replay;
 use crate::tombstone::Tombstones;
 use crate::usage::{Usage, tenant_series};
 use crate::{Config, Error, LocalObjects, Storage};
-
-/// Blocks opened at a time.
-const OPEN_AT_ONCE: usize = 16;
 
 /// What the store stands on.
 #[derive(Debug, Clone)]
@@ -44,7 +41,7 @@ pub(crate) struct Restored {
     manifest: ManifestStore,
     state: PartitionState,
     blocks: Vec<StoredBlock>,
-    /// Blocks that could not be opened, and why.
+    /// Blocks that are not whole, and why.
     missing: Vec<(BlockMeta, String)>,
     /// What went wrong on the way; it then takes no writes.
     broken: Option<String>,
@@ -188,28 +185,27 @@ async fn restore(
             reason: error.to_string(),
         })?;
     }
-    let opened = stream::iter(state.blocks.clone())
-        .map(async |meta| (meta.clone(), open_block(objects, cache, meta).await))
-        .buffered(OPEN_AT_ONCE);
-    let opened: Vec<_> = opened.collect().await;
+    let stored = list_stored(number, objects).await;
     let (mut blocks, mut missing) = (Vec::new(), Vec::new());
-    for (meta, block) in opened {
-        match block {
-            Ok(block) => blocks.push(block),
+    for meta in &state.blocks {
+        match stored.as_ref().ok().and_then(|stored| what_is_missing(meta, stored)) {
+            None => blocks.push(StoredBlock::new(meta.clone(), objects, cache)),
             // The rest stays readable, and writing goes on; the error names the object.
-            Err(error) => {
-                let (block, error) = (&meta.name, text_of(&error));
+            Some(reason) => {
+                let block = &meta.name;
                 tracing::error!(
                     partition = number,
                     block,
-                    error,
-                    "block could not be opened; questions about its time range fail"
+                    reason,
+                    "block is not whole; questions about its time range fail"
                 );
-                missing.push((meta, error));
+                missing.push((meta.clone(), reason));
             }
         }
     }
-    remove_garbage(number, objects, &state).await;
+    if let Ok(stored) = &stored {
+        remove_garbage(objects, &state, stored).await;
+    }
     let tombstones = Tombstones::new(state.tombstones.iter().cloned());
     // When series had their last sample is in the snapshots: it may have been deleted since.
     for deleted in tombstones.iter() {
@@ -228,32 +224,63 @@ async fn restore(
     })
 }
 
-async fn open_block(
+/// Names and sizes of the objects a partition has: those of its blocks and its snapshots.
+async fn list_stored(
+    number: u16,
     objects: &Arc<dyn ObjectStore>,
-    cache: &Arc<BlockCache>,
-    meta: BlockMeta,
-) -> Result<StoredBlock, Error> {
-    let prefix = Path::from(meta.name.as_str());
-    let block = Block::open(Arc::clone(objects), prefix, Arc::clone(cache)).await?;
-    Ok(StoredBlock { meta, block })
+) -> Result<Vec<(Path, u64)>, object_store::Error> {
+    let mut stored = Vec::new();
+    for kind in ["blocks", "snapshots"] {
+        let dir = Path::from(format!("{kind}/{number:04}"));
+        let mut found = objects.list(Some(&dir));
+        while let Some(object) = found.try_next().await? {
+            stored.push((object.location, object.size));
+        }
+    }
+    stored.sort_unstable();
+    Ok(stored)
+}
+
+/// The object that a stored one is, or is part of: `<kind>/<partition>/<number>`.
+fn owner_of(object: &Path) -> String {
+    object.as_ref().splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
+}
+
+/// Why a block cannot be whole, going by the objects that are stored. Reads none of them: a start
+/// takes no longer because there are many blocks.
+fn what_is_missing(meta: &BlockMeta, stored: &[(Path, u64)]) -> Option<String> {
+    let mut bytes = 0;
+    let mut names = Vec::new();
+    let prefix = format!("{}/", meta.name);
+    let from = stored.partition_point(|(path, _)| path.as_ref() < prefix.as_str());
+    for (path, size) in &stored[from..] {
+        let Some(name) = path.as_ref().strip_prefix(&prefix) else { break };
+        names.push(name);
+        bytes += size;
+    }
+    if let Some(absent) = ALWAYS_THERE.iter().find(|name| !names.contains(name)) {
+        return Some(format!("object {prefix}{absent} is missing"));
+    }
+    (bytes != meta.bytes).then(|| {
+        format!(
+            "the objects {prefix}* have {bytes} bytes together, the manifest says {}",
+            meta.bytes
+        )
+    })
 }
 
 /// Removes objects that a flush left behind without reaching its manifest edit.
-async fn remove_garbage(number: u16, objects: &Arc<dyn ObjectStore>, state: &PartitionState) {
+async fn remove_garbage(
+    objects: &Arc<dyn ObjectStore>,
+    state: &PartitionState,
+    stored: &[(Path, u64)],
+) {
     let blocks = state.blocks.iter().map(|b| b.name.as_str());
     let named: HashSet<&str> =
         blocks.chain(state.snapshots.iter().map(|s| s.name.as_str())).collect();
-    for kind in ["blocks", "snapshots"] {
-        let dir = Path::from(format!("{kind}/{number:04}"));
-        let Ok(found) = objects.list(Some(&dir)).try_collect::<Vec<_>>().await else { continue };
-        for object in found {
-            // `<kind>/<partition>/<number>` and, for a block's objects, one part more.
-            let name: Vec<&str> = object.location.as_ref().splitn(4, '/').take(3).collect();
-            if !named.contains(name.join("/").as_str())
-                && let Err(error) = objects.delete(&object.location).await
-            {
-                tracing::warn!(object = %object.location, %error, "left-over object could not be removed");
-            }
+    for (path, _) in stored.iter().filter(|(path, _)| !named.contains(owner_of(path).as_str())) {
+        if let Err(error) = objects.delete(path).await {
+            tracing::warn!(object = %path, %error, "left-over object could not be removed");
         }
     }
 }
@@ -362,15 +389,4 @@ impl Restored {
         }
         partition
     }
-}
-
-/// An error and its sources in one line.
-fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::{Position, TimeRange};
+use object_store::ObjectStore;
+use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 
 use crate::Error;
-use crate::block::Block;
+use crate::block::{BlockCache, BlockHandle};
 use crate::flush::Freight;
 use crate::head::{Head, HeadCounts, Payloads};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -25,7 +27,8 @@ pub(crate) struct Partition {
     /// holds that sees both as they belong together; taken before the blocks are, since one is
     /// dropped only after the blocks it concerns.
     tombstones: RwLock<Arc<Tombstones>>,
-    /// Blocks that the manifest names and that could not be opened: what they hold cannot be read.
+    /// Blocks that the manifest names and that are not there as a whole: what they hold cannot be
+    /// read.
     missing: Vec<(BlockMeta, String)>,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<FlushState>,
@@ -37,11 +40,23 @@ pub(crate) struct Partition {
     covered: Mutex<Position>,
 }
 
-/// A block of a manifest, open.
+/// A block of a manifest. What it holds is read when a question needs it.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredBlock {
     pub(crate) meta: BlockMeta,
-    pub(crate) block: Arc<Block>,
+    pub(crate) block: Arc<BlockHandle>,
+}
+
+impl StoredBlock {
+    pub(crate) fn new(
+        meta: BlockMeta,
+        objects: &Arc<dyn ObjectStore>,
+        cache: &Arc<BlockCache>,
+    ) -> Self {
+        let prefix = Path::from(meta.name.as_str());
+        let block = BlockHandle::new(Arc::clone(objects), prefix, Arc::clone(cache));
+        Self { meta, block }
+    }
 }
 
 /// What only a flush touches.
@@ -87,7 +102,7 @@ impl Partition {
         self.head.read().counts()
     }
 
-    /// Fails if a block that may have samples in a range could not be opened: an answer without
+    /// Fails if a block that may have samples in a range is not there: an answer without
     /// them would be wrong.
     pub(crate) fn check_blocks(&self, range: TimeRange) -> Result<(), Error> {
         match self.missing.iter().find(|(meta, _)| meta.range.overlaps(range)) {

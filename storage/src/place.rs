@@ -10,8 +10,8 @@ use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::Error;
+use crate::block::Block;
 use crate::head::Head;
-use crate::partition::StoredBlock;
 
 /// Selectors of a listing: series that match one of them; without any, all series.
 pub(crate) type Selectors<'a> = &'a [Vec<Matcher>];
@@ -19,7 +19,7 @@ pub(crate) type Selectors<'a> = &'a [Vec<Matcher>];
 /// Somewhere series are.
 pub(crate) enum Place<'a> {
     Head(&'a Head),
-    Block(&'a StoredBlock),
+    Block(&'a Block),
 }
 
 impl Place<'_> {
@@ -52,7 +52,7 @@ impl Place<'_> {
     fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
         match self {
             Self::Head(head) => Ok(head.select(tenant, matchers)),
-            Self::Block(stored) => stored.block.select(tenant, matchers),
+            Self::Block(block) => block.select(tenant, matchers),
         }
     }
 }

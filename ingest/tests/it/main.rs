@@ -50,7 +50,8 @@ async fn send(receiver: &Arc<RemoteWrite>, body: &[u8]) -> (u16, String) {
 async fn select(storage: &Storage, name: &str) -> Vec<(String, Vec<f64>)> {
     let matchers = vec![Matcher::new(MatchOp::Equal, "__name__", name).expect("a matcher")];
     let request = Select { matchers, range: TimeRange::ALL };
-    let found = storage.select(&ReadScope::for_test(&[(1, "team-a")]), &request).expect("selects");
+    let found =
+        storage.select(&ReadScope::for_test(&[(1, "team-a")]), &request).await.expect("selects");
     let samples = found.fetch(0..found.len()).await.expect("fetches").decode().expect("decodes");
     samples.into_iter().enumerate().map(|(i, s)| (found.labels(i).to_string(), s.values)).collect()
 }

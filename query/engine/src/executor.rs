@@ -12,14 +12,14 @@ use query::{
     Answer, Batches, Cancel, Error, Evaluation, Executor, Listing, ReadRequest, SeriesRequest,
     Statistics,
 };
-use storage::{Select, Storage};
+use storage::{ListNames, ListSeries, ListValues, LookUp, Question, Select, Storage};
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
 
 use crate::Engine;
 use crate::budget::Budget;
 use crate::eval::Options;
-use crate::pool::Pool;
+use crate::pool::{Lane, Pool};
 use crate::read::Reading;
 use crate::source::{Decoded, Fetched, Selected, Source};
 
@@ -41,7 +41,7 @@ impl StorageExecutor {
         Self { storage, source, pool, engine }
     }
 
-    /// Runs a look-up in the index on the pool.
+    /// Runs a look-up in the heads on the pool.
     async fn look_up<T: Send + 'static>(
         &self,
         scope: &ReadScope,
@@ -52,6 +52,52 @@ impl StorageExecutor {
         let lane = self.pool.lane(&scope, cancel);
         lane.run(move || look_up(&storage, &scope).map_err(asked)).await
     }
+
+    async fn ask<Q: Question>(
+        &self,
+        scope: &ReadScope,
+        cancel: &Cancel,
+        question: Q,
+    ) -> Result<Q::Answer, Error> {
+        let lane = self.pool.lane(scope, cancel);
+        ask(&self.storage, lane, scope, question, Ok).await
+    }
+}
+
+/// Asks the store: arithmetic on the pool, reading of indexes beside it.
+async fn ask<Q: Question, T: Send + 'static>(
+    storage: &Arc<Storage>,
+    lane: Lane,
+    scope: &ReadScope,
+    question: Q,
+    then: impl FnOnce(Q::Answer) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let begin = {
+        let (storage, scope) = (Arc::clone(storage), scope.clone());
+        move || storage.begin(&scope, question).map_err(asked)
+    };
+    // Mostly all indexes are in memory, and one job does it all.
+    let begun = lane.run(move || match begin()? {
+        looking if looking.is_complete() => {
+            looking.finish().map_err(asked).and_then(then).map(Step::Done)
+        }
+        looking => Ok(Step::Open(looking, then)),
+    });
+    let (mut looking, then) = match begun.await? {
+        Step::Done(answer) => return Ok(answer),
+        Step::Open(looking, then) => (looking, then),
+    };
+    while looking.open_next().await.map_err(asked)? {
+        let read = move || looking.read_opened().map_err(asked).map(|()| looking);
+        looking = lane.run(read).await?;
+    }
+    lane.run(move || looking.finish().map_err(asked).and_then(then)).await
+}
+
+/// How far a question came without reading anything.
+enum Step<Q, T, F> {
+    Done(T),
+    Open(LookUp<Q>, F),
 }
 
 /// What the store says, as an answer to a question.
@@ -75,9 +121,7 @@ impl Executor for StorageExecutor {
         request: SeriesRequest,
     ) -> Result<Listing<Labels>, Error> {
         let SeriesRequest { selectors, range, limit, cancel } = request;
-        let series = self
-            .look_up(scope, &cancel, move |storage, scope| storage.series(scope, &selectors, range))
-            .await?;
+        let series = self.ask(scope, &cancel, ListSeries::new(selectors, range)).await?;
         Ok(listing(series.into_iter().collect(), limit))
     }
 
@@ -87,10 +131,7 @@ impl Executor for StorageExecutor {
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
         let SeriesRequest { selectors, range, limit, cancel } = request;
-        let look_up = move |storage: &Storage, scope: &ReadScope| {
-            storage.label_names(scope, &selectors, range)
-        };
-        let names = self.look_up(scope, &cancel, look_up).await?;
+        let names = self.ask(scope, &cancel, ListNames::new(selectors, range)).await?;
         Ok(listing(names.into_iter().collect(), limit))
     }
 
@@ -101,11 +142,8 @@ impl Executor for StorageExecutor {
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
         let SeriesRequest { selectors, range, limit, cancel } = request;
-        let name = name.to_owned();
-        let look_up = move |storage: &Storage, scope: &ReadScope| {
-            storage.label_values(scope, &name, &selectors, range)
-        };
-        Ok(listing(self.look_up(scope, &cancel, look_up).await?.into_iter().collect(), limit))
+        let values = self.ask(scope, &cancel, ListValues::new(name, selectors, range)).await?;
+        Ok(listing(values.into_iter().collect(), limit))
     }
 
     async fn metadata(
@@ -215,13 +253,10 @@ struct StorageSource {
 #[async_trait]
 impl Source for StorageSource {
     async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
+        let of = scope.clone();
+        let apart = move |selection| check_apart(&of, &selection).map(|()| selection);
         let lane = self.pool.lane(scope, &Cancel::default());
-        let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
-        let select = move || {
-            let selection = storage.select(&scope, &select).map_err(asked)?;
-            check_apart(&scope, &selection).map(|()| selection)
-        };
-        let selection = lane.run(select).await?;
+        let selection = ask(&self.storage, lane, scope, select.question(), apart).await?;
         Ok(Arc::new(StorageSelected(selection)))
     }
 }

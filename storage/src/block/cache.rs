@@ -1,4 +1,5 @@
-//! The cache all blocks share: footers, chunk facts and pages, least recently used out first.
+//! The cache all blocks share: indexes, footers, chunk facts and pages, least recently used out
+//! first.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub(super) struct Key {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
+    Index,
+    Tenants,
     ChunksFooter,
     TimestampsFooter,
     ExemplarsFooter,

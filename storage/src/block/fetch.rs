@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::cache::{Key, Kind};
 use super::facts::{FACT_COLUMNS, Fact, Footer, Page, PagePlace, Table, facts_of};
 use super::payload_checksum;
-use super::read::Block;
+use super::read::{Block, Samples};
 use super::stats::ChunkStats;
 use crate::codec::{Codec, Damaged, Decoder, histogram, timestamps};
 use crate::{Error, SeriesSamples};
@@ -20,7 +20,7 @@ use crate::{Error, SeriesSamples};
 /// The chunks that hold the samples of some rows within a range. Nothing is loaded yet.
 #[derive(Debug)]
 pub struct Plan {
-    block: Arc<Block>,
+    block: Arc<Samples>,
     footer: Arc<Footer>,
     range: TimeRange,
     chunks: Vec<PlannedChunk>,
@@ -96,26 +96,44 @@ impl Plan {
 
 impl Block {
     /// Finds the chunks of `rows` (in any order, each once) that overlap `range`.
-    pub async fn plan(self: &Arc<Self>, rows: &[u32], range: TimeRange) -> Result<Plan, Error> {
+    pub async fn plan(&self, rows: &[u32], range: TimeRange) -> Result<Plan, Error> {
+        let chunks: Vec<Range<u32>> = rows.iter().map(|row| self.chunks_of(*row)).collect();
+        self.samples.plan(&chunks, range).await
+    }
+
+    /// Plans and loads.
+    pub async fn fetch(&self, rows: &[u32], range: TimeRange) -> Result<Fetched, Error> {
+        let plan = self.plan(rows, range).await?;
+        self.samples.load(plan).await
+    }
+}
+
+impl Samples {
+    /// Finds which chunks of some series, given by their chunk rows, overlap `range`.
+    pub async fn plan(
+        self: &Arc<Self>,
+        series: &[Range<u32>],
+        range: TimeRange,
+    ) -> Result<Plan, Error> {
         let footer = self.chunks.footer(&self.cache, self.number).await?;
-        let overlaps = self.index.meta.range.is_some_and(|r| r.overlaps(range));
-        let chunk_rows = |row: &u32| if overlaps { self.index.chunks_of(*row) } else { 0..0 };
+        let overlaps = self.range.is_some_and(|r| r.overlaps(range));
+        let chunk_rows = |chunks: &Range<u32>| if overlaps { chunks.clone() } else { 0..0 };
         let place = |chunk: u32| {
             footer
                 .group_of(u64::from(chunk))
                 .ok_or_else(|| self.chunks.object.damaged("a chunk row is missing"))
         };
         let mut facts: BTreeMap<usize, Option<Arc<Vec<Fact>>>> = BTreeMap::new();
-        for chunks in rows.iter().map(chunk_rows).filter(|c| !c.is_empty()) {
+        for chunks in series.iter().map(chunk_rows).filter(|c| !c.is_empty()) {
             for group in place(chunks.start)?.0..=place(chunks.end - 1)?.0 {
                 facts.entry(group).or_default();
             }
         }
         self.load_facts(&footer, &mut facts).await?;
         let mut chunks = Vec::new();
-        let mut ends = Vec::with_capacity(rows.len());
-        for row in rows {
-            for chunk in chunk_rows(row) {
+        let mut ends = Vec::with_capacity(series.len());
+        for rows in series {
+            for chunk in chunk_rows(rows) {
                 let (group, row) = place(chunk)?;
                 let fact = facts.get(&group).and_then(|f| f.as_ref()?.get(row).copied());
                 let fact =
@@ -198,12 +216,6 @@ impl Block {
             joined: Mutex::default(),
         })
     }
-
-    /// Plans and loads.
-    pub async fn fetch(self: &Arc<Self>, rows: &[u32], range: TimeRange) -> Result<Fetched, Error> {
-        let plan = self.plan(rows, range).await?;
-        self.load(plan).await
-    }
 }
 
 /// Pages of one table.
@@ -224,7 +236,7 @@ impl Pages {
         self.0.entry((group, place.page)).or_insert_with(new);
     }
 
-    async fn load(&mut self, block: &Block, table: &Table, kind: Kind) -> Result<(), Error> {
+    async fn load(&mut self, block: &Samples, table: &Table, kind: Kind) -> Result<(), Error> {
         let mut missing = Vec::new();
         let mut ranges = Vec::new();
         for ((group, number), page) in &self.0 {
@@ -251,7 +263,7 @@ impl Pages {
     fn get(
         &self,
         at: (u32, u32),
-        block: &Block,
+        block: &Samples,
         footer: &Footer,
         kind: Kind,
     ) -> Result<(&Arc<Page>, usize), String> {

@@ -6,8 +6,12 @@
 //!                               series.parquet   labels, for other engines
 //!                               exemplars.parquet, if there are any
 //!                               index.bin        tenants, labels, postings, checksums of all above
-//! Block::open ─► select ─► plan ─► load ─► Fetched::decode ─► SeriesSamples
+//! BlockHandle ─► open: index.bin, from the cache or the store ─► Block ─► select ─► chunk rows
+//! Samples ─► plan ─► load ─► Fetched::decode ─► SeriesSamples
 //! ```
+//!
+//! Of a block that nobody looks at, only its handle stays in memory; everything else is in the
+//! cache, which is bounded, or read again.
 //!
 //! Invariants: a block never changes; nobody reads one that no manifest names; every byte is
 //! checked against `index.bin` before it is decoded. Formats: `docs/formats/block.md`.
@@ -15,6 +19,7 @@
 mod cache;
 mod facts;
 mod fetch;
+mod handle;
 mod index;
 mod object;
 mod read;
@@ -27,8 +32,9 @@ mod tests;
 
 pub use cache::{BlockCache, CacheUse};
 pub use fetch::{ChunkInfo, Fetched, Plan};
+pub use handle::BlockHandle;
 pub use index::TenantRows;
-pub use read::{Block, BlockExemplar};
+pub use read::{Block, BlockExemplar, Samples};
 pub use stats::ChunkStats;
 pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
 
@@ -40,6 +46,9 @@ const INDEX: &str = "index.bin";
 
 /// Objects a block may have under its prefix, for whoever removes one.
 pub const OBJECT_NAMES: [&str; 5] = [INDEX, CHUNKS, SERIES, TIMESTAMPS, EXEMPLARS];
+
+/// Those that every block has.
+pub(crate) const ALWAYS_THERE: [&str; 4] = [INDEX, CHUNKS, SERIES, TIMESTAMPS];
 
 /// The checksum of a chunk: its payload and what else is needed to read it.
 fn payload_checksum(body: &[u8], codec: u8, count: u16, ts_row: u32) -> u32 {

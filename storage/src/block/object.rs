@@ -115,7 +115,7 @@ impl Upload {
             }
             sent?;
         }
-        Ok(Sum { size: sink.size, tail_start, stripes: sink.stripes })
+        Ok(Sum { size: sink.size, tail_start, stripes: sink.stripes.into() })
     }
 
     async fn send_rest(&mut self, rest: Vec<u8>) -> Result<(), Error> {
@@ -143,7 +143,7 @@ pub(super) struct Sum {
     pub(super) size: u64,
     /// Where the Parquet page index and footer begin.
     pub(super) tail_start: u64,
-    pub(super) stripes: Vec<u32>,
+    pub(super) stripes: Arc<[u32]>,
 }
 
 /// An object that can be read in checked ranges.

@@ -1,33 +1,41 @@
 //! An open block: selects series and finds their samples.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, TimestampMillisecondType, UInt32Type};
 use model::{Exemplar, Labels, Matcher, SeriesId, TimeRange};
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
 use super::cache::{BlockCache, Kind};
 use super::facts::Table;
+use super::handle::BlockHandle;
 use super::index::{Index, RowCursor, TenantRows};
 use super::object::Object;
-use super::{CHUNKS, EXEMPLARS, INDEX, TIMESTAMPS};
+use super::{CHUNKS, EXEMPLARS, TIMESTAMPS};
 use crate::Error;
 
-/// A block whose index is in memory. Everything else is read when needed and kept in the cache.
+/// A block whose index is in memory, as long as this is held.
 pub struct Block {
+    pub(super) samples: Arc<Samples>,
+    pub(super) index: Arc<Index>,
+}
+
+/// The tables of a block, without its index: all that is needed once the chunk rows are known.
+pub struct Samples {
     pub(super) number: u64,
-    pub(super) prefix: Path,
     pub(super) cache: Arc<BlockCache>,
-    pub(super) index: Index,
+    pub(super) range: Option<TimeRange>,
     pub(super) chunks: Table,
     pub(super) timestamps: Table,
     exemplars: Option<Table>,
+    /// What is cached of the block is forgotten with the last handle.
+    handle: Arc<BlockHandle>,
 }
 
 /// An exemplar and the series row it belongs to.
@@ -39,43 +47,52 @@ pub struct BlockExemplar {
     pub exemplar: Exemplar,
 }
 
-/// Tells blocks apart in the cache.
-static NUMBERS: AtomicU64 = AtomicU64::new(0);
-
 impl Block {
     /// Reads and checks the index of the block under `prefix`.
     pub async fn open(
         objects: Arc<dyn ObjectStore>,
         prefix: Path,
         cache: Arc<BlockCache>,
-    ) -> Result<Arc<Self>, Error> {
-        let path = prefix.clone().join(INDEX);
-        let read = async { objects.get(&path).await?.bytes().await };
-        let bytes = read.await.map_err(|source| match source {
-            object_store::Error::NotFound { .. } => Error::Corrupt {
-                what: format!("object {path}"),
-                reason: "the object is missing".to_owned(),
-            },
-            source => Error::Objects { doing: format!("read object {path}"), source },
-        })?;
-        let index = Index::read(format!("object {path}"), &bytes)?;
+    ) -> Result<Self, Error> {
+        BlockHandle::new(objects, prefix, cache).open().await
+    }
+
+    pub(super) fn new(handle: &Arc<BlockHandle>, index: Arc<Index>) -> Self {
         let object = |name: &str, sum: &super::object::Sum| {
-            Object::new(Arc::clone(&objects), prefix.clone().join(name), sum.clone())
+            let path = handle.prefix.clone().join(name);
+            Object::new(Arc::clone(&handle.objects), path, sum.clone())
         };
         let meta = &index.meta;
-        let chunks = Table::new(object(CHUNKS, &meta.chunks_object), Kind::ChunksFooter);
-        let timestamps =
-            Table::new(object(TIMESTAMPS, &meta.timestamps_object), Kind::TimestampsFooter);
         let exemplars = meta.exemplars_object.as_ref();
-        let exemplars =
-            exemplars.map(|sum| Table::new(object(EXEMPLARS, sum), Kind::ExemplarsFooter));
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new(Self { number, prefix, cache, index, chunks, timestamps, exemplars }))
+        let samples = Samples {
+            number: handle.number,
+            cache: Arc::clone(&handle.cache),
+            range: meta.range,
+            chunks: Table::new(object(CHUNKS, &meta.chunks_object), Kind::ChunksFooter),
+            timestamps: Table::new(
+                object(TIMESTAMPS, &meta.timestamps_object),
+                Kind::TimestampsFooter,
+            ),
+            exemplars: exemplars
+                .map(|sum| Table::new(object(EXEMPLARS, sum), Kind::ExemplarsFooter)),
+            handle: Arc::clone(handle),
+        };
+        Self { samples: Arc::new(samples), index }
     }
 
     /// Where its objects lie.
     pub fn prefix(&self) -> &Path {
-        &self.prefix
+        self.samples.handle.prefix()
+    }
+
+    /// Its tables, to be read after the index was let go.
+    pub fn samples(&self) -> &Arc<Samples> {
+        &self.samples
+    }
+
+    /// The chunk rows of a series row.
+    pub fn chunks_of(&self, row: u32) -> Range<u32> {
+        self.index.chunks_of(row)
     }
 
     /// First to last sample or exemplar, if there is any.
@@ -103,7 +120,7 @@ impl Block {
         self.index.tenant(tenant)
     }
 
-    /// Memory that stays in use while the block is open, apart from the cache.
+    /// Memory of its index.
     pub fn resident_bytes(&self) -> usize {
         self.index.resident_bytes()
     }
@@ -162,9 +179,10 @@ impl Block {
         rows: &RoaringBitmap,
         range: TimeRange,
     ) -> Result<Vec<BlockExemplar>, Error> {
-        let Some(table) = &self.exemplars else { return Ok(Vec::new()) };
+        let samples = &self.samples;
+        let Some(table) = &samples.exemplars else { return Ok(Vec::new()) };
         let (Some(first), Some(last)) = (rows.min(), rows.max()) else { return Ok(Vec::new()) };
-        let footer = table.footer(&self.cache, self.number).await?;
+        let footer = table.footer(&samples.cache, samples.number).await?;
         let columns = footer.metadata.file_metadata().schema_descr().num_columns();
         let mut found = Vec::new();
         for (group, metadata) in footer.metadata.row_groups().iter().enumerate() {
@@ -219,17 +237,17 @@ fn take_exemplars(
     Ok(())
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.cache.forget(self.number);
-    }
-}
-
 impl std::fmt::Debug for Block {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Block")
-            .field("prefix", &self.prefix)
+            .field("prefix", self.prefix())
             .field("meta", &self.index.meta)
             .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Samples {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Samples").field("prefix", self.handle.prefix()).finish_non_exhaustive()
     }
 }

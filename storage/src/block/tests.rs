@@ -174,7 +174,7 @@ async fn write(store: &Arc<InMemory>, all: &[Series], options: BlockOptions) -> 
     writer.finish().await.expect("a store in memory")
 }
 
-async fn open(store: &Arc<InMemory>, cache_bytes: usize) -> Result<Arc<Block>, Error> {
+async fn open(store: &Arc<InMemory>, cache_bytes: usize) -> Result<Block, Error> {
     let objects: Arc<dyn ObjectStore> = Arc::<InMemory>::clone(store);
     Block::open(objects, Path::from("b/1"), BlockCache::new(cache_bytes)).await
 }

@@ -6,8 +6,7 @@
 //! fetch:  up to some hundred series ─► pages of their blocks ─► decode ─► merge in log order
 //! ```
 //!
-//! Heads are looked at before blocks: rows that are flushed meanwhile are seen in both places
-//! rather than in none, and merging keeps each instant once.
+//! Rows that are flushed meanwhile are seen in both places, and merging keeps each instant once.
 
 mod intern;
 mod merge;
@@ -20,9 +19,9 @@ use model::{Labels, SeriesId, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
-use crate::block::Block;
-use crate::head::SharedTimestamps;
-use crate::partition::Partition;
+use crate::block::{Block, Samples};
+use crate::head::{Head, SharedTimestamps};
+use crate::look_up::Question;
 use crate::place::Place;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 use intern::Interner;
@@ -32,67 +31,70 @@ use intern::Interner;
 pub struct Selection {
     range: TimeRange,
     series: Vec<Selected>,
-    blocks: Vec<Arc<Block>>,
+    /// Tables of the blocks that have some of the series, by number.
+    blocks: HashMap<u32, Arc<Samples>>,
     interner: Arc<Interner>,
 }
 
 #[derive(Debug)]
 struct Selected {
     labels: Labels,
-    /// Rows of blocks, in order of the blocks' log positions.
+    /// What blocks have.
     rows: Vec<BlockRow>,
     /// What the head has, frozen rows included.
     head: Option<SeriesSamples>,
 }
 
+/// What one block has of a series.
 #[derive(Debug, Clone, Copy)]
 struct BlockRow {
     block: u32,
-    row: u32,
+    /// Its chunk rows there: the first, and the one behind the last.
+    chunks: (u32, u32),
 }
 
-/// A selection being put together.
-struct Joining<'a> {
-    request: &'a Select,
-    scope: &'a ReadScope,
+/// A selection being put together. Samples of heads are copied as they are found, so that the
+/// answer is of one moment; those of blocks are read by [`Selection::fetch`].
+#[derive(Debug)]
+pub struct Selecting {
+    request: Select,
     series: Vec<Selected>,
     by_id: HashMap<(TenantId, SeriesId), usize>,
-    blocks: Vec<Arc<Block>>,
+    blocks: HashMap<u32, Arc<Samples>>,
     head_samples: usize,
 }
 
-impl Storage {
-    /// Finds the series a question picks. Samples of the head are copied now, so that the answer
-    /// is of one moment; those of blocks are read by [`Selection::fetch`].
-    ///
-    /// Takes CPU time in proportion to the series found: belongs on the CPU pool.
-    pub fn select(&self, scope: &ReadScope, request: &Select) -> Result<Selection, Error> {
-        let mut joining = Joining {
-            request,
-            scope,
+impl Select {
+    /// The question which series there are, and where their samples lie.
+    pub fn question(self) -> Selecting {
+        Selecting {
+            request: self,
             series: Vec::new(),
             by_id: HashMap::new(),
-            blocks: Vec::new(),
+            blocks: HashMap::new(),
             head_samples: 0,
-        };
-        for partition in &self.partitions {
-            for tenant in scope.tenants() {
-                joining.add_head(partition, tenant)?;
-            }
-            joining.add_blocks(partition)?;
         }
-        let Joining { mut series, blocks, .. } = joining;
-        series.retain(|s| s.head.is_some() || !s.rows.is_empty());
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Selection { range: request.range, series, blocks, interner: Arc::default() })
     }
 }
 
-impl Joining<'_> {
-    fn add_head(&mut self, partition: &Partition, tenant: &TenantRead) -> Result<(), Error> {
-        let head = partition.head.read();
-        let found = self.visible(&Place::Head(&head), tenant)?;
-        self.check_series(found.len())?;
+impl Storage {
+    /// Finds the series a question picks. Takes CPU time in proportion to the series found: where
+    /// there is a pool for it, [`Storage::begin`] takes [`Select::question`].
+    pub async fn select(&self, scope: &ReadScope, request: &Select) -> Result<Selection, Error> {
+        self.answer(scope, request.clone().question()).await
+    }
+}
+
+impl Question for Selecting {
+    type Answer = Selection;
+
+    fn range(&self) -> TimeRange {
+        self.request.range
+    }
+
+    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
+        let found = self.visible(&Place::Head(head), scope, tenant)?;
+        check_series(scope, found.len())?;
         let counts = head.counts();
         let may_have_samples = counts.open.range.overlaps(self.request.range)
             || counts.frozen.range.overlaps(self.request.range);
@@ -106,44 +108,63 @@ impl Joining<'_> {
                 continue;
             }
             self.head_samples += samples.values.len() + samples.histograms.len();
-            self.check_samples(self.head_samples)?;
-            let at = self.find_or_add(tenant, head.id(number), || head.labels(number))?;
+            check_samples(scope, self.head_samples)?;
+            let at = self.find_or_add(scope, tenant, head.id(number), || head.labels(number))?;
             self.series[at].head = Some(samples);
         }
         Ok(())
     }
 
-    fn add_blocks(&mut self, partition: &Partition) -> Result<(), Error> {
-        partition.check_blocks(self.request.range)?;
-        for stored in
-            partition.blocks().iter().filter(|b| b.meta.range.overlaps(self.request.range))
-        {
-            let block = self.blocks.len() as u32;
-            for tenant in self.scope.tenants() {
-                let rows = self.visible(&Place::Block(stored), tenant)?;
-                self.check_series(rows.len())?;
-                let mut failed = None;
-                stored.block.for_each_series(rows, |row, id, labels| {
-                    match self.find_or_add(tenant, id, || labels) {
-                        Ok(at) => self.series[at].rows.push(BlockRow { block, row }),
-                        Err(error) => failed = Some(error),
-                    }
-                })?;
-                failed.map_or(Ok(()), Err)?;
-            }
-            self.blocks.push(Arc::clone(&stored.block));
+    fn block(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        number: u32,
+        block: &Block,
+    ) -> Result<(), Error> {
+        let rows = self.visible(&Place::Block(block), scope, tenant)?;
+        check_series(scope, rows.len())?;
+        if rows.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let mut failed = None;
+        block.for_each_series(rows, |row, id, labels| {
+            match self.find_or_add(scope, tenant, id, || labels) {
+                Ok(at) => {
+                    let chunks = block.chunks_of(row);
+                    let chunks = (chunks.start, chunks.end);
+                    self.series[at].rows.push(BlockRow { block: number, chunks });
+                }
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        self.blocks.entry(number).or_insert_with(|| Arc::clone(block.samples()));
+        failed.map_or(Ok(()), Err)
     }
 
+    fn finish(self, _scope: &ReadScope) -> Result<Selection, Error> {
+        let Self { request, mut series, blocks, .. } = self;
+        series.retain(|s| s.head.is_some() || !s.rows.is_empty());
+        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Selection { range: request.range, series, blocks, interner: Arc::default() })
+    }
+}
+
+impl Selecting {
     /// The rows of a place that match and that the scope may see: only those count.
-    fn visible(&self, place: &Place<'_>, tenant: &TenantRead) -> Result<RoaringBitmap, Error> {
-        place.visible(self.scope, tenant, std::slice::from_ref(&self.request.matchers))
+    fn visible(
+        &self,
+        place: &Place<'_>,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+    ) -> Result<RoaringBitmap, Error> {
+        place.visible(scope, tenant, std::slice::from_ref(&self.request.matchers))
     }
 
     /// The place of a series that the scope may see.
     fn find_or_add(
         &mut self,
+        scope: &ReadScope,
         tenant: &TenantRead,
         id: SeriesId,
         labels: impl FnOnce() -> Labels,
@@ -153,33 +174,33 @@ impl Joining<'_> {
         }
         let labels = labels();
         debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
-        let labels = shown(self.scope, tenant, labels);
+        let labels = shown(scope, tenant, labels);
         let at = self.series.len();
-        self.check_series(at as u64 + 1)?;
+        check_series(scope, at as u64 + 1)?;
         self.series.push(Selected { labels, rows: Vec::new(), head: None });
         self.by_id.insert((tenant.id, id), at);
         Ok(at)
     }
+}
 
-    fn check_series(&self, found: u64) -> Result<(), Error> {
-        let limit = self.scope.limits().query_series_max;
-        if found > limit as u64 {
-            return Err(Error::Limit(format!(
-                "the query touches more than {limit} series, the limit query_series_max; use narrower matchers"
-            )));
-        }
-        Ok(())
+fn check_series(scope: &ReadScope, found: u64) -> Result<(), Error> {
+    let limit = scope.limits().query_series_max;
+    if found > limit as u64 {
+        return Err(Error::Limit(format!(
+            "the query touches more than {limit} series, the limit query_series_max; use narrower matchers"
+        )));
     }
+    Ok(())
+}
 
-    fn check_samples(&self, found: usize) -> Result<(), Error> {
-        let limit = self.scope.limits().query_samples_max;
-        if found > limit {
-            return Err(Error::Limit(format!(
-                "query processing would load too many samples into memory in query execution: more than {limit}, the limit query_samples_max"
-            )));
-        }
-        Ok(())
+fn check_samples(scope: &ReadScope, found: usize) -> Result<(), Error> {
+    let limit = scope.limits().query_samples_max;
+    if found > limit {
+        return Err(Error::Limit(format!(
+            "query processing would load too many samples into memory in query execution: more than {limit}, the limit query_samples_max"
+        )));
     }
+    Ok(())
 }
 
 /// A series' labels as the asker sees them.
@@ -210,20 +231,20 @@ impl Selection {
     /// Loads what blocks hold of some series.
     pub async fn fetch(&self, series: Range<usize>) -> Result<Fetched, Error> {
         let picked = self.series.get(series).unwrap_or_default();
-        let mut by_block: HashMap<u32, Vec<(u32, usize)>> = HashMap::new();
+        let mut by_block: HashMap<u32, Vec<(Range<u32>, usize)>> = HashMap::new();
         for (i, one) in picked.iter().enumerate() {
             for at in &one.rows {
-                by_block.entry(at.block).or_default().push((at.row, i));
+                by_block.entry(at.block).or_default().push((at.chunks.0..at.chunks.1, i));
             }
         }
         let mut parts = Vec::with_capacity(by_block.len());
         for (number, rows) in by_block {
-            let block = &self.blocks[number as usize];
-            let (rows, series): (Vec<u32>, Vec<usize>) = rows.into_iter().unzip();
+            let Some(block) = self.blocks.get(&number) else { continue };
+            let (rows, series): (Vec<Range<u32>>, Vec<usize>) = rows.into_iter().unzip();
             let plan = block.plan(&rows, self.range).await?;
             parts.push(Part { number, series, fetched: block.load(plan).await? });
         }
-        // The order of blocks in a selection is that of their log positions within a partition.
+        // The numbers of blocks are in the order of their log positions within a partition.
         parts.sort_unstable_by_key(|part| part.number);
         let heads = picked.iter().map(|one| one.head.clone()).collect();
         Ok(Fetched { parts, heads, interner: Arc::clone(&self.interner) })

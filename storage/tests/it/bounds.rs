@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::model::{Clock, Metadata, MetricKind};
+use ::model::{Clock, Metadata, MetricKind, TimeRange};
 use object_store::memory::InMemory;
 use storage::{Config, Error, MetricRows, Parts, Storage};
 use tenancy::ReadScope;
@@ -139,7 +139,38 @@ async fn the_overview_of_a_tenant_says_nothing_of_others() {
     let storage = ground.open_with(config).await.expect("the same store");
     for (tenant, newest_ms) in [(1, NOW_MS), (2, NOW_MS + 5_000)] {
         let scope = ReadScope::for_test(&[(tenant, "team")]);
-        let overview = storage.overview(&scope)[&tenancy::TenantId(tenant)];
+        let overview = storage.overview(&scope).await[&tenancy::TenantId(tenant)];
         assert_eq!((overview.blocks, overview.newest_ms), (1, Some(newest_ms)));
     }
+}
+
+/// Whatever the cache may hold, answers are the same, and it stays within its bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn indexes_of_blocks_stay_within_the_cache() {
+    let ground = Ground::default();
+    let config = |block_cache_bytes| Config { partitions: 2, block_cache_bytes, ..tight() };
+    let storage = ground.open_with(config(1 << 20)).await.expect("a new store");
+    let mut journal = Journal::default();
+    for round in 0..12 {
+        let rows: Vec<_> =
+            (0..40).map(|n| (n, NOW_MS + i64::from(round) * 1_000, f64::from(n))).collect();
+        journal.send(&storage, &samples(1, &rows)).await.expect("a good write");
+        storage.flush_all().await.expect("a good flush");
+    }
+    drop(storage);
+    let mut held = Vec::new();
+    for bytes in [0, 4_000, 20_000, 1 << 20] {
+        let storage = ground.open_with(config(bytes)).await.expect("the same store");
+        assert_eq!(storage.totals().cache_bytes, 0, "a start reads no index");
+        assert_eq!(storage.totals().blocks, 24);
+        for _ in 0..2 {
+            journal.check_all(&storage).await.expect("right answers");
+            assert!(storage.totals().cache_bytes <= bytes as u64);
+        }
+        let scope = ReadScope::for_test(&[(1, "team")]);
+        let names = storage.label_names(&scope, &[], TimeRange::ALL).await.expect("names");
+        assert_eq!(Vec::from_iter(names), ["__name__", "pod", "zone"]);
+        held.push(storage.totals().cache_bytes);
+    }
+    assert!(held.is_sorted() && held[0] == 0 && held[3] > held[1], "{held:?}");
 }

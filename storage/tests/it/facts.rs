@@ -199,7 +199,7 @@ pub(crate) async fn everything(storage: &Storage) -> Result<BTreeSet<String>, st
     for tenant in [1, 2] {
         let scope = ReadScope::for_test(&[(tenant, &format!("team-{tenant}"))]);
         let request = Select { matchers: Vec::new(), range: TimeRange::ALL };
-        let selection = storage.select(&scope, &request)?;
+        let selection = storage.select(&scope, &request).await?;
         let decoded = selection.fetch(0..selection.len()).await?.decode()?;
         for (i, samples) in decoded.iter().enumerate() {
             let labels = selection.labels(i);

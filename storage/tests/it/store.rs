@@ -99,7 +99,7 @@ pub(crate) async fn read(
     matchers: &[Matcher],
     range: TimeRange,
 ) -> Result<Vec<(String, Vec<(i64, u64)>)>, storage::Error> {
-    let selection = storage.select(scope, &Select { matchers: matchers.to_vec(), range })?;
+    let selection = storage.select(scope, &Select { matchers: matchers.to_vec(), range }).await?;
     let mut all = Vec::new();
     for start in (0..selection.len()).step_by(3) {
         let part = start..(start + 3).min(selection.len());

@@ -82,71 +82,125 @@ fn raw_bytes_max(stored: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Sections(Vec<(u16, Bytes)>);
 
+/// What the section table says of one section.
+struct Entry {
+    kind: u16,
+    coding: u8,
+    offset: u64,
+    stored: u64,
+    raw: u64,
+    crc: [u8; 4],
+}
+
 impl Sections {
     /// Checks and reads all sections. `what` names the object in errors.
     pub(super) fn read(what: &str, bytes: &Bytes) -> Result<Self, Error> {
-        let damaged =
-            |reason: &str| Error::Corrupt { what: what.to_owned(), reason: reason.to_owned() };
-        let header = bytes.get(..HEADER_BYTES).ok_or_else(|| damaged("shorter than its header"))?;
-        if header[..8] != *MAGIC {
-            return Err(damaged("not an index of a block"));
+        let Some(table) = read_table(what, bytes)? else {
+            return Err(damaged(what, "shorter than its header"));
+        };
+        let header_end = (HEADER_BYTES + 4) as u64;
+        let end = table.last().map_or(header_end, |last| last.offset + last.stored);
+        if end > bytes.len() as u64 {
+            return Err(damaged(what, "sections do not fit the object"));
         }
-        let version = u16::from_le_bytes([header[8], header[9]]);
-        let features = u64_at(header, 10);
-        let count = usize::from(u16::from_le_bytes([header[18], header[19]]));
-        let table_end = HEADER_BYTES + count * ENTRY_BYTES;
-        let crc = bytes.get(table_end..table_end + 4);
-        let crc_matches =
-            crc.is_some_and(|c| c == crc32c::crc32c(&bytes[..table_end]).to_le_bytes());
-        // A later version may have another header: only a matching one is known to be damaged.
-        if !crc_matches && version == VERSION {
-            return Err(damaged("checksum of the header does not match"));
+        if end != bytes.len() as u64 {
+            return Err(damaged(what, "bytes after the last section"));
         }
-        if version != VERSION || features != 0 {
-            let feature = if version == VERSION {
-                format!("feature bits {features:#x}")
-            } else {
-                format!("block format version {version}")
-            };
-            return Err(Error::Unsupported { what: what.to_owned(), feature });
-        }
-        let mut sections = Vec::with_capacity(count);
-        let mut expected = (table_end + 4) as u64;
-        for entry in bytes[HEADER_BYTES..table_end].chunks_exact(ENTRY_BYTES) {
-            let (offset, stored, raw) = (u64_at(entry, 4), u64_at(entry, 12), u64_at(entry, 20));
-            let end = offset.checked_add(stored).filter(|end| *end <= bytes.len() as u64);
-            let end = end
-                .filter(|_| offset == expected)
-                .ok_or_else(|| damaged("sections do not fit the object"))?;
-            expected = end;
-            let data = bytes.slice(offset as usize..end as usize);
-            if crc32c::crc32c(&data).to_le_bytes() != entry[28..32] {
-                return Err(damaged("checksum of a section does not match"));
+        let read = |entry: &Entry| Ok((entry.kind, take_section(what, entry, bytes)?));
+        Ok(Self(table.iter().map(read).collect::<Result<_, Error>>()?))
+    }
+
+    /// Checks and reads some sections of an object that begins with `bytes`; `None` if they go on
+    /// behind these.
+    pub(super) fn read_some(
+        what: &str,
+        bytes: &Bytes,
+        wanted: &[Section],
+    ) -> Result<Option<Self>, Error> {
+        let Some(table) = read_table(what, bytes)? else { return Ok(None) };
+        let is_wanted = |entry: &&Entry| wanted.iter().any(|w| *w as u16 == entry.kind);
+        let mut sections = Vec::with_capacity(wanted.len());
+        for entry in table.iter().filter(is_wanted) {
+            if entry.offset + entry.stored > bytes.len() as u64 {
+                return Ok(None);
             }
-            let data = match entry[2] {
-                STORED if raw == stored => data,
-                ZSTD if raw <= raw_bytes_max(stored) => decompress(&data, raw as usize)
-                    .map_err(|_| damaged("section does not decompress"))?,
-                ZSTD | STORED => return Err(damaged("size of a section out of bounds")),
-                other => {
-                    return Err(Error::Unsupported {
-                        what: what.to_owned(),
-                        feature: format!("section coding {other}"),
-                    });
-                }
-            };
-            sections.push((u16::from_le_bytes([entry[0], entry[1]]), data));
+            sections.push((entry.kind, take_section(what, entry, bytes)?));
         }
-        if expected != bytes.len() as u64 {
-            return Err(damaged("bytes after the last section"));
-        }
-        Ok(Self(sections))
+        Ok(Some(Self(sections)))
     }
 
     /// One section; empty if it is not there.
     pub(super) fn get(&self, section: Section) -> Bytes {
         let found = self.0.iter().find(|(kind, _)| *kind == section as u16);
         found.map(|(_, data)| data.clone()).unwrap_or_default()
+    }
+}
+
+fn damaged(what: &str, reason: &str) -> Error {
+    Error::Corrupt { what: what.to_owned(), reason: reason.to_owned() }
+}
+
+/// Checks and reads the header and the section table; `None` if they go on behind `bytes`.
+fn read_table(what: &str, bytes: &[u8]) -> Result<Option<Vec<Entry>>, Error> {
+    let Some(header) = bytes.get(..HEADER_BYTES) else { return Ok(None) };
+    if header[..8] != *MAGIC {
+        return Err(damaged(what, "not an index of a block"));
+    }
+    let version = u16::from_le_bytes([header[8], header[9]]);
+    let features = u64_at(header, 10);
+    let count = usize::from(u16::from_le_bytes([header[18], header[19]]));
+    let table_end = HEADER_BYTES + count * ENTRY_BYTES;
+    let crc = bytes.get(table_end..table_end + 4);
+    let crc_matches = crc.is_some_and(|c| c == crc32c::crc32c(&bytes[..table_end]).to_le_bytes());
+    // A later version may have another header: only a matching one is known to be damaged.
+    if !crc_matches && version == VERSION {
+        return match crc {
+            Some(_) => Err(damaged(what, "checksum of the header does not match")),
+            None => Ok(None),
+        };
+    }
+    if version != VERSION || features != 0 {
+        let feature = if version == VERSION {
+            format!("feature bits {features:#x}")
+        } else {
+            format!("block format version {version}")
+        };
+        return Err(Error::Unsupported { what: what.to_owned(), feature });
+    }
+    let mut table = Vec::with_capacity(count);
+    let mut expected = (table_end + 4) as u64;
+    for entry in bytes[HEADER_BYTES..table_end].chunks_exact(ENTRY_BYTES) {
+        let (offset, stored, raw) = (u64_at(entry, 4), u64_at(entry, 12), u64_at(entry, 20));
+        let end = offset.checked_add(stored).filter(|_| offset == expected);
+        expected = end.ok_or_else(|| damaged(what, "sections do not fit the object"))?;
+        table.push(Entry {
+            kind: u16::from_le_bytes([entry[0], entry[1]]),
+            coding: entry[2],
+            offset,
+            stored,
+            raw,
+            crc: [entry[28], entry[29], entry[30], entry[31]],
+        });
+    }
+    Ok(Some(table))
+}
+
+/// The raw bytes of a section that lies within `bytes`, in memory of their own: what is kept of an
+/// index must not hold on to the whole object.
+fn take_section(what: &str, entry: &Entry, bytes: &[u8]) -> Result<Bytes, Error> {
+    let data = &bytes[entry.offset as usize..(entry.offset + entry.stored) as usize];
+    if crc32c::crc32c(data).to_le_bytes() != entry.crc {
+        return Err(damaged(what, "checksum of a section does not match"));
+    }
+    match entry.coding {
+        STORED if entry.raw == entry.stored => Ok(Bytes::copy_from_slice(data)),
+        ZSTD if entry.raw <= raw_bytes_max(entry.stored) => decompress(data, entry.raw as usize)
+            .map_err(|()| damaged(what, "section does not decompress")),
+        ZSTD | STORED => Err(damaged(what, "size of a section out of bounds")),
+        other => Err(Error::Unsupported {
+            what: what.to_owned(),
+            feature: format!("section coding {other}"),
+        }),
     }
 }
 

@@ -1,8 +1,8 @@
 //! `index.bin`: everything but the samples. Which tenants, series and labels a block holds, where
 //! their chunks lie, and what the other objects must look like.
 //!
-//! Small enough to stay in memory while its block is open; labels are read from here and never
-//! from Parquet. Layout in `docs/formats/block.md`.
+//! Kept in the bounded cache of all blocks and, whatever that holds, while somebody looks at it;
+//! labels are read from here and never from Parquet. Layout in `docs/formats/block.md`.
 
 mod build;
 mod container;
@@ -61,7 +61,7 @@ impl Meta {
         for sum in fixed.into_iter().chain(&self.exemplars_object) {
             varint::put(out, sum.size);
             varint::put(out, sum.tail_start);
-            for stripe in &sum.stripes {
+            for stripe in sum.stripes.iter() {
                 out.extend_from_slice(&stripe.to_le_bytes());
             }
         }

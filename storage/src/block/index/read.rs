@@ -82,19 +82,45 @@ impl Index {
         })
     }
 
+    /// The tenants of an index that begins with `bytes`; `None` if they lie behind these.
+    pub(in crate::block) fn read_tenants(
+        what: &str,
+        bytes: &Bytes,
+    ) -> Result<Option<Vec<TenantRows>>, Error> {
+        let damaged =
+            |reason: &str| Error::Corrupt { what: what.to_owned(), reason: reason.to_owned() };
+        let wanted = [Section::Meta, Section::Tenants];
+        let Some(sections) = Sections::read_some(what, bytes, &wanted)? else { return Ok(None) };
+        let meta = Meta::take(&mut sections.get(Section::Meta).as_ref())
+            .ok_or_else(|| damaged("malformed counts"))?;
+        let rows = u32::try_from(meta.series).map_err(|_| damaged("more than 2^32 series"))?;
+        let tenants = take_tenants(&sections.get(Section::Tenants), rows);
+        Ok(Some(tenants.ok_or_else(|| damaged("malformed tenants"))?))
+    }
+
     pub(super) fn damaged(&self, reason: &str) -> Error {
         Error::Corrupt { what: self.what.clone(), reason: reason.to_owned() }
     }
 
     /// Bytes in memory.
     pub(in crate::block) fn resident_bytes(&self) -> usize {
-        self.symbol_text.len()
+        let numbers = [&self.symbol_ends, &self.group_starts, &self.chunk_starts];
+        let meta = &self.meta;
+        let sums = [&meta.chunks_object, &meta.series_object, &meta.timestamps_object];
+        let stripes = sums.into_iter().chain(&meta.exemplars_object).map(|sum| sum.stripes.len());
+        size_of::<Self>()
+            + self.what.capacity()
+            // The lengths of the symbols stand before their text and stay with it: a byte each or
+            // two.
+            + self.symbol_text.len()
+            + 2 * self.symbol_ends.len()
             + self.labels.len()
             + self.fst.as_fst().as_bytes().len()
             + self.postings.len()
-            + 4 * (self.symbol_ends.len() + self.group_starts.len() + self.chunk_starts.len())
-            + self.tenants.len() * size_of::<TenantRows>()
-            + self.odd_ids.len() * size_of::<(u32, SeriesId)>()
+            + 4 * numbers.into_iter().map(Vec::capacity).sum::<usize>()
+            + 4 * stripes.sum::<usize>()
+            + self.tenants.capacity() * size_of::<TenantRows>()
+            + self.odd_ids.capacity() * size_of::<(u32, SeriesId)>()
     }
 
     /// The rows of a tenant, empty if it is not in the block.

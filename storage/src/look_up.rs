@@ -1,0 +1,140 @@
+//! Questions about series: every head, then every block that may hold some.
+//!
+//! ```text
+//! begin (CPU): heads, and the blocks whose index is in memory
+//! open_next (I/O): the indexes of the next few other blocks ─► read_opened (CPU) ─► again
+//! finish (CPU)
+//! ```
+//!
+//! An index is held only while its block is looked at: what a question keeps in memory does not
+//! grow with the number of blocks. Heads are looked at before the list of blocks is taken: rows
+//! that are flushed meanwhile are seen in both places rather than in none.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use model::TimeRange;
+use tenancy::{ReadScope, TenantRead};
+
+use crate::block::{Block, BlockHandle};
+use crate::head::Head;
+use crate::{Error, Storage};
+
+/// Indexes read at a time: some ten megabytes each where blocks are large.
+const OPEN_AT_ONCE: usize = 4;
+
+/// What is asked. Answered place by place, and the same in any order of blocks.
+pub trait Question: Send + 'static {
+    /// The answer.
+    type Answer: Send + 'static;
+
+    /// Blocks that end before or begin after it are passed over.
+    fn range(&self) -> TimeRange;
+
+    /// Takes in what the head of one partition has of one tenant.
+    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error>;
+
+    /// Takes in what a block has of one tenant. Of one partition, a block with a lower number
+    /// comes from lower log positions.
+    fn block(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        number: u32,
+        block: &Block,
+    ) -> Result<(), Error>;
+
+    /// Everything was seen.
+    fn finish(self, scope: &ReadScope) -> Result<Self::Answer, Error>;
+}
+
+/// A question on its way through the blocks.
+#[derive(Debug)]
+pub struct LookUp<Q> {
+    scope: ReadScope,
+    question: Q,
+    waiting: VecDeque<(u32, Arc<BlockHandle>)>,
+    opened: Vec<(u32, Block)>,
+}
+
+impl Storage {
+    /// Begins a question. CPU work in proportion to what is found: belongs on the CPU pool.
+    pub fn begin<Q: Question>(
+        &self,
+        scope: &ReadScope,
+        mut question: Q,
+    ) -> Result<LookUp<Q>, Error> {
+        let range = question.range();
+        let mut waiting = VecDeque::new();
+        let mut number = 0;
+        for partition in &self.partitions {
+            partition.check_blocks(range)?;
+            for tenant in scope.tenants() {
+                let head = partition.head.read();
+                question.head(scope, tenant, &head)?;
+            }
+            for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
+                match stored.block.opened() {
+                    Some(block) => read(&mut question, scope, number, &block)?,
+                    None => waiting.push_back((number, Arc::clone(&stored.block))),
+                }
+                number += 1;
+            }
+        }
+        Ok(LookUp { scope: scope.clone(), question, waiting, opened: Vec::new() })
+    }
+
+    /// Answers a question where it is asked, CPU work included.
+    pub(crate) async fn answer<Q: Question>(
+        &self,
+        scope: &ReadScope,
+        question: Q,
+    ) -> Result<Q::Answer, Error> {
+        let mut look_up = self.begin(scope, question)?;
+        while look_up.open_next().await? {
+            look_up.read_opened()?;
+        }
+        look_up.finish()
+    }
+}
+
+impl<Q: Question> LookUp<Q> {
+    /// Whether all blocks were looked at.
+    pub fn is_complete(&self) -> bool {
+        self.waiting.is_empty() && self.opened.is_empty()
+    }
+
+    /// Reads the indexes of the next few blocks; says whether there were any.
+    pub async fn open_next(&mut self) -> Result<bool, Error> {
+        let next: Vec<_> = self.waiting.drain(..OPEN_AT_ONCE.min(self.waiting.len())).collect();
+        let opening = stream::iter(next)
+            .map(|(number, handle)| async move { Ok::<_, Error>((number, handle.open().await?)) })
+            .buffered(OPEN_AT_ONCE);
+        self.opened = opening.try_collect().await?;
+        Ok(!self.opened.is_empty())
+    }
+
+    /// Takes in the blocks that were opened, and lets their indexes go. CPU work.
+    pub fn read_opened(&mut self) -> Result<(), Error> {
+        for (number, block) in std::mem::take(&mut self.opened) {
+            read(&mut self.question, &self.scope, number, &block)?;
+        }
+        Ok(())
+    }
+
+    /// The answer, once the look-up is complete. CPU work.
+    pub fn finish(self) -> Result<Q::Answer, Error> {
+        debug_assert!(self.is_complete(), "not all was looked at");
+        self.question.finish(&self.scope)
+    }
+}
+
+fn read<Q: Question>(
+    question: &mut Q,
+    scope: &ReadScope,
+    number: u32,
+    block: &Block,
+) -> Result<(), Error> {
+    scope.tenants().iter().try_for_each(|tenant| question.block(scope, tenant, number, block))
+}
