@@ -90,11 +90,11 @@ async fn open_storage(
     let opened = Storage::open(config.storage.clone(), parts).await;
     let storage =
         opened.with_context(|| format!("open the store in {}", config.data_dir.display()))?;
-    for (partition, reason) in storage.read_only() {
+    for (partition, reason) in storage.incomplete() {
         tracing::error!(
             partition,
             reason,
-            "partition takes no writes; see `taffrail tool wal quarantine`"
+            "partition takes no writes, and answers may lack what it acknowledged"
         );
     }
     Ok(storage)

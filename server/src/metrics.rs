@@ -42,7 +42,7 @@ impl Metrics {
 
     fn write_storage(&self, out: &mut String) {
         let t = self.storage.totals();
-        let gauges: [(&str, &str, u64); 12] = [
+        let gauges: [(&str, &str, u64); 14] = [
             ("active_series", "Series in the heads.", t.active_series),
             ("head_samples", "Samples and histograms not yet in blocks.", t.head_samples),
             ("head_bytes", "Memory of samples not yet in blocks.", t.head_bytes),
@@ -57,7 +57,17 @@ impl Metrics {
                 t.disk_free_bytes,
             ),
             ("read_only_partitions", "Partitions that take no writes.", t.read_only_partitions),
-            ("cache_bytes", "Bytes in the cache of block pages.", t.cache_bytes),
+            (
+                "incomplete_partitions",
+                "Partitions whose answers may lack acknowledged rows: what holds them cannot be read.",
+                t.incomplete_partitions,
+            ),
+            (
+                "lost_blocks",
+                "Blocks that are not whole; questions about their time fail.",
+                t.lost_blocks,
+            ),
+            ("cache_bytes", "Bytes in the cache of block indexes and pages.", t.cache_bytes),
             ("log_ready", "Whether writes are taken.", u64::from(self.storage.ready().is_ok())),
         ];
         for (name, help, value) in gauges {

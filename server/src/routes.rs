@@ -131,7 +131,7 @@ async fn not_found() -> (StatusCode, &'static str) {
 
 async fn ready(State(parts): State<Parts>) -> Response {
     match parts.storage.ready() {
-        Ok(()) => "Taffrail is ready.\n".into_response(),
+        Ok(()) => format!("Taffrail is ready.\n{}", warnings(&parts.storage)).into_response(),
         Err(error) => {
             let reason =
                 std::error::Error::source(&error).map_or_else(String::new, |s| format!(": {s}"));
@@ -159,6 +159,27 @@ async fn overview(State(parts): State<Parts>, Read(scope): Read) -> Response {
         Ok(data) => Json(json!({ "status": "success", "data": data })).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// What is wrong though most is served, a line each. With a part of the partitions read-only the
+/// process stays in service: the rest takes writes, and all that is intact can be read.
+fn warnings(storage: &storage::Storage) -> String {
+    let mut text = String::new();
+    let incomplete = storage.incomplete();
+    for (partition, reason) in &incomplete {
+        text += &format!(
+            "warning: partition {partition} is incomplete and takes no writes: {reason}\n"
+        );
+    }
+    for (partition, reason) in storage.read_only() {
+        if !incomplete.iter().any(|(known, _)| *known == partition) {
+            text += &format!("warning: partition {partition} takes no writes: {reason}\n");
+        }
+    }
+    for (_, block, reason) in storage.lost_blocks() {
+        text += &format!("warning: block {block} cannot be read: {reason}\n");
+    }
+    text
 }
 
 /// Brings everything buffered into blocks: before a backup, or to measure what is stored.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
 use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind};
@@ -15,7 +16,7 @@ use crate::block::{ALWAYS_THERE, BlockCache};
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
-use crate::partition::{FlushState, Partition, StoredBlock};
+use crate::partition::{FlushState, Losses, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
 use crate::replay;
 use crate::tombstone::Tombstones;
@@ -43,7 +44,7 @@ pub(crate) struct Restored {
     blocks: Vec<StoredBlock>,
     /// Blocks that are not whole, and why.
     missing: Vec<(BlockMeta, String)>,
-    /// What went wrong on the way; it then takes no writes.
+    /// What of it is lost or cannot be read; it then takes no writes.
     broken: Option<String>,
     /// Whether the log renumbered the series: the stored snapshots have other numbers.
     renumbered: bool,
@@ -172,18 +173,27 @@ async fn restore(
     cache: &Arc<BlockCache>,
     hash_key: u64,
 ) -> Result<Restored, Error> {
-    let (manifest, state) = ManifestStore::load(Arc::clone(objects), number).await?;
-    let mut head = Head::new(hash_key);
-    for snapshot in &state.snapshots {
-        let path = Path::from(snapshot.name.as_str());
-        let read = async { objects.get(&path).await?.bytes().await };
-        let bytes = read
-            .await
-            .map_err(|source| Error::Objects { doing: format!("read snapshot {path}"), source })?;
-        head.restore(&bytes).map_err(|error| Error::Corrupt {
-            what: format!("snapshot {path}"),
-            reason: error.to_string(),
-        })?;
+    let (manifest, state, damage) = ManifestStore::load_intact(Arc::clone(objects), number).await;
+    let mut broken = damage
+        .map(|error| {
+            lost(
+                number,
+                error,
+                &format!(
+                    "what came after its manifest {} is served only as far as the log has it",
+                    state.number
+                ),
+            )
+        })
+        .transpose()?;
+    let is_manifest_whole = broken.is_none();
+    let (mut head, damage) = restore_head(objects, &state, hash_key).await;
+    if let Some(error) = damage {
+        let left = "samples in the log of series that it names are not served";
+        broken.get_or_insert(lost(number, error, left)?);
+    }
+    if broken.is_some() {
+        head.note_gap();
     }
     let stored = list_stored(number, objects).await;
     let (mut blocks, mut missing) = (Vec::new(), Vec::new());
@@ -203,7 +213,10 @@ async fn restore(
             }
         }
     }
-    if let Ok(stored) = &stored {
+    // A manifest that cannot be read may name them.
+    if let Ok(stored) = &stored
+        && is_manifest_whole
+    {
         remove_garbage(objects, &state, stored).await;
     }
     let tombstones = Tombstones::new(state.tombstones.iter().cloned());
@@ -218,10 +231,58 @@ async fn restore(
         state,
         blocks,
         missing,
-        broken: None,
+        broken,
         renumbered: false,
         metadata_changes: 0,
     })
+}
+
+/// The head as its snapshots have it: up to the first one that cannot be read, and why not.
+async fn restore_head(
+    objects: &Arc<dyn ObjectStore>,
+    state: &PartitionState,
+    hash_key: u64,
+) -> (Head, Option<Error>) {
+    let mut head = Head::new(hash_key);
+    let mut whole: Vec<Bytes> = Vec::new();
+    for snapshot in &state.snapshots {
+        let path = Path::from(snapshot.name.as_str());
+        let read = async { objects.get(&path).await?.bytes().await };
+        let restored = match read.await {
+            Ok(bytes) => head.restore(&bytes).map(|()| bytes).map_err(|error| match error {
+                Error::Corrupt { reason, .. } => {
+                    Error::Corrupt { what: format!("snapshot {path}"), reason }
+                }
+                error => error,
+            }),
+            Err(object_store::Error::NotFound { .. }) => Err(Error::Corrupt {
+                what: format!("snapshot {path}"),
+                reason: "the object is missing".to_owned(),
+            }),
+            Err(source) => Err(Error::Objects { doing: format!("read snapshot {path}"), source }),
+        };
+        match restored {
+            Ok(bytes) => whole.push(bytes),
+            Err(error) => {
+                // It may have been taken in by half; those before it went in once already.
+                let mut head = Head::new(hash_key);
+                let sound = whole.iter().try_for_each(|bytes| head.restore(bytes));
+                return (if sound.is_ok() { head } else { Head::new(hash_key) }, Some(error));
+            }
+        }
+    }
+    (head, None)
+}
+
+/// What is said of a partition of which a part is lost. A format of a later version is no damage:
+/// the start ends there.
+fn lost(number: u16, error: Error, left: &str) -> Result<String, Error> {
+    if matches!(error, Error::Unsupported { .. }) {
+        return Err(error);
+    }
+    let error = text_of(&error);
+    tracing::error!(partition = number, error, "a part of a partition cannot be read");
+    Ok(format!("{error}; {left}; stop, put the object back from a backup, and start again"))
 }
 
 /// Names and sizes of the objects a partition has: those of its blocks and its snapshots.
@@ -304,9 +365,14 @@ fn replay(
         let end = Position(damage.position.0.saturating_add(bytes));
         for partition in affected(&mut restored, damage.partition, end) {
             partition.broken.get_or_insert_with(|| {
+                let (at, reason, kept) =
+                    (damage.position.0, &damage.reason, partition.state.covered.0);
+                if damage.is_unreadable() {
+                    return format!("the log at {at}: {reason}; see to the disk, then start again");
+                }
                 format!(
-                    "the log is damaged at {}: {}; the log from {} on is kept until it is quarantined",
-                    damage.position.0, damage.reason, partition.state.covered.0
+                    "the log is damaged at {at}: {reason}; the log from {kept} on is kept until \
+                     `taffrail tool wal quarantine` gives the damaged records up"
                 )
             });
         }
@@ -375,11 +441,12 @@ impl Restored {
             flushed_at: now,
             freight: None,
         };
+        let losses = Losses { blocks: self.missing, incomplete: self.broken.clone() };
         let partition = Partition::new(
             number,
             self.head,
             self.blocks,
-            self.missing,
+            losses,
             flush,
             self.metadata_changes,
             self.tombstones,
@@ -389,4 +456,15 @@ impl Restored {
         }
         partition
     }
+}
+
+/// An error and its sources in one line.
+fn text_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -50,6 +50,10 @@ pub struct Totals {
     pub disk_free_bytes: u64,
     /// Partitions that take no writes.
     pub read_only_partitions: u64,
+    /// Partitions whose answers may lack acknowledged rows.
+    pub incomplete_partitions: u64,
+    /// Blocks that are not whole.
+    pub lost_blocks: u64,
     /// Bytes in the cache of block indexes and pages.
     pub cache_bytes: u64,
 }
@@ -83,6 +87,8 @@ impl Storage {
             log_syncs: log.syncs,
             disk_free_bytes: log.free_bytes,
             read_only_partitions: self.read_only().len() as u64,
+            incomplete_partitions: self.incomplete().len() as u64,
+            lost_blocks: self.lost_blocks().len() as u64,
             cache_bytes: self.cache.usage().bytes as u64,
             ..Totals::default()
         };

@@ -27,9 +27,7 @@ pub(crate) struct Partition {
     /// holds that sees both as they belong together; taken before the blocks are, since one is
     /// dropped only after the blocks it concerns.
     tombstones: RwLock<Arc<Tombstones>>,
-    /// Blocks that the manifest names and that are not there as a whole: what they hold cannot be
-    /// read.
-    missing: Vec<(BlockMeta, String)>,
+    losses: Losses,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<FlushState>,
     /// Why it no longer takes writes.
@@ -38,6 +36,16 @@ pub(crate) struct Partition {
     metadata_changes: AtomicU64,
     /// Log position from which a restart would replay it.
     covered: Mutex<Position>,
+}
+
+/// What of a partition could not be read when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Losses {
+    /// Blocks that the manifest names and that are not whole, and why: questions about their time
+    /// fail.
+    pub(crate) blocks: Vec<(BlockMeta, String)>,
+    /// Why rows that were acknowledged may be absent from answers, if so.
+    pub(crate) incomplete: Option<String>,
 }
 
 /// A block of a manifest. What it holds is read when a question needs it.
@@ -79,7 +87,7 @@ impl Partition {
         number: u16,
         head: Head,
         blocks: Vec<StoredBlock>,
-        missing: Vec<(BlockMeta, String)>,
+        losses: Losses,
         flush: FlushState,
         metadata_changes: u64,
         tombstones: Tombstones,
@@ -87,7 +95,7 @@ impl Partition {
         Self {
             number,
             tombstones: RwLock::new(Arc::new(tombstones)),
-            missing,
+            losses,
             head: RwLock::new(head),
             blocks: RwLock::new(blocks.into()),
             covered: Mutex::new(flush.state.covered),
@@ -105,13 +113,18 @@ impl Partition {
     /// Fails if a block that may have samples in a range is not there: an answer without
     /// them would be wrong.
     pub(crate) fn check_blocks(&self, range: TimeRange) -> Result<(), Error> {
-        match self.missing.iter().find(|(meta, _)| meta.range.overlaps(range)) {
+        match self.losses.blocks.iter().find(|(meta, _)| meta.range.overlaps(range)) {
             None => Ok(()),
             Some((meta, reason)) => Err(Error::Corrupt {
                 what: format!("block {} of partition {}", meta.name, self.number),
                 reason: reason.clone(),
             }),
         }
+    }
+
+    /// What could not be read when it was opened.
+    pub(crate) fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// The blocks readers see now.

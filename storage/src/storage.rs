@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 use crate::block::BlockCache;
 use crate::head::{Head, HeadCounts};
 use crate::log::{Damage, LocalLog, Recovery};
+use crate::manifest::BlockMeta;
 use crate::partition::Partition;
 use crate::partition_map::PartitionMap;
 use crate::usage::Usage;
@@ -53,6 +54,24 @@ impl Storage {
     /// Records in the log that could not be applied wholly, because one before them is lost.
     pub fn left_out(&self) -> u64 {
         self.partitions.iter().map(|p| p.head.read().left_out()).sum()
+    }
+
+    /// Partitions whose answers may lack rows that were acknowledged, and why: what holds them
+    /// could not be read at the start. They take no writes. Empty if all is there.
+    pub fn incomplete(&self) -> Vec<(u16, String)> {
+        let reason = |p: &Partition| Some((p.number, p.losses().incomplete.clone()?));
+        self.partitions.iter().filter_map(reason).collect()
+    }
+
+    /// Blocks that are not whole, by partition and name, and why. Questions about their time fail.
+    pub fn lost_blocks(&self) -> Vec<(u16, String, String)> {
+        let of = |p: &Partition| {
+            let lost = p.losses().blocks.iter();
+            let named =
+                |(meta, why): &(BlockMeta, String)| (p.number, meta.name.clone(), why.clone());
+            lost.map(named).collect::<Vec<_>>()
+        };
+        self.partitions.iter().flat_map(of).collect()
     }
 
     /// Why some partitions take no writes; empty if all do.

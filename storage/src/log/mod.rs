@@ -108,7 +108,14 @@ impl LocalLog {
         visit: &mut dyn FnMut(Found<'_>),
     ) -> Result<(Self, Recovery), Error> {
         let mut replayed = recovery::replay(disk.as_ref(), replay.from.0, visit)?;
-        let tail = recovery::repair(disk.as_ref(), &mut replayed, &config)?;
+        let repaired = recovery::repair(disk.as_ref(), &mut replayed, &config);
+        let tail = match recovery::readable(repaired)? {
+            Ok(tail) => tail,
+            Err(reason) => {
+                replayed.recovery.damaged.push(recovery::unwritable(&replayed, reason));
+                None
+            }
+        };
         let (start, active) = match tail {
             Some(tail) => (
                 Start { end: tail.end, floor: replay.floor.0, segment_limit: tail.limit },

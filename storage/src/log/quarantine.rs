@@ -34,7 +34,16 @@ pub struct Report {
 /// Makes damaged places of the log skippable. `from` is the lowest position any partition still
 /// needs: what lies before is not looked at. The data directory must not be in use. Blocks.
 pub fn quarantine(disk: &dyn Disk, from: Position) -> Result<Report, Error> {
-    let replayed = replay(disk, from.0, &mut |_| {})?.recovery;
+    let replayed = replay(disk, from.0, &mut |_| {})?;
+    if let Some(reason) = replayed.unreadable {
+        // What cannot be read is not known to be damaged, and could not be kept.
+        let source = io::Error::other(reason);
+        return Err(Error::Disk {
+            doing: "read all of the log; see to the disk".to_owned(),
+            source,
+        });
+    }
+    let replayed = replayed.recovery;
     let mut report =
         Report { damaged: replayed.damaged, copies: Vec::new(), records: replayed.records };
     if report.damaged.is_empty() {
@@ -52,6 +61,7 @@ pub fn quarantine(disk: &dyn Disk, from: Position) -> Result<Report, Error> {
             Fix::Fill => {
                 (damage.segment, damage.position.0 - damage.segment, filler(damage)?.to_vec())
             }
+            Fix::Unreadable => continue,
             Fix::Header { segment, previous_end } => {
                 let header = SegmentHeader { start: segment, previous_end, gap_accepted: true };
                 (segment, 0, header.encode().to_vec())

@@ -42,6 +42,13 @@ pub struct Damage {
     pub(super) fix: Fix,
 }
 
+impl Damage {
+    /// Whether the bytes may well be right: the system did not give them, or takes no more.
+    pub fn is_unreadable(&self) -> bool {
+        self.fix == Fix::Unreadable
+    }
+}
+
 /// How quarantine makes a damaged place skippable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fix {
@@ -49,6 +56,8 @@ pub(super) enum Fix {
     Fill,
     /// A new header for a segment, which says that what is missing before it was given up.
     Header { segment: u64, previous_end: u64 },
+    /// None: the system did not give the bytes, which may well be right.
+    Unreadable,
 }
 
 /// All that replay learns.
@@ -63,13 +72,19 @@ pub(super) struct Replayed {
     pub(super) torn_tail: bool,
     /// Everything before this was synced for certain.
     pub(super) proven: u64,
+    /// The first error of the system while it was read.
+    pub(super) unreadable: Option<String>,
+    /// Whether where the log ends could not be told for such an error.
+    pub(super) is_end_unknown: bool,
 }
 
 /// Hands over every record at or after `from`, in order. Changes nothing.
 pub(super) fn replay(disk: &dyn Disk, from: u64, visit: Visit<'_>) -> Result<Replayed, Error> {
     let mut segments = segments::list(disk)?;
     let mut replayed = Replayed::default();
-    replayed.torn_segment = torn_beginning(disk, &segments, &mut replayed.recovery)?;
+    // A last segment that cannot be read is none: that comes to light below.
+    replayed.torn_segment =
+        readable(torn_beginning(disk, &segments, &mut replayed.recovery))?.ok().flatten();
     segments.truncate(segments.len() - usize::from(replayed.torn_segment.is_some()));
     // Earlier segments end where this one begins: they only wait to be trimmed.
     let first = segments.partition_point(|start| *start <= from).saturating_sub(1);
@@ -79,14 +94,10 @@ pub(super) fn replay(disk: &dyn Disk, from: u64, visit: Visit<'_>) -> Result<Rep
     for (index, start) in segments.iter().enumerate().skip(first) {
         let segment = match next.take() {
             Some(segment) => segment,
-            None => segments::read_header(
-                segments::open(disk, *start, OpenMode::Read)?.as_ref(),
-                *start,
-            )?,
+            None => header_of(disk, *start)?,
         };
         if let Some(start) = segments.get(index + 1) {
-            let file = segments::open(disk, *start, OpenMode::Read)?;
-            next = Some(segments::read_header(file.as_ref(), *start)?);
+            next = Some(header_of(disk, *start)?);
         }
         let is_given_up = segment.header.is_ok_and(|header| header.gap_accepted);
         let damage = check_joint(&segment, end, seen);
@@ -98,8 +109,7 @@ pub(super) fn replay(disk: &dyn Disk, from: u64, visit: Visit<'_>) -> Result<Rep
             start: next.start,
             previous_end: next.header.as_ref().ok().map(|header| header.previous_end),
         });
-        let file = segments::open(disk, segment.start, OpenMode::Read)?;
-        let scanned = scan::scan(file.as_ref(), segment.start, follower, from, visit)?;
+        let scanned = scan::scan(disk, segment.start, follower, from, visit)?;
         end = scanned.end;
         seen = scanned.lost_end.unwrap_or(end);
         replayed.add(&segment, scanned);
@@ -121,7 +131,25 @@ impl Replayed {
         self.recovery.torn_bytes += scanned.torn_bytes;
         self.torn_tail |= scanned.torn_bytes > 0;
         self.recovery.damaged.extend(scanned.damaged);
+        self.is_end_unknown = scanned.unreadable.is_some();
+        self.unreadable = self.unreadable.take().or(scanned.unreadable);
     }
+}
+
+/// Takes an error of the system apart from those that end a start.
+pub(super) fn readable<T>(read: Result<T, Error>) -> Result<Result<T, String>, Error> {
+    match read {
+        Ok(read) => Ok(Ok(read)),
+        Err(Error::Disk { doing, source }) => Ok(Err(format!("{doing}: {source}"))),
+        Err(other) => Err(other),
+    }
+}
+
+fn header_of(disk: &dyn Disk, start: u64) -> Result<Segment, Error> {
+    let file = segments::open(disk, start, OpenMode::Read);
+    let read = file.and_then(|file| segments::read_header(file.as_ref(), start));
+    let unreadable = Segment { start, header: Err("its header cannot be read") };
+    Ok(readable(read)?.unwrap_or(unreadable))
 }
 
 /// Whether the last segment is one that was being made when the power went: its header is not
@@ -174,6 +202,14 @@ fn missing(from: u64) -> Damage {
     }
 }
 
+/// The damage of a log that was read and cannot be made ready for more.
+pub(super) fn unwritable(replayed: &Replayed, reason: String) -> Damage {
+    let end = replayed.recovery.end;
+    let segment = replayed.segments.last().copied().unwrap_or(end.0);
+    let reason = format!("it cannot be written: {reason}");
+    Damage { partition: None, segment, position: end, bytes: 0, reason, fix: Fix::Unreadable }
+}
+
 /// The segment that takes the next records.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -191,6 +227,9 @@ pub(super) fn repair(
     replayed: &mut Replayed,
     config: &super::Config,
 ) -> Result<Option<Tail>, Error> {
+    if replayed.is_end_unknown {
+        return Ok(None);
+    }
     if let Some(start) = replayed.torn_segment {
         disk.remove(&segments::path_of(start))
             .map_err(|source| failed("remove torn", start, source))?;

@@ -4,14 +4,14 @@
 //! `durable` beyond it, no later segment was begun. Then it was never acknowledged, and the log
 //! ends there. Otherwise it is damage: it is reported, and reading goes on behind it.
 
-use model::{DiskFile, Position, Record, RecordKind};
+use model::{Disk, DiskFile, OpenMode, Position, Record, RecordKind};
 
 use super::Found;
 use super::format::{
     ALIGNMENT, ANY_PARTITION, KIND_FILLER, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES,
 };
-use super::recovery::{Damage, Fix};
-use super::segments::failed;
+use super::recovery::{Damage, Fix, readable};
+use super::segments::{self, failed};
 use super::window::Window;
 use crate::Error;
 
@@ -38,6 +38,8 @@ pub(super) struct Scanned {
     /// Everything before this was synced for certain, as far as this segment's records tell.
     pub(super) proven: u64,
     pub(super) damaged: Vec<Damage>,
+    /// The error of the system that ended reading, if one did.
+    pub(super) unreadable: Option<String>,
 }
 
 struct Scan<'a> {
@@ -48,7 +50,7 @@ struct Scan<'a> {
     from: u64,
     /// Once known: everything before this was synced.
     synced: Option<u64>,
-    scanned: Scanned,
+    scanned: &'a mut Scanned,
 }
 
 /// A place that is no record.
@@ -61,16 +63,47 @@ struct Bad {
 
 /// Reads the segment that begins at `start` and is followed by `next`.
 pub(super) fn scan(
-    file: &dyn DiskFile,
+    disk: &dyn Disk,
     start: u64,
     next: Option<Next>,
     from: u64,
     visit: Visit<'_>,
 ) -> Result<Scanned, Error> {
     let io = |source| failed("read", start, source);
-    let window = Window::new(file, start).map_err(io)?;
+    let mut scanned = Scanned { end: start + SEGMENT_HEADER_BYTES, ..Scanned::default() };
     let synced = next.map(|_| u64::MAX);
-    Scan { window, start, next, from, synced, scanned: Scanned::default() }.run(visit)
+    let read = segments::open(disk, start, OpenMode::Read).and_then(|file| {
+        let window = Window::new(file.as_ref(), start).map_err(io)?;
+        Scan { window, start, next, from, synced, scanned: &mut scanned }.run(visit)
+    });
+    if let Err(reason) = readable(read)? {
+        give_up(&mut scanned, start, next, reason, visit);
+    }
+    Ok(scanned)
+}
+
+/// What follows in a segment cannot be read: it is lost for this time, and may be there the next.
+fn give_up(
+    scanned: &mut Scanned,
+    start: u64,
+    next: Option<Next>,
+    reason: String,
+    visit: Visit<'_>,
+) {
+    let end = next.map(|next| next.previous_end.unwrap_or(next.start));
+    let end = end.filter(|end| *end > scanned.end);
+    visit(Found::Gap { partition: None, end: Position(end.unwrap_or(u64::MAX)) });
+    scanned.lost_end = end;
+    scanned.damaged.push(Damage {
+        partition: None,
+        segment: start,
+        position: Position(scanned.end),
+        // Nobody knows how much of the last segment was written.
+        bytes: end.map_or(0, |end| end - scanned.end),
+        reason: reason.clone(),
+        fix: Fix::Unreadable,
+    });
+    scanned.unreadable = Some(reason);
 }
 
 /// The highest position that records of a segment prove to be synced.
@@ -86,11 +119,12 @@ pub(super) fn content_bytes(file: &dyn DiskFile, start: u64) -> Result<u64, Erro
 }
 
 impl Scan<'_> {
-    fn run(mut self, visit: Visit<'_>) -> Result<Scanned, Error> {
+    fn run(mut self, visit: Visit<'_>) -> Result<(), Error> {
         let limit = self.next.and_then(|next| next.previous_end).unwrap_or(u64::MAX);
         let stop = limit.min(self.window.end());
         let mut position = self.start + SEGMENT_HEADER_BYTES;
         while position < stop {
+            self.scanned.end = position;
             let bad = match self.record(position, stop, visit)? {
                 Ok(after) => {
                     position = after;
@@ -104,7 +138,7 @@ impl Scan<'_> {
             }
         }
         self.scanned.end = position;
-        Ok(self.scanned)
+        Ok(())
     }
 
     /// Reads the record at a position and gives the place of the next one.

@@ -66,6 +66,24 @@ impl ManifestStore {
         Ok((Self { objects, partition, state: state.clone(), oldest, broken: None }, state))
     }
 
+    /// Like [`ManifestStore::load`], but goes as far as it can: beside the error come the newest
+    /// state that is intact, and a store that commits nothing.
+    pub async fn load_intact(
+        objects: Arc<dyn ObjectStore>,
+        partition: u16,
+    ) -> (Self, PartitionState, Option<Error>) {
+        match Self::load(Arc::clone(&objects), partition).await {
+            Ok((store, state)) => (store, state, None),
+            Err(error) => {
+                let state = newest_intact(objects.as_ref(), partition).await;
+                let broken = Some(error.to_string());
+                let oldest = state.number;
+                let store = Self { objects, partition, state: state.clone(), oldest, broken };
+                (store, state, Some(error))
+            }
+        }
+    }
+
     /// Why nothing can be committed any more, if so.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
@@ -179,25 +197,51 @@ async fn read(objects: &dyn ObjectStore, partition: u16, number: u64) -> Result<
     })
 }
 
+/// The state after the last manifest that can be reached without passing a damaged one; that of a
+/// new partition if there is none.
+async fn newest_intact(objects: &dyn ObjectStore, partition: u16) -> PartitionState {
+    let names = stored_names(objects, partition).await.unwrap_or_default();
+    let newest = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
+    let checkpoint = newest - newest % CHECKPOINT_EVERY;
+    // If the newest checkpoint is what is damaged, the one before it is still stored.
+    for start in [checkpoint, checkpoint.saturating_sub(CHECKPOINT_EVERY)] {
+        let mut state = PartitionState::default();
+        for number in start.max(1)..=newest {
+            let Ok(stored) = read(objects, partition, number).await else { break };
+            let Ok(next) = follow(state.clone(), stored, partition) else { break };
+            state = next;
+        }
+        if state.number > 0 {
+            return state;
+        }
+    }
+    PartitionState::default()
+}
+
 /// Numbers of the manifests that are stored, ascending.
 async fn stored_numbers(objects: &dyn ObjectStore, partition: u16) -> Result<Vec<u64>, Error> {
+    let number = |name: String| {
+        number_of(&name).ok_or_else(|| Error::Corrupt {
+            what: format!("manifest directory {}", dir_of(partition)),
+            reason: format!("{name:?} is not the name of a manifest"),
+        })
+    };
+    let names = stored_names(objects, partition).await?;
+    let mut numbers = names.into_iter().map(number).collect::<Result<Vec<_>, _>>()?;
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+async fn stored_names(objects: &dyn ObjectStore, partition: u16) -> Result<Vec<String>, Error> {
     let dir = dir_of(partition);
     let doing = |source| Error::Objects { doing: format!("list manifests {dir}"), source };
     let found: Vec<_> = objects.list(Some(&dir)).try_collect().await.map_err(doing)?;
-    let mut numbers = Vec::with_capacity(found.len());
-    for object in found {
-        let name = object.location.filename().unwrap_or_default();
-        let number = name
-            .strip_suffix(".json")
-            .filter(|digits| digits.len() == 20)
-            .and_then(|digits| digits.parse().ok());
-        numbers.push(number.ok_or_else(|| Error::Corrupt {
-            what: format!("manifest directory {dir}"),
-            reason: format!("{name:?} is not the name of a manifest"),
-        })?);
-    }
-    numbers.sort_unstable();
-    Ok(numbers)
+    let name = |object: &object_store::ObjectMeta| object.location.filename().map(str::to_owned);
+    Ok(found.iter().filter_map(name).collect())
+}
+
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_suffix(".json").filter(|digits| digits.len() == 20)?.parse().ok()
 }
 
 fn dir_of(partition: u16) -> Path {

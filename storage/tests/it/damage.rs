@@ -97,7 +97,11 @@ async fn check(steps: &[Step], victim: usize, spoiled: Spoiled, gone: impl Fn(&s
 }
 
 /// Writes eight series in requests of their own; says how many were taken.
-async fn write_everywhere(journal: &mut Journal, storage: &storage::Storage, base: u32) -> u32 {
+pub(crate) async fn write_everywhere(
+    journal: &mut Journal,
+    storage: &storage::Storage,
+    base: u32,
+) -> u32 {
     let mut taken = 0;
     for n in base..base + 8 {
         let request = samples(1, &[(n, NOW_MS + i64::from(base), f64::from(n))]);

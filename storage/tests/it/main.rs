@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 mod facts;
 mod faults;
+mod losses;
 mod model;
 mod placement;
 mod store;
