@@ -16,6 +16,7 @@ use crate::budget::{Budget, Reserved};
 use crate::column::Column;
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped, names_differ};
 use crate::functions::{CallContext, DateFunction, MapFunction};
+use crate::histogram::Shows;
 use crate::kernels::window::Times;
 use crate::notes::{Notes, Remark};
 use crate::plan::{InstantOf, Kind, Node, Plan, RangeCall, RangeInput, Selector};
@@ -34,6 +35,7 @@ mod morsels;
 mod operators;
 mod ranked;
 mod series;
+mod series_histograms;
 #[cfg(test)]
 mod tests;
 
@@ -202,15 +204,16 @@ impl Evaluator {
     }
 
     pub(crate) fn work(&self, selector: &Selector, task: Task) -> SeriesWork {
-        let Selector { times, reach_ms, edges, margin_ms, .. } = *selector;
+        let Selector { times, reach_ms, edges, margin_ms, shows, .. } = *selector;
         let (budget, with_starts) = (Arc::clone(&self.budget), self.options.start_timestamps);
-        SeriesWork { times, reach_ms, edges, margin_ms, task, budget, with_starts }
+        SeriesWork { times, reach_ms, edges, margin_ms, shows, task, budget, with_starts }
     }
 
     /// Work on samples that are just there.
     pub(crate) fn plain_work(&self, times: Times, reach_ms: i64, task: Task) -> SeriesWork {
         let (edges, budget) = (Edges::Plain, Arc::clone(&self.budget));
-        SeriesWork { times, reach_ms, edges, margin_ms: 0, task, budget, with_starts: false }
+        let shows = Shows::NoReset;
+        SeriesWork { times, reach_ms, edges, margin_ms: 0, shows, task, budget, with_starts: false }
     }
 
     async fn select(
@@ -323,7 +326,7 @@ impl Evaluator {
             ("quantile_over_time", [phi]) => self.check_quantile(phi, &call.params),
             _ => {}
         }
-        Ok(Task::Range { name: call.name, func: call.func, params })
+        Ok(Task::Range { func: call.func, params })
     }
 
     fn check_quantile(&self, phi: &[f64], params: &[Node]) {
@@ -515,11 +518,17 @@ fn samples_of(column: Column, instants: &Arc<[i64]>) -> Samples {
     });
     if column.present.is_full() {
         let timestamps = Arc::clone(instants);
-        return Samples { timestamps, values: column.values, histograms, starts: None };
+        return Samples {
+            timestamps,
+            values: column.values,
+            histograms,
+            starts: None,
+            thinned: true,
+        };
     }
     let (timestamps, values): (Vec<i64>, Vec<f64>) =
         column.present.ones().map(|step| (instants[step], column.values[step])).unzip();
-    Samples { timestamps: timestamps.into(), values, histograms, starts: None }
+    Samples { timestamps: timestamps.into(), values, histograms, starts: None, thinned: true }
 }
 
 /// Keeps columns.

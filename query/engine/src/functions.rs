@@ -48,8 +48,8 @@ pub(crate) struct RangeFunction {
 pub(crate) enum RangeKernel {
     /// Floats only; histograms beside them are left out, as Prometheus does.
     Floats(Kernel),
-    /// Floats; on histograms Prometheus has a meaning that we do not have yet.
-    FloatsSoFar(Kernel),
+    /// Floats, or histograms, or both.
+    Either(Kernel, OfHistograms),
     /// Extrapolated differences.
     Rate(Rate),
     /// Needs no values.
@@ -60,6 +60,17 @@ pub(crate) enum RangeKernel {
     Last,
     TimeOfFirst,
     TimeOfLast,
+}
+
+/// What a function that takes floats does with histograms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OfHistograms {
+    Avg,
+    Changes,
+    Idelta,
+    Irate,
+    Resets,
+    Sum,
 }
 
 impl PartialEq for RangeKernel {
@@ -106,8 +117,8 @@ const fn floats(kernel: Kernel) -> Implementation {
     range(RangeKernel::Floats(kernel))
 }
 
-const fn floats_so_far(kernel: Kernel) -> Implementation {
-    range(RangeKernel::FloatsSoFar(kernel))
+const fn either(kernel: Kernel, of_histograms: OfHistograms) -> Implementation {
+    range(RangeKernel::Either(kernel, of_histograms))
 }
 
 const fn keeping_name(kernel: RangeKernel) -> Implementation {
@@ -144,9 +155,9 @@ const LIST: &[(&str, Implementation)] = &[
     ("asinh", Implementation::Map(math::asinh)),
     ("atan", Implementation::Map(math::atan)),
     ("atanh", Implementation::Map(math::atanh)),
-    ("avg_over_time", floats_so_far(over_time::avg)),
+    ("avg_over_time", either(over_time::avg, OfHistograms::Avg)),
     ("ceil", Implementation::Map(math::ceil)),
-    ("changes", floats_so_far(over_time::changes)),
+    ("changes", either(over_time::changes, OfHistograms::Changes)),
     ("clamp", Implementation::Map(math::clamp)),
     ("clamp_max", Implementation::Map(math::clamp_max)),
     ("clamp_min", Implementation::Map(math::clamp_min)),
@@ -173,9 +184,9 @@ const LIST: &[(&str, Implementation)] = &[
     ("histogram_stdvar", Implementation::Frame(histogram_values::histogram_stdvar)),
     ("histogram_sum", Implementation::Frame(histogram_values::histogram_sum)),
     ("hour", Implementation::Date(date::hour)),
-    ("idelta", floats_so_far(over_time::idelta)),
+    ("idelta", either(over_time::idelta, OfHistograms::Idelta)),
     ("increase", of_counter(Rate::Increase)),
-    ("irate", floats_so_far(over_time::irate)),
+    ("irate", either(over_time::irate, OfHistograms::Irate)),
     ("label_join", Implementation::Frame(labels::label_join)),
     ("label_replace", Implementation::Frame(labels::label_replace)),
     ("last_over_time", keeping_name(RangeKernel::Last)),
@@ -195,7 +206,7 @@ const LIST: &[(&str, Implementation)] = &[
     ("quantile_over_time", floats(over_time::quantile_of)),
     ("rad", Implementation::Map(math::rad)),
     ("rate", of_counter(Rate::PerSecond)),
-    ("resets", floats_so_far(over_time::resets)),
+    ("resets", either(over_time::resets, OfHistograms::Resets)),
     ("round", Implementation::Map(math::round)),
     ("scalar", Implementation::Frame(convert::scalar)),
     ("sgn", Implementation::Map(math::sgn)),
@@ -208,7 +219,7 @@ const LIST: &[(&str, Implementation)] = &[
     ("sqrt", Implementation::Map(math::sqrt)),
     ("stddev_over_time", floats(over_time::stddev)),
     ("stdvar_over_time", floats(over_time::stdvar)),
-    ("sum_over_time", floats_so_far(over_time::sum)),
+    ("sum_over_time", either(over_time::sum, OfHistograms::Sum)),
     ("tan", Implementation::Map(math::tan)),
     ("tanh", Implementation::Map(math::tanh)),
     ("ts_of_first_over_time", range(RangeKernel::TimeOfFirst)),

@@ -17,7 +17,7 @@ mod variance;
 pub(crate) use arithmetic::{Added, Incompatible, Mean, Sum, Term, compact, divide, scale};
 pub(crate) use quantile::{Quantile, fraction, quantile};
 pub(crate) use read::{Shows, read};
-pub(crate) use reset::same;
+pub(crate) use reset::{fell, same};
 pub(crate) use text::{go_g, text};
 pub(crate) use trim::{Kept, trim};
 pub(crate) use variance::variance;

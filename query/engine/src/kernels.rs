@@ -5,6 +5,8 @@
 pub(crate) mod aggregate;
 pub(crate) mod buckets;
 pub(crate) mod extended;
+pub(crate) mod extended_histograms;
+pub(crate) mod histograms;
 pub(crate) mod over_time;
 pub(crate) mod quantile;
 pub(crate) mod rate;

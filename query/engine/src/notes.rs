@@ -19,6 +19,19 @@ pub(crate) enum Remark {
     IgnoredHistograms,
     /// A sample counts what the one before it has counted as well.
     OverlappingStarts,
+    /// Floats and histograms in one range, for a function that takes either.
+    MixedFloats,
+    /// Exponential and custom buckets.
+    MixedSchemas,
+    /// A rate of gauge histograms, a difference of counter histograms.
+    NotCounter,
+    NotGauge,
+    /// Custom bounds differed, and the common ones were used.
+    ReconciledInAddition,
+    ReconciledInSubtraction,
+    ReconciledInAggregation,
+    /// Some follow a counter reset, some are known not to.
+    ConflictingResets,
 }
 
 /// Notes of each kind that are shown; more would bury the answer (Prometheus shows ten, too).
@@ -44,7 +57,34 @@ impl Notes {
                 let text = "sample has start time that overlaps with previous sample timestamp";
                 self.warn(&format!("{text} for metric {metric:?}"), span);
             }
+            Remark::MixedFloats => {
+                let text = "encountered a mix of histograms and floats for metric name";
+                self.warn(&format!("{text} {metric:?}"), span);
+            }
+            Remark::MixedSchemas => {
+                let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+                self.warn(&format!("{text} {metric:?}"), span);
+            }
+            Remark::NotCounter => {
+                let text = "this native histogram metric is not a counter:";
+                self.warn(&format!("{text} {metric:?}"), span);
+            }
+            Remark::NotGauge => {
+                let text = "this native histogram metric is not a gauge:";
+                self.warn(&format!("{text} {metric:?}"), span);
+            }
+            Remark::ReconciledInAddition => self.reconciled("addition", span),
+            Remark::ReconciledInSubtraction => self.reconciled("subtraction", span),
+            Remark::ReconciledInAggregation => self.reconciled("aggregation", span),
+            Remark::ConflictingResets => {
+                self.warn("conflicting counter resets during histogram aggregation", span);
+            }
         }
+    }
+
+    /// Says that custom bounds differed.
+    pub(crate) fn reconciled(&self, during: &str, span: Span) {
+        self.info(&format!("mismatched custom buckets were reconciled during {during}"), span);
     }
 
     /// Warnings and infos, in order.

@@ -9,6 +9,7 @@ use storage::Select;
 
 use crate::functions::{DateFunction, FrameFunction, MapFunction, RangeFunction};
 use crate::grid::Grid;
+use crate::histogram::Shows;
 use crate::kernels::window::Times;
 
 mod invariant;
@@ -81,6 +82,8 @@ pub(crate) struct Selector {
     pub(crate) edges: Edges,
     /// How far beside the reach those look: the look-back.
     pub(crate) margin_ms: i64,
+    /// What native histograms show of counter resets.
+    pub(crate) shows: Shows,
 }
 
 /// Of which instant of a sample the time is asked for.

@@ -5,11 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use model::{Histogram, Labels, TimeRange};
+use model::{Histogram, Labels, ResetHint, TimeRange};
 use query::Error;
 use storage::{Select, SeriesSamples};
 use tenancy::ReadScope;
 
+use crate::histogram::{Shows, read};
 use crate::source::{Decoded, Fetched, Selected, Source, Starts};
 
 /// Series in memory. Every scope sees all of them that its matchers allow.
@@ -30,6 +31,7 @@ impl Table {
         let twin = self.series.last().filter(|(_, s)| s.samples.timestamps == timestamps);
         let timestamps = twin.map_or(timestamps, |(_, s)| Arc::clone(&s.samples.timestamps));
         let values = samples.iter().map(|(_, v)| *v).collect();
+        let histograms = with_hints(histograms);
         let samples = Decoded::from(SeriesSamples { timestamps, values, histograms });
         match self.series.binary_search_by(|(l, _)| l.cmp(&labels)) {
             Ok(at) => self.series[at].1 = samples,
@@ -63,6 +65,19 @@ impl Source for Table {
         let inside = chosen.map(|(labels, samples)| (labels.clone(), cut(samples, select.range)));
         Ok(Arc::new(Chosen { series: inside.collect() }))
     }
+}
+
+/// Says of each histogram that it follows no counter reset, where that is so: a part of the series
+/// may be read without the sample before.
+fn with_hints(histograms: Vec<(i64, Arc<Histogram>)>) -> Vec<(i64, Arc<Histogram>)> {
+    let read = read(&histograms, Shows::NoReset);
+    let hinted = histograms.into_iter().zip(read).map(|((at_ms, stored), (_, read))| {
+        if read.reset_hint != ResetHint::No || stored.reset_hint == ResetHint::No {
+            return (at_ms, stored);
+        }
+        (at_ms, Arc::new(Histogram { reset_hint: ResetHint::No, ..(*stored).clone() }))
+    });
+    hinted.collect()
 }
 
 fn cut(of: &Decoded, range: TimeRange) -> Decoded {

@@ -81,8 +81,7 @@ impl HistogramCells {
         match cell.add(h) {
             Ok(Added { reconciled, .. }) => {
                 if reconciled {
-                    let text = "mismatched custom buckets were reconciled during aggregation";
-                    self.notes.info(text, self.span);
+                    self.notes.reconciled("aggregation", self.span);
                 }
                 let grown = histogram_bytes(cell.value()).saturating_sub(before);
                 if grown > 0 {

@@ -131,8 +131,7 @@ impl Operator<'_> {
                     self.notes.warn(&text, self.span);
                 }
                 if reconciled {
-                    let text = format!("mismatched custom buckets were reconciled during {word}");
-                    self.notes.info(&text, self.span);
+                    self.notes.reconciled(word, self.span);
                 }
             }
         }

@@ -19,7 +19,6 @@ use crate::kernels::rate::{self, Extrapolation, Rate, extrapolated};
 use crate::kernels::select::Latest;
 use crate::kernels::window::{Times, Windows};
 use crate::notes::Remark;
-use crate::plan::not_supported;
 use crate::source::{Decoded, Fetched, Starts};
 
 /// The samples of one series, as the evaluator sees them.
@@ -30,9 +29,17 @@ pub(crate) struct Samples {
     pub(crate) histograms: Vec<(i64, Arc<FloatHistogram>)>,
     /// Since when each of them counts, where that is known.
     pub(crate) starts: Option<Box<Starts>>,
+    /// Whether some were left out between others, as subqueries do.
+    pub(crate) thinned: bool,
 }
 
 impl Samples {
+    fn showing(Decoded { samples: stored, starts }: Decoded, shows: Shows) -> Self {
+        let histograms = read(&stored.histograms, shows);
+        let storage::SeriesSamples { timestamps, values, .. } = stored;
+        Self { timestamps, values, histograms, starts, thinned: false }
+    }
+
     fn starts_of_floats(&self) -> Option<rate::Starts<'_>> {
         let starts = self.starts.as_ref()?;
         Some(rate::Starts { timestamps: &self.timestamps, starts: &starts.floats })
@@ -68,13 +75,8 @@ pub(crate) fn decoded_bytes(stored: &[Decoded]) -> usize {
 }
 
 impl From<Decoded> for Samples {
-    fn from(Decoded { samples: stored, starts }: Decoded) -> Self {
-        Self {
-            histograms: read(&stored.histograms, Shows::NoReset),
-            timestamps: stored.timestamps,
-            values: stored.values,
-            starts,
-        }
+    fn from(decoded: Decoded) -> Self {
+        Self::showing(decoded, Shows::NoReset)
     }
 }
 
@@ -87,6 +89,8 @@ pub(crate) struct SeriesWork {
     /// `anchored` and `smoothed`, and how far beside the range they look.
     pub(crate) edges: Edges,
     pub(crate) margin_ms: i64,
+    /// What histograms show of counter resets.
+    pub(crate) shows: Shows,
     pub(crate) task: Task,
     pub(crate) budget: Arc<Budget>,
     /// Whether start timestamps are looked at.
@@ -105,7 +109,7 @@ pub(crate) enum Task {
     /// Its time if it is a float; a histogram stays one.
     InfoTime,
     /// A function of the window, with its numbers by parameter and step.
-    Range { name: &'static str, func: RangeFunction, params: Arc<[Vec<f64>]> },
+    Range { func: RangeFunction, params: Arc<[Vec<f64>]> },
 }
 
 impl SeriesWork {
@@ -122,7 +126,8 @@ impl SeriesWork {
             starts: stored.starts.filter(|_| self.with_starts),
             ..stored
         };
-        self.morsel(stored.into_iter().map(starts).map(Samples::from).collect())
+        let samples = |stored: Decoded| Samples::showing(starts(stored), self.shows);
+        self.morsel(stored.into_iter().map(samples).collect())
     }
 
     /// The columns of one morsel, by the series' place in it; those without points are left out.
@@ -142,9 +147,7 @@ impl SeriesWork {
                 Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime => {
                     self.latest(&samples, &mut shared)?
                 }
-                Task::Range { name, func, params } => {
-                    self.range(name, func, params, samples, &mut shared)?
-                }
+                Task::Range { func, params } => self.range(func, params, samples, &mut shared)?,
             };
             columns.remarks.extend(shared.remarks.iter().map(|remark| (place, *remark)));
             if column.any() {
@@ -208,9 +211,6 @@ impl SeriesWork {
         let samples = without_markers(samples);
         let windows = shared.windows(&samples, self)?;
         self.budget.saw_queryable(windows.samples());
-        if !samples.histograms.is_empty() {
-            return Err(not_supported("native histograms with the modifier smoothed"));
-        }
         let mut column = Column::empty(self.steps());
         for (step, window) in windows.iter().enumerate() {
             let at_ms = self.times.end(step);
@@ -219,12 +219,14 @@ impl SeriesWork {
                 column.set(step, value);
             }
         }
+        if !samples.histograms.is_empty() {
+            self.put_smoothed_histograms(&samples, &mut shared.remarks, &mut column)?;
+        }
         Ok(column)
     }
 
     fn range(
         &self,
-        name: &str,
         func: &RangeFunction,
         params: &[Vec<f64>],
         samples: Samples,
@@ -234,11 +236,12 @@ impl SeriesWork {
         let windows = shared.windows(&samples, self)?;
         self.budget.saw_queryable(windows.samples());
         let mut column = Column::empty(self.steps());
-        if !samples.histograms.is_empty() {
-            self.check_histograms(name, func, &samples, &windows, shared)?;
-        }
         match func.kernel {
-            RangeKernel::Floats(kernel) | RangeKernel::FloatsSoFar(kernel) => {
+            RangeKernel::Floats(kernel) => {
+                self.each_window(kernel, params, &samples, &windows, &mut column);
+                self.remark_ignored(&samples, &windows, shared);
+            }
+            RangeKernel::Either(kernel, _) => {
                 self.each_window(kernel, params, &samples, &windows, &mut column);
             }
             RangeKernel::Rate(rate) if self.edges != Edges::Plain => {
@@ -261,6 +264,10 @@ impl SeriesWork {
             | RangeKernel::TimeOfLast => {
                 self.ends(func.kernel, &samples, &windows, &mut column);
             }
+        }
+        let of_histograms = matches!(func.kernel, RangeKernel::Either(..) | RangeKernel::Rate(_));
+        if of_histograms && !samples.histograms.is_empty() {
+            self.put_histograms(func.kernel, &samples, &mut shared.remarks, &mut column)?;
         }
         Ok(column)
     }
@@ -291,24 +298,36 @@ impl SeriesWork {
         column: &mut Column,
     ) {
         let mut numbers = [0.0; 4];
-        let starts = samples.starts_of_floats();
         for (step, window) in windows.iter().enumerate() {
-            if window.is_empty() {
-                continue;
-            }
             for (number, param) in numbers.iter_mut().zip(params) {
                 *number = param[step];
             }
-            let view = View {
-                timestamps: &samples.timestamps[window.clone()],
-                values: &samples.values[window.clone()],
-                step_ms: self.times.grid.at(step),
-                starts: starts.map(|starts| starts.within(window)),
-            };
-            if let Some(value) = kernel(&view, &numbers[..params.len().min(4)]) {
+            let numbers = &numbers[..params.len().min(4)];
+            if let Some(value) = self.float_at(kernel, samples, window, (step, numbers)) {
                 column.set(step, value);
             }
         }
+    }
+
+    /// A function of the floats in one window.
+    #[inline]
+    pub(super) fn float_at(
+        &self,
+        kernel: Kernel,
+        samples: &Samples,
+        window: std::ops::Range<usize>,
+        (step, numbers): (usize, &[f64]),
+    ) -> Option<f64> {
+        if window.is_empty() {
+            return None;
+        }
+        let view = View {
+            timestamps: &samples.timestamps[window.clone()],
+            values: &samples.values[window.clone()],
+            step_ms: self.times.grid.at(step),
+            starts: samples.starts_of_floats().map(|starts| starts.within(window)),
+        };
+        kernel(&view, numbers)
     }
 
     fn counts(
@@ -361,39 +380,14 @@ impl SeriesWork {
         &samples.histograms[low..high]
     }
 
-    /// Refuses what would need arithmetic on native histograms, rather than leave them out.
-    fn check_histograms(
-        &self,
-        name: &str,
-        func: &RangeFunction,
-        samples: &Samples,
-        windows: &Windows,
-        shared: &mut SharedByGroup,
-    ) -> Result<(), Error> {
-        if let RangeKernel::Floats(_) = func.kernel {
-            let mixed = |(step, window): (usize, std::ops::Range<usize>)| {
-                !window.is_empty() && !self.histograms_at(samples, step).is_empty()
-            };
-            if windows.iter().enumerate().any(mixed) {
-                shared.remarks.insert(Remark::IgnoredHistograms);
-            }
-        }
-        let refused = matches!(func.kernel, RangeKernel::FloatsSoFar(_) | RangeKernel::Rate(_));
-        if !refused {
-            return Ok(());
-        }
-        let enough = match func.kernel {
-            RangeKernel::Rate(_) => 2,
-            _ => 1,
+    /// Remembers that a function of floats has left out histograms beside them.
+    fn remark_ignored(&self, samples: &Samples, windows: &Windows, shared: &mut SharedByGroup) {
+        let mixed = |(step, window): (usize, std::ops::Range<usize>)| {
+            !window.is_empty() && !self.histograms_at(samples, step).is_empty()
         };
-        let touched = |(step, window): (usize, std::ops::Range<usize>)| {
-            let histograms = self.histograms_at(samples, step).len();
-            histograms > 0 && histograms + window.len() >= enough
-        };
-        if windows.iter().enumerate().any(touched) {
-            return Err(not_supported(&format!("native histograms in {name}()")));
+        if !samples.histograms.is_empty() && windows.iter().enumerate().any(mixed) {
+            shared.remarks.insert(Remark::IgnoredHistograms);
         }
-        Ok(())
     }
 }
 
@@ -412,8 +406,8 @@ pub(crate) fn without_markers(mut samples: Samples) -> Samples {
     }
     let live = samples.timestamps.iter().zip(&samples.values).filter(|(_, v)| !is_stale(**v));
     let (timestamps, values): (Vec<i64>, Vec<f64>) = live.unzip();
-    let Samples { histograms, starts, .. } = samples;
-    Samples { timestamps: timestamps.into(), values, histograms, starts }
+    let Samples { histograms, starts, thinned, .. } = samples;
+    Samples { timestamps: timestamps.into(), values, histograms, starts, thinned }
 }
 
 /// Keeps what belongs to values that are no stale markers.

@@ -21,10 +21,10 @@ pub(crate) enum Rate {
 
 /// How far samples lie apart and from their window's edges, per step. Seconds.
 #[derive(Debug, Clone, Copy, Default)]
-struct Edge {
-    sampled: f64,
-    to_start: f64,
-    to_end: f64,
+pub(crate) struct Edge {
+    pub(crate) sampled: f64,
+    pub(crate) to_start: f64,
+    pub(crate) to_end: f64,
 }
 
 /// The part that series with the same timestamps share.
@@ -62,8 +62,14 @@ impl Extrapolation {
 }
 
 impl Edge {
+    /// Of a counter that is known to have begun inside the range: what it counted is known, so
+    /// nothing is extrapolated (as Prometheus' scripts have it).
+    pub(crate) fn begun((start, last): (i64, i64)) -> Self {
+        Self { sampled: (last - start) as f64 / 1000.0, to_start: 0.0, to_end: 0.0 }
+    }
+
     /// Of so many samples from the first to the last.
-    fn new((first, last): (i64, i64), samples: usize, (start, end): (i64, i64)) -> Self {
+    pub(crate) fn new((first, last): (i64, i64), samples: usize, (start, end): (i64, i64)) -> Self {
         let sampled = (last - first) as f64 / 1000.0;
         let between = sampled / (samples - 1) as f64;
         // A gap of more than a tenth above the average means that the series begins or ends here,
@@ -159,12 +165,14 @@ impl Starts<'_> {
     /// The edges of a window whose first sample began to count inside its range: as if there were
     /// one more sample.
     fn began_at(&self, window: &Range<usize>, range: (i64, i64)) -> Option<Edge> {
-        let start = self.starts[window.start];
-        if !self.is_known(window.start) || start <= range.0 {
-            return None;
-        }
-        let last = self.timestamps[window.end - 1];
-        Some(Edge::new((start, last), window.len() + 1, range))
+        let start = self.began_ms(window.start, range.0)?;
+        Some(Edge::begun((start, self.timestamps[window.end - 1])))
+    }
+
+    /// When a window's first sample began to count, if that is inside the range.
+    pub(crate) fn began_ms(&self, first: usize, range_start_ms: i64) -> Option<i64> {
+        let start = self.starts[first];
+        (self.is_known(first) && start > range_start_ms).then_some(start)
     }
 
     /// The same of some samples of a series.
@@ -265,9 +273,9 @@ mod tests {
     #[test]
     fn a_counter_that_begins_in_a_window_was_zero_then() {
         let times = Times { grid: Grid::instant(120_000), offset_ms: 0, at_ms: None };
-        // Carried on for 20 s to the range's end at the rate since it began.
+        // Neither carried on for 20 s to the range's end nor back to its start.
         for (start_ms, expected) in
-            [(0, None), (60_000, Some(7.5)), (20_000, Some(6.25)), (110_000, None)]
+            [(0, None), (60_000, Some(5.0)), (20_000, Some(5.0)), (110_000, None)]
         {
             let (timestamps, starts) = ([100_000], [start_ms]);
             let windows = Windows::new(&timestamps, &times, 110_000);

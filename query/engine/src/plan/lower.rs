@@ -17,6 +17,7 @@ use super::{
 use crate::eval::binary;
 use crate::functions::{self, Implementation};
 use crate::grid::Grid;
+use crate::histogram::Shows;
 use crate::kernels::window::Times;
 
 /// When to evaluate, and the settings a plan depends on.
@@ -39,7 +40,8 @@ pub(crate) fn lower(expr: &Expr, question: Question) -> Result<Plan, Error> {
         step_ms: if instant { 0 } else { question.grid.step_ms },
         range_ms: question.end_ms.saturating_sub(question.grid.start_ms),
     };
-    let mut planner = Planner { question, times, selects: Selects::default() };
+    let mut planner =
+        Planner { question, times, selects: Selects::default(), detail: Detail::default() };
     let root = planner.node(expr, question.grid)?;
     Ok(Plan { root, selects: planner.selects.0 })
 }
@@ -52,9 +54,48 @@ struct Planner {
     question: Question,
     times: QueryTimes,
     selects: Selects,
+    detail: Detail,
+}
+
+/// How much of native histograms is asked for. Prometheus reads less of them where only totals
+/// are, and knows more of counter resets then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Detail {
+    #[default]
+    Unknown,
+    /// Count and sum.
+    Totals,
+    /// Buckets, whatever is around.
+    Buckets,
+}
+
+impl Detail {
+    /// Inside of a call.
+    fn within(self, function: &str) -> Self {
+        match (self, function) {
+            (Self::Buckets, _) => Self::Buckets,
+            (_, "histogram_avg" | "histogram_count" | "histogram_sum") => Self::Totals,
+            (_, "histogram_fraction" | "histogram_quantile" | "histogram_quantiles") => {
+                Self::Buckets
+            }
+            (around, _) => around,
+        }
+    }
+
+    fn shows(self) -> Shows {
+        if self == Self::Totals { Shows::Resets } else { Shows::NoReset }
+    }
 }
 
 impl Planner {
+    /// Does something inside of a part that asks for so much.
+    fn asking<T>(&mut self, detail: Detail, work: impl FnOnce(&mut Self) -> T) -> T {
+        let around = std::mem::replace(&mut self.detail, detail);
+        let done = work(self);
+        self.detail = around;
+        done
+    }
+
     /// A part of the expression, at the steps of `grid`; at one step only if all are the same.
     fn node(&mut self, expr: &Expr, grid: Grid) -> Result<Node, Error> {
         let expr = unwrapped(expr);
@@ -81,9 +122,14 @@ impl Planner {
             ExprKind::Matrix(_) | ExprKind::Subquery(_) => {
                 Kind::Matrix(self.range_input(expr, grid)?)
             }
-            ExprKind::Call(call) => self.call(call, expr, grid)?,
+            ExprKind::Call(call) => {
+                let detail = self.detail.within(call.func.name);
+                self.asking(detail, |planner| planner.call(call, expr, grid))?
+            }
             ExprKind::Aggregate(aggregate) => self.aggregate(aggregate, grid)?,
-            ExprKind::Binary(binary) => self.binary(binary, grid)?,
+            ExprKind::Binary(binary) => {
+                self.asking(Detail::Unknown, |planner| planner.binary(binary, grid))?
+            }
             ExprKind::Unary(Sign::Plus, inner) => return self.node(inner, grid),
             ExprKind::Unary(Sign::Minus, inner) => match self.node(inner, grid)? {
                 Node { kind: Kind::Number(value), .. } => Kind::Number(-value),
@@ -123,7 +169,8 @@ impl Planner {
         let start_ms = first.saturating_sub(reach_ms).saturating_sub(before_ms).saturating_add(1);
         let range = TimeRange { start_ms, end_ms: last.saturating_add(after_ms) };
         let select = self.selects.add(&selector.matchers, range);
-        Ok(Selector { select, times, reach_ms, edges, margin_ms })
+        let shows = self.detail.shows();
+        Ok(Selector { select, times, reach_ms, edges, margin_ms, shows })
     }
 
     fn instant_selector(
@@ -167,7 +214,7 @@ impl Planner {
         let (first, last) = times.bounds();
         let inner = Grid::of_subquery(first, last, range_ms, step_ms);
         inner.check_len("the subquery", self.question.steps_max)?;
-        let node = self.boxed(&subquery.expr, inner)?;
+        let node = self.asking(Detail::Buckets, |planner| planner.boxed(&subquery.expr, inner))?;
         Ok(RangeInput::Subquery { node, times, range_ms })
     }
 
