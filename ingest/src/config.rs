@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::otlp::OtlpConfig;
+use crate::pushgateway::PushgatewayConfig;
 
 /// How writes are received.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub bodies_in_flight_bytes_max: usize,
     /// How OTLP metrics become series.
     pub otlp: OtlpConfig,
+    /// What batch jobs push.
+    pub pushgateway: PushgatewayConfig,
     /// The machine's own metrics and Taffrail's.
     pub self_scrape: SelfScrapeConfig,
 }
@@ -26,6 +29,7 @@ impl Default for Config {
             body_seconds_max: 60,
             bodies_in_flight_bytes_max: 256 << 20,
             otlp: OtlpConfig::default(),
+            pushgateway: PushgatewayConfig::default(),
             self_scrape: SelfScrapeConfig::default(),
         }
     }
@@ -36,6 +40,9 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         if self.self_scrape.interval_seconds == 0 {
             return Err("self_scrape.interval_seconds must be at least 1".to_owned());
+        }
+        if !(1..=240).contains(&self.pushgateway.interval_seconds) {
+            return Err("pushgateway.interval_seconds must be 1 to 240".to_owned());
         }
         self.otlp.check()
     }

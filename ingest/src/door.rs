@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRef;
+use axum::extract::{FromRef, Query};
+use axum::http::Uri;
 use tenancy::Authenticator;
 
 /// State of a door's router: the door, and who decides who may write.
@@ -35,4 +36,9 @@ pub(crate) fn numbered(
     let before = crate::ROUTES.iter().take_while(move |door| ***door != *of);
     let first: usize = before.map(|door| door.len()).sum();
     of.iter().enumerate().map(move |(i, (method, path))| (first + i, *method, *path))
+}
+
+/// The parameters of an address, decoded; of what cannot be decoded there are none.
+pub(crate) fn parameters(uri: &Uri) -> Vec<(String, String)> {
+    Query::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use storage::MetricRows;
 use tenancy::Limits;
 
-use crate::exposition::{Entry, TextParser};
+use crate::exposition::{Entry, Exposition, Format, TextParser};
 use crate::remote_write::{walk, walk_v2};
 use crate::{Caps, WalkError};
 
@@ -87,5 +87,38 @@ pub fn exposition_text(text: &[u8]) {
             assert!(!series.is_empty() && !model::is_stale(value));
             assert!(parser.labels().iter().any(|(name, _)| name == model::METRIC_NAME));
         }
+    }
+}
+
+/// An exposition in OpenMetrics.
+pub fn exposition_openmetrics(text: &[u8]) {
+    exposition(Exposition::new(Format::OpenMetrics, text));
+}
+
+/// An exposition in protobuf.
+pub fn exposition_protobuf(bytes: &[u8]) {
+    exposition(Exposition::new(Format::Protobuf, bytes));
+}
+
+fn exposition(mut exposition: Exposition<'_>) {
+    while let Ok(Some(entry)) = exposition.next_entry() {
+        if let Entry::Sample { series, .. } | Entry::Histogram { series, .. } = entry {
+            assert!(!series.is_empty());
+            assert!(exposition.labels().iter().any(|(name, _)| name == model::METRIC_NAME));
+            exposition.exemplars();
+        }
+    }
+}
+
+/// A body in Influx line protocol.
+pub fn influx(mut text: &[u8]) {
+    while !text.is_empty() {
+        let before = text.len();
+        match crate::influx::next_line(&mut text) {
+            None => break,
+            Some(Ok(line)) => assert!(!line.measurement.is_empty() && !line.fields.is_empty()),
+            Some(Err(_)) => {}
+        }
+        assert!(text.len() < before, "every line moves on");
     }
 }

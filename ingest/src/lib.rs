@@ -11,6 +11,7 @@
 
 mod admit;
 mod append;
+mod build;
 mod caps;
 mod config;
 mod door;
@@ -18,10 +19,13 @@ pub mod exposition;
 mod families;
 pub mod fuzz;
 pub mod host;
+pub mod import;
+pub mod influx;
 mod intake;
 mod metrics;
 mod native;
 pub mod otlp;
+pub mod pushgateway;
 pub mod remote_write;
 pub mod scrape;
 #[cfg(test)]
@@ -39,10 +43,19 @@ pub use metrics::{Metrics, RefusedRequest};
 pub use wire::WireError;
 
 /// Method and path of the routes of each door. Their order numbers the counters of answers.
-pub const ROUTES: &[&[(&str, &str)]] = &[remote_write::ROUTES, otlp::ROUTES, otlp::OWN_ROUTES];
+pub const ROUTES: &[&[(&str, &str)]] = &[
+    remote_write::ROUTES,
+    otlp::ROUTES,
+    otlp::OWN_ROUTES,
+    import::ROUTES,
+    influx::ROUTES,
+    pushgateway::ROUTES,
+];
 
 /// Routes that stand beside the Prometheus API: at the root and below its prefix.
-pub const PROMETHEUS_ROUTES: &[&[(&str, &str)]] = &[remote_write::ROUTES, otlp::ROUTES];
+pub const PROMETHEUS_ROUTES: &[&[(&str, &str)]] =
+    &[remote_write::ROUTES, otlp::ROUTES, import::ROUTES];
 
 /// Routes that stand at the root alone.
-pub const ROOT_ROUTES: &[&[(&str, &str)]] = &[otlp::OWN_ROUTES];
+pub const ROOT_ROUTES: &[&[(&str, &str)]] =
+    &[otlp::OWN_ROUTES, influx::ROUTES, pushgateway::ROUTES];

@@ -26,7 +26,7 @@ const REASONS: [Reason; 14] = [
 ];
 
 /// Status codes that are given, and one line for the rest.
-const CODES: [u16; 9] = [204, 400, 408, 413, 415, 429, 500, 503, 0];
+const CODES: [u16; 11] = [200, 202, 204, 400, 408, 413, 415, 429, 500, 503, 0];
 
 /// Upper bounds of the duration histogram, seconds.
 const BOUNDS: [f64; 13] =
@@ -86,6 +86,8 @@ pub struct Metrics {
     duration_nanoseconds: AtomicU64,
     /// Delta streams that are added up, of all tenants.
     pub(crate) delta_streams: Arc<AtomicU64>,
+    /// Groups that batch jobs pushed, of all tenants.
+    pub(crate) pushed_groups: Arc<AtomicU64>,
     pub(crate) scrapes: AtomicU64,
     pub(crate) scrapes_failed: AtomicU64,
     pub(crate) scrapes_skipped: AtomicU64,
@@ -107,6 +109,7 @@ impl Default for Metrics {
             duration_buckets: Default::default(),
             duration_nanoseconds: AtomicU64::default(),
             delta_streams: Arc::default(),
+            pushed_groups: Arc::default(),
             scrapes: AtomicU64::default(),
             scrapes_failed: AtomicU64::default(),
             scrapes_skipped: AtomicU64::default(),
@@ -239,6 +242,8 @@ impl Metrics {
         );
         let help = "OTLP streams of delta temporality that are added up.";
         family(out, "otlp_delta_streams", "gauge", help, of(&self.delta_streams));
+        let help = "Groups that batch jobs pushed.";
+        family(out, "pushed_groups", "gauge", help, of(&self.pushed_groups));
         let rejected = REASONS.iter().zip(&self.rejected);
         let rejected =
             rejected.map(|(reason, n)| (format!("{{reason=\"{reason}\"}}"), n.load(Relaxed)));

@@ -34,13 +34,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         .with_context(|| format!("listen on {}", config.listen))?;
 
     let metrics = Arc::new(ingest::Metrics::default());
-    let intake = Intake::new(
-        Arc::clone(&storage) as Arc<dyn ingest::Appender>,
-        Arc::default(),
-        Arc::clone(&metrics),
-        Arc::clone(&clock),
-        &config.ingest,
-    );
+    let doors = open_doors(&config, &storage, &disk, &metrics, &clock).await?;
     let engine = Arc::new(engine::StorageExecutor::new(
         Arc::clone(&storage),
         engine::Pool::of_all_cores(),
@@ -63,7 +57,10 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tasks.extend(
         self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
     );
-    let router = routes::router(parts, querier, Doors::new(intake, &config.ingest));
+    let who = Arc::clone(&parts.authenticator);
+    let scope_of = Arc::new(move |tenant: &TenantName| who.internal_write_scope(tenant));
+    tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
+    let router = routes::router(parts, querier, doors);
     tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
         let mut stopping = stopping;
@@ -98,6 +95,26 @@ async fn open_storage(
         );
     }
     Ok(storage)
+}
+
+/// Everything by which rows come in, before one intake.
+async fn open_doors(
+    config: &Config,
+    storage: &Arc<Storage>,
+    disk: &Arc<dyn Disk>,
+    metrics: &Arc<ingest::Metrics>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Doors> {
+    let intake = Intake::new(
+        Arc::clone(storage) as Arc<dyn ingest::Appender>,
+        Arc::default(),
+        Arc::clone(metrics),
+        Arc::clone(clock),
+        &config.ingest,
+    );
+    let (disk, settings) = (Arc::clone(disk), config.ingest.clone());
+    let opened = tokio::task::spawn_blocking(move || Doors::open(intake, disk, &settings)).await?;
+    opened.context("open the groups that batch jobs pushed")
 }
 
 async fn authenticator(

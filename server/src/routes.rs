@@ -8,8 +8,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use ingest::Intake;
+use ingest::import::{self, Import};
+use ingest::influx::{self, Influx};
 use ingest::otlp::{self, Otlp};
-use ingest::remote_write::RemoteWrite;
+use ingest::pushgateway::{self, JournalError, Pushgateway};
+use ingest::remote_write::{self, RemoteWrite};
+use model::Disk;
 use serde_json::json;
 use storage::Storage;
 use tenancy::{Admin, Authenticator, Read};
@@ -78,15 +82,43 @@ impl FromRef<Parts> for Arc<Authenticator> {
 pub(crate) struct Doors {
     pub(crate) remote_write: Arc<RemoteWrite>,
     pub(crate) otlp: Arc<Otlp>,
+    pub(crate) import: Arc<Import>,
+    pub(crate) influx: Arc<Influx>,
+    pub(crate) pushgateway: Arc<Pushgateway>,
 }
 
 impl Doors {
-    pub(crate) fn new(intake: Intake, config: &ingest::Config) -> Self {
+    /// All doors before one intake. Blocks: pushed groups are read.
+    pub(crate) fn open(
+        intake: Intake,
+        disk: Arc<dyn Disk>,
+        config: &ingest::Config,
+    ) -> Result<Self, JournalError> {
         let intake = Arc::new(intake);
-        Self {
+        let groups = Pushgateway::open(Arc::clone(&intake), disk, config.pushgateway.clone())?;
+        Ok(Self {
             remote_write: Arc::new(RemoteWrite::new(Arc::clone(&intake))),
-            otlp: Arc::new(Otlp::new(intake, config.otlp.clone())),
-        }
+            otlp: Arc::new(Otlp::new(Arc::clone(&intake), config.otlp.clone())),
+            import: Arc::new(Import::new(Arc::clone(&intake))),
+            influx: Arc::new(Influx::new(intake)),
+            pushgateway: Arc::new(groups),
+        })
+    }
+
+    /// What stands beside the Prometheus API.
+    fn beside_prometheus(&self, authenticator: &Arc<Authenticator>) -> Router {
+        let who = || Arc::clone(authenticator);
+        remote_write::router(Arc::clone(&self.remote_write), who())
+            .merge(otlp::router(otlp::ROUTES, Arc::clone(&self.otlp), who()))
+            .merge(import::router(Arc::clone(&self.import), who()))
+    }
+
+    /// What stands at the root alone.
+    fn at_root(&self, authenticator: &Arc<Authenticator>) -> Router {
+        let who = || Arc::clone(authenticator);
+        otlp::router(otlp::OWN_ROUTES, Arc::clone(&self.otlp), who())
+            .merge(influx::router(Arc::clone(&self.influx), who()))
+            .merge(pushgateway::router(Arc::clone(&self.pushgateway), who()))
     }
 }
 
@@ -95,14 +127,9 @@ pub(crate) fn router(parts: Parts, querier: query::Querier, doors: Doors) -> Rou
     let authenticator = Arc::clone(&parts.authenticator);
     let prometheus = || {
         let queries = query::http::router(querier.clone(), Arc::clone(&authenticator));
-        queries
-            .merge(ingest::remote_write::router(
-                Arc::clone(&doors.remote_write),
-                Arc::clone(&authenticator),
-            ))
-            .merge(otlp::router(otlp::ROUTES, Arc::clone(&doors.otlp), Arc::clone(&authenticator)))
+        queries.merge(doors.beside_prometheus(&authenticator))
     };
-    let root = otlp::router(otlp::OWN_ROUTES, Arc::clone(&doors.otlp), Arc::clone(&authenticator));
+    let root = doors.at_root(&authenticator);
     let own =
         OWN.iter().fold(Router::new(), |router, (_, path, own)| router.route(path, handler(*own)));
     let own = ASSETS.iter().fold(own, |router, asset| {

@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::{Entry, TextParser};
 
+mod openmetrics;
+mod protobuf;
+
 /// All entries of an exposition in one line each, or the error.
 fn read(text: &[u8]) -> Result<Vec<String>, String> {
     let mut parser = TextParser::new(text);
@@ -13,11 +16,12 @@ fn read(text: &[u8]) -> Result<Vec<String>, String> {
         lines.push(match entry {
             Entry::Help { family, text } => format!("help {family:?} {text:?}"),
             Entry::Type { family, kind } => format!("type {family:?} {}", kind.as_str()),
+            Entry::Unit { .. } | Entry::Histogram { .. } => unreachable!("not in this format"),
             Entry::Sample { series, value, timestamp_ms } => {
                 let labels =
                     parser.labels().iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>();
                 let at = timestamp_ms.map_or(String::new(), |at| format!(" @{at}"));
-                format!("[{}] {} {value}{at}", String::from_utf8_lossy(series), labels.join(","))
+                format!("[{}] {} {value}{at}", String::from_utf8_lossy(&series), labels.join(","))
             }
         });
     }

@@ -14,45 +14,8 @@ use std::borrow::Cow;
 
 use model::{METRIC_NAME, MetricKind};
 
-/// One line of content.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Entry<'a> {
-    /// Help text of a family.
-    Help {
-        /// The family.
-        family: Cow<'a, str>,
-        /// The text, escapes resolved.
-        text: Cow<'a, str>,
-    },
-    /// Type of a family.
-    Type {
-        /// The family.
-        family: Cow<'a, str>,
-        /// The type.
-        kind: MetricKind,
-    },
-    /// A sample. Its labels are in [`TextParser::labels`] until the next entry is read.
-    Sample {
-        /// Name and labels as they are written: equal text is the same series.
-        series: &'a [u8],
-        /// The value; every NaN is Prometheus' ordinary one, never a stale marker.
-        value: f64,
-        /// Milliseconds, if given.
-        timestamp_ms: Option<i64>,
-    },
-}
-
-/// What is wrong, and in which line.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {what}: {text:?}")]
-pub struct TextError {
-    /// Counted from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub what: &'static str,
-    /// The line, shortened.
-    pub text: String,
-}
+use super::float::normalized;
+use super::{Entry, TextError};
 
 /// The NaN that scraped NaNs become (`value.NormalNaN`): bits that are not the stale marker's.
 const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
@@ -63,12 +26,14 @@ pub struct TextParser<'a> {
     text: &'a [u8],
     rest: &'a [u8],
     labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// What the last `TYPE` said.
+    kind: MetricKind,
 }
 
 impl<'a> TextParser<'a> {
     /// A parser at the start of an exposition. The last line may lack its line feed.
     pub fn new(text: &'a [u8]) -> Self {
-        Self { text, rest: text, labels: Vec::new() }
+        Self { text, rest: text, labels: Vec::new(), kind: MetricKind::Unknown }
     }
 
     /// Labels of the sample just read, the name first as `__name__`, then as written: in any
@@ -100,6 +65,11 @@ impl<'a> TextParser<'a> {
             match entry {
                 Ok((entry, rest)) => {
                     self.rest = rest;
+                    match &entry {
+                        Some(Entry::Type { kind, .. }) => self.kind = *kind,
+                        Some(Entry::Sample { .. }) => self.normalize(),
+                        _ => {}
+                    }
                     if let Some(entry) = entry {
                         return Ok(Some(entry));
                     }
@@ -110,6 +80,12 @@ impl<'a> TextParser<'a> {
         Ok(None)
     }
 
+    fn normalize(&mut self) {
+        for (name, value) in &mut self.labels {
+            *value = normalized(self.kind, name, std::mem::take(value));
+        }
+    }
+
     #[cold]
     fn error(&self, what: What, at: &[u8]) -> TextError {
         let before = &self.text[..self.text.len() - at.len()];
@@ -117,21 +93,21 @@ impl<'a> TextParser<'a> {
     }
 }
 
-fn shown(line: &[u8]) -> String {
+pub(super) fn shown(line: &[u8]) -> String {
     let end = line.iter().position(|b| *b == b'\n').unwrap_or(line.len()).min(120);
     String::from_utf8_lossy(&line[..end]).into_owned()
 }
 
 /// What is wrong in a line.
-type What = &'static str;
+pub(super) type What = &'static str;
 
 /// A place in a line.
-struct Cursor<'a> {
-    rest: &'a [u8],
+pub(super) struct Cursor<'a> {
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    fn take_while(&mut self, accept: impl Fn(u8) -> bool) -> &'a [u8] {
+    pub(super) fn take_while(&mut self, accept: impl Fn(u8) -> bool) -> &'a [u8] {
         let length = self.rest.iter().position(|b| !accept(*b)).unwrap_or(self.rest.len());
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;
@@ -142,7 +118,7 @@ impl<'a> Cursor<'a> {
         self.take_while(is_blank);
     }
 
-    fn eat(&mut self, byte: u8) -> bool {
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
         let found = self.rest.first() == Some(&byte);
         if found {
             self.rest = &self.rest[1..];
@@ -151,7 +127,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A name that starts with a letter, `_` or, for metrics, `:`.
-    fn name(&mut self, colon: bool) -> &'a [u8] {
+    pub(super) fn name(&mut self, colon: bool) -> &'a [u8] {
         let letter = |b: u8| b.is_ascii_alphabetic() || b == b'_' || (colon && b == b':');
         match self.rest.first() {
             Some(first) if letter(*first) => self.take_while(|b| letter(b) || b.is_ascii_digit()),
@@ -160,7 +136,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A quoted string without its quotes, escapes still in it; may span lines, as in Prometheus.
-    fn quoted(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn quoted(&mut self) -> Option<&'a [u8]> {
         let inner = self.rest.strip_prefix(b"\"")?;
         let mut at = 0;
         loop {
@@ -254,7 +230,7 @@ fn sample<'a>(
         [] => None,
         digits => Some(utf8(digits)?.parse().map_err(|_| "timestamp is out of range")?),
     };
-    Ok(Entry::Sample { series, value, timestamp_ms })
+    Ok(Entry::Sample { series: series.into(), value, timestamp_ms })
 }
 
 /// What stands between braces. As in Prometheus, a comma may follow the last label and may be
@@ -298,12 +274,12 @@ fn braces<'a>(
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, What> {
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, What> {
     std::str::from_utf8(bytes).map_err(|_| "text is not UTF-8")
 }
 
 /// Resolves `\\`, `\"` and `\n`; other escapes stay as they are.
-fn unescaped(bytes: &[u8]) -> Result<Cow<'_, str>, What> {
+pub(super) fn unescaped(bytes: &[u8]) -> Result<Cow<'_, str>, What> {
     Ok(resolve(utf8(bytes)?, true))
 }
 
@@ -335,7 +311,7 @@ fn resolve(text: &str, quotes: bool) -> Cow<'_, str> {
 }
 
 /// A float as Go writes and reads it (`strconv.ParseFloat`), without hexadecimal and underscores.
-fn number(bytes: &[u8]) -> Result<f64, What> {
+pub(super) fn number(bytes: &[u8]) -> Result<f64, What> {
     if bytes.is_empty() {
         return Err("expected a value");
     }

@@ -70,6 +70,7 @@ fn families(text: &str) -> BTreeMap<String, Family> {
     let mut parser = TextParser::new(text.as_bytes());
     while let Some(entry) = parser.next_entry().expect("valid") {
         match entry {
+            Entry::Unit { .. } | Entry::Histogram { .. } => unreachable!("not in the text format"),
             Entry::Help { family, text } => {
                 let old = families.insert(
                     family.to_string(),

@@ -18,6 +18,7 @@ use crate::admit::RateRefused;
 use crate::caps::WalkError;
 use crate::exposition::TextError;
 use crate::metrics::RefusedRequest;
+use crate::pushgateway::JournalError;
 
 /// How long a sender should wait before it tries again when nothing better is known. Seconds.
 const RETRY_SECONDS: u64 = 5;
@@ -72,6 +73,11 @@ pub enum Refusal {
     /// A parameter or a path that makes no sense.
     #[error("{0}")]
     Parameter(String),
+    /// A bound of the tenant is reached; there may be room later.
+    #[error("{0}")]
+    Full(String),
+    #[error("{0}")]
+    Journal(#[from] JournalError),
     #[error(transparent)]
     Rate(#[from] RateRefused),
     #[error("{}", storage_text(.0))]
@@ -115,6 +121,8 @@ impl Refusal {
             Self::Rate(refused) if refused.is_too_large() => {
                 (Kind::TooManyRows, StatusCode::PAYLOAD_TOO_LARGE)
             }
+            Self::Full(_) => (Kind::TooManyRows, StatusCode::TOO_MANY_REQUESTS),
+            Self::Journal(_) => (Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::Rate(_) => (Kind::SamplesRate, StatusCode::TOO_MANY_REQUESTS),
             Self::Storage(storage::Error::Unavailable(LogError::TooLarge { .. })) => {
                 (Kind::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE)

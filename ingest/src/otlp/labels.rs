@@ -12,6 +12,7 @@ use std::sync::Arc;
 use model::METRIC_NAME;
 
 use super::names::LabelNames;
+use crate::build::put_label;
 use crate::wire::{Reader, WireError};
 
 /// Nesting of attribute values that is followed.
@@ -157,35 +158,15 @@ pub(super) fn encode(
     for (name, value) in labels {
         let name = name.as_str();
         while let Some((n, v)) = added.next_if(|(n, _)| *n < name) {
-            put(out, n, v);
+            put_label(out, n, v);
         }
         match added.next_if(|(n, _)| *n == name) {
-            Some((n, v)) => put(out, n, v),
+            Some((n, v)) => put_label(out, n, v),
             None if value.is_empty() => {}
-            None => put(out, name, [value, ""]),
+            None => put_label(out, name, [value, ""]),
         }
     }
-    added.for_each(|(n, v)| put(out, n, v));
-}
-
-/// One label field; the value comes in two parts.
-fn put(out: &mut Vec<u8>, name: &str, value: [&str; 2]) {
-    let length = value[0].len() + value[1].len();
-    let inner = 2 + name.len() + varint_bytes(name.len()) + length + varint_bytes(length);
-    out.push(0x0a);
-    model::varint::put(out, inner as u64);
-    out.push(0x0a);
-    model::varint::put(out, name.len() as u64);
-    out.extend_from_slice(name.as_bytes());
-    out.push(0x12);
-    model::varint::put(out, length as u64);
-    out.extend_from_slice(value[0].as_bytes());
-    out.extend_from_slice(value[1].as_bytes());
-}
-
-fn varint_bytes(value: usize) -> usize {
-    let bits = usize::BITS - (value | 1).leading_zeros();
-    bits.div_ceil(7) as usize
+    added.for_each(|(n, v)| put_label(out, n, v));
 }
 
 /// Text of a message: protobuf says that it is UTF-8.

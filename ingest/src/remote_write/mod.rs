@@ -24,7 +24,7 @@ use crate::caps::Caps;
 use crate::door::{self, Routed};
 use crate::intake::{Intake, Refusal, TakeApart};
 use headers::Message;
-pub(crate) use labels::{bytes_max, shortened};
+pub(crate) use labels::{bytes_max, refusal, shortened};
 pub use v2::{News, walk_v2};
 pub use walk::walk;
 pub(crate) use walk::{EXEMPLAR_CHARS_MAX, chars};

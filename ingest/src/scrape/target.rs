@@ -172,8 +172,15 @@ impl Tracked {
                     found.metadata.entry(family.into_owned()).or_default().kind = kind;
                     continue;
                 }
+                Entry::Unit { family, unit } => {
+                    found.metadata.entry(family.into_owned()).or_default().unit = unit.into_owned();
+                    continue;
+                }
+                // Not in the text format.
+                Entry::Histogram { .. } => continue,
                 Entry::Sample { series, value, timestamp_ms } => (series, value, timestamp_ms),
             };
+            let series = &*series;
             found.samples += 1;
             if found.samples > limit {
                 return Err(ScrapeError::TooMany { limit });

@@ -90,7 +90,8 @@ fn request_of(path: &str) -> String {
         "series" => "?match[]=up",
         _ => "",
     };
-    path.replace("{name}", "job").replace("{id}", "1") + parameters
+    let path = path.replace("{name}", "job").replace("{id}", "1");
+    path.replace("{*grouping}", "job/x") + parameters
 }
 
 fn content_type(path: &str) -> &'static str {

@@ -1,0 +1,4 @@
+//! Any bytes as a exposition in protobuf.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|body: &[u8]| ingest::fuzz::exposition_protobuf(body));
