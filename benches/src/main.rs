@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 
 mod cluster;
+mod codec;
 mod load;
 mod random;
 mod report;
@@ -32,7 +33,8 @@ struct Arguments {
     /// Systems to run, in this order.
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
-    /// What to measure: sim, sim0 (without jitter), wide.
+    /// What to measure: sim, sim0 (without jitter), wide; or codec alone, which runs no system: what
+    /// the walks of the wire formats cost.
     #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
     scenarios: Vec<String>,
     /// Hours of simulated cluster.
@@ -54,6 +56,10 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.scenarios == ["codec"] {
+        println!("{}", codec::table(arguments.repeats));
+        return Ok(());
+    }
     let kinds = arguments.systems.iter().map(|s| kind(s)).collect::<Result<Vec<_>>>()?;
     let run = Run {
         kinds,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ha::HaConfig;
 use crate::otlp::OtlpConfig;
 use crate::pushgateway::PushgatewayConfig;
 
@@ -15,6 +16,11 @@ pub struct Config {
     /// Bytes of compressed bodies that may be held at a time, over all tenants. Beyond it writes
     /// get 503 and are repeated by the sender. Bounds memory whatever the number of connections.
     pub bodies_in_flight_bytes_max: usize,
+    /// Label `cluster` of series that come without one, so that alerts and documents can say where
+    /// something is; empty for none.
+    pub cluster: String,
+    /// Pairs of senders.
+    pub ha: HaConfig,
     /// How OTLP metrics become series.
     pub otlp: OtlpConfig,
     /// What batch jobs push.
@@ -28,6 +34,8 @@ impl Default for Config {
         Self {
             body_seconds_max: 60,
             bodies_in_flight_bytes_max: 256 << 20,
+            cluster: String::new(),
+            ha: HaConfig::default(),
             otlp: OtlpConfig::default(),
             pushgateway: PushgatewayConfig::default(),
             self_scrape: SelfScrapeConfig::default(),
@@ -40,6 +48,12 @@ impl Config {
     pub fn check(&self) -> Result<(), String> {
         if self.self_scrape.interval_seconds == 0 {
             return Err("self_scrape.interval_seconds must be at least 1".to_owned());
+        }
+        if self.ha.cluster_label.is_empty() || self.ha.replica_label.is_empty() {
+            return Err("ha.cluster_label and ha.replica_label must not be empty".to_owned());
+        }
+        if self.ha.failover_seconds == 0 {
+            return Err("ha.failover_seconds must be at least 1".to_owned());
         }
         if !(1..=240).contains(&self.pushgateway.interval_seconds) {
             return Err("pushgateway.interval_seconds must be 1 to 240".to_owned());

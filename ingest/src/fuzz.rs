@@ -122,3 +122,8 @@ pub fn influx(mut text: &[u8]) {
         assert!(text.len() < before, "every line moves on");
     }
 }
+
+/// The rows of an OTLP body in protobuf, for benchmarks.
+pub fn otlp_rows(body: &[u8], rows: &mut MetricRows<'_>) {
+    crate::otlp::fuzz(body, Limits::default(), Caps::default(), rows);
+}

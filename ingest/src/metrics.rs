@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use storage::{AppendOutcome, Reason};
 
+use crate::ha::Dropped;
+
 /// Every reason in the order of `Reason`, so that a counter is found by number.
 const REASONS: [Reason; 14] = [
     Reason::InvalidLabels,
@@ -84,6 +86,7 @@ pub struct Metrics {
     in_flight_bytes: AtomicU64,
     duration_buckets: [AtomicU64; BOUNDS.len() + 1],
     duration_nanoseconds: AtomicU64,
+    replica_dropped: AtomicU64,
     /// Delta streams that are added up, of all tenants.
     pub(crate) delta_streams: Arc<AtomicU64>,
     /// Groups that batch jobs pushed, of all tenants.
@@ -108,6 +111,7 @@ impl Default for Metrics {
             in_flight_bytes: AtomicU64::default(),
             duration_buckets: Default::default(),
             duration_nanoseconds: AtomicU64::default(),
+            replica_dropped: AtomicU64::default(),
             delta_streams: Arc::default(),
             pushed_groups: Arc::default(),
             scrapes: AtomicU64::default(),
@@ -153,6 +157,12 @@ impl Metrics {
     pub(crate) fn body(&self, compressed: usize, decompressed: usize) {
         self.compressed_bytes.fetch_add(compressed as u64, Relaxed);
         self.decompressed_bytes.fetch_add(decompressed as u64, Relaxed);
+    }
+
+    /// Rows were left out because another replica of the pair writes them.
+    pub(crate) fn dropped(&self, dropped: &Dropped) {
+        let rows = dropped.samples + dropped.histograms + dropped.exemplars;
+        self.replica_dropped.fetch_add(rows, Relaxed);
     }
 
     pub(crate) fn held(&self, bytes: usize) {
@@ -240,6 +250,8 @@ impl Metrics {
             "Series that were new.",
             of(&self.series_created),
         );
+        let help = "Rows left out because another replica of a pair writes them.";
+        family(out, "replica_rows_dropped_total", "counter", help, of(&self.replica_dropped));
         let help = "OTLP streams of delta temporality that are added up.";
         family(out, "otlp_delta_streams", "gauge", help, of(&self.delta_streams));
         let help = "Groups that batch jobs pushed.";

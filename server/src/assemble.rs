@@ -155,11 +155,13 @@ fn self_scraper(
         Target {
             job: "node".to_owned(),
             instance: name.clone(),
+            cluster: config.ingest.cluster.clone(),
             expose: Arc::new(move |out| host.collect(out)),
         },
         Target {
             job: "taffrail".to_owned(),
             instance: name,
+            cluster: config.ingest.cluster.clone(),
             expose: Arc::new(move |out| own.write(out)),
         },
     ];

@@ -90,7 +90,9 @@ impl<'a> ProtobufParser<'a> {
                 0x0a => name = text(&mut first)?,
                 0x12 => help = text(&mut first)?,
                 0x18 => kind = first.varint()?,
-                0x22 => drop(first.range()?),
+                0x22 => {
+                    first.range()?;
+                }
                 0x2a => unit = text(&mut first)?,
                 tag => first.skip(tag, &[1, 2, 3, 4, 5])?,
             }
@@ -121,7 +123,9 @@ impl<'a> ProtobufParser<'a> {
                     self.read_metric(name, told, metric)?;
                 }
                 0x18 => drop(metrics.varint()?),
-                0x0a | 0x12 | 0x2a => drop(metrics.range()?),
+                0x0a | 0x12 | 0x2a => {
+                    metrics.range()?;
+                }
                 tag => metrics.skip(tag, &[1, 2, 3, 4, 5])?,
             }
         }

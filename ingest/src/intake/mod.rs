@@ -29,6 +29,7 @@ pub(crate) use refusal::{seconds_of, shown_header, told};
 use crate::admit::Admission;
 use crate::caps::Caps;
 use crate::families::KnownFamilies;
+use crate::ha::{Dropped, Elections, add_label};
 use crate::{Appender, Config, Metrics};
 
 /// Bodies that declare up to this many bytes decompressed are stored right away, on the thread
@@ -36,6 +37,9 @@ use crate::{Appender, Config, Metrics};
 /// a partition and never keeps one from others for long. What is larger, however well it
 /// compresses, goes to the blocking pool, at a cost of some 10 µs.
 const INLINE_BYTES_MAX: usize = 64 << 10;
+
+/// The label that says which cluster a series is of.
+pub(crate) const CLUSTER: &str = "cluster";
 
 /// Whether storing a body takes little time. A snappy one that does not say how long it is will
 /// be refused at once.
@@ -75,6 +79,9 @@ pub struct Intake {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) caps: Caps,
     pub(crate) families: Arc<KnownFamilies>,
+    elections: Elections,
+    /// Label `cluster` of series that have none; empty for none.
+    cluster: String,
     bodies: body::Receiver,
     work: pool::Pool<pool::Work>,
     workers: Arc<Semaphore>,
@@ -105,6 +112,8 @@ impl Intake {
             families: Arc::new(KnownFamilies::new(Arc::clone(&clock))),
             clock,
             caps: Caps::default(),
+            elections: Elections::new(config.ha.clone()),
+            cluster: config.cluster.clone(),
             work: pool::Pool::new(cores + 1),
             workers: Arc::new(Semaphore::new(cores + 1)),
         }
@@ -138,9 +147,14 @@ impl Intake {
         door: P,
     ) -> Result<Written<P>, Refusal> {
         match self.carry_out(scope, encoding, body, door).await {
-            Ok(written) => {
+            Ok((mut written, dropped)) => {
                 self.metrics.appended(&written.outcome);
+                self.metrics.dropped(&dropped);
                 self.admission.rejected(scope.tenant(), &written.outcome);
+                // The other replica of the pair writes them: the sender need not know.
+                written.outcome.samples += dropped.samples;
+                written.outcome.histograms += dropped.histograms;
+                written.outcome.exemplars += dropped.exemplars;
                 Ok(written)
             }
             Err(refusal) => Err(self.refused(scope, refusal)),
@@ -167,17 +181,18 @@ impl Intake {
         encoding: Encoding,
         body: Body,
         door: P,
-    ) -> Result<Written<P>, Refusal> {
+    ) -> Result<(Written<P>, Dropped), Refusal> {
         let received = self.bodies.receive(body, scope.limits().body_bytes_max).await?;
-        let (Appended { outcome, position }, door) = if is_small(encoding, received.bytes()) {
-            self.store(scope, encoding, received.bytes(), door)?
-        } else {
-            self.store_apart(scope.clone(), encoding, received, door).await?
-        };
+        let (Appended { outcome, position }, dropped, door) =
+            if is_small(encoding, received.bytes()) {
+                self.store(scope, encoding, received.bytes(), door)?
+            } else {
+                self.store_apart(scope.clone(), encoding, received, door).await?
+            };
         if let Some(position) = position {
             self.appender.durable(position).await?;
         }
-        Ok(Written { outcome, door })
+        Ok((Written { outcome, door }, dropped))
     }
 
     /// Stores on a thread of the blocking pool. The permit goes along: a client that hangs up does
@@ -188,7 +203,7 @@ impl Intake {
         encoding: Encoding,
         received: body::Received,
         door: P,
-    ) -> Result<(Appended, P), Refusal> {
+    ) -> Result<(Appended, Dropped, P), Refusal> {
         let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Refusal::Lost)?;
         let this = Arc::clone(self);
         let stored = tokio::task::spawn_blocking(move || {
@@ -208,7 +223,7 @@ impl Intake {
         encoding: Encoding,
         compressed: &[u8],
         door: P,
-    ) -> Result<(Appended, P), Refusal> {
+    ) -> Result<(Appended, Dropped, P), Refusal> {
         let mut work = self.work.take();
         let result = self.store_with(scope, encoding, compressed, door, &mut work);
         self.work.put(work);
@@ -222,7 +237,7 @@ impl Intake {
         compressed: &[u8],
         mut door: P,
         work: &mut pool::Work,
-    ) -> Result<(Appended, P), Refusal> {
+    ) -> Result<(Appended, Dropped, P), Refusal> {
         let limit = scope.limits().body_decompressed_bytes_max;
         let body = inflate(encoding, compressed, limit, &mut work.inflated)?;
         self.metrics.body(compressed.len(), body.len());
@@ -234,28 +249,35 @@ impl Intake {
         if result.is_err() {
             self.families.forget(scope.tenant());
         }
-        Ok((result?, door))
+        let (appended, dropped) = result?;
+        Ok((appended, dropped, door))
     }
 
-    /// Admits and appends what was taken apart.
+    /// Admits and appends what was taken apart, but for what another replica writes.
     pub(crate) fn append(
         &self,
         scope: &WriteScope,
-        refused: AppendOutcome,
+        mut refused: AppendOutcome,
         rows: &mut MetricRows<'_>,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<(Appended, Dropped), Refusal> {
+        if !self.cluster.is_empty() {
+            add_label(rows, CLUSTER, &self.cluster);
+        }
+        let now = self.clock.monotonic();
+        let dropped = self.elections.apply(scope.tenant(), rows, now, &mut refused);
         if rows.series.is_empty() && rows.metadata.is_empty() {
-            return Ok(Appended { outcome: refused, position: None });
+            return Ok((Appended { outcome: refused, position: None }, dropped));
         }
         // Whatever is logged has its price: a flood of exemplars fills a disk as one of samples.
         let priced =
             rows.samples.len() + rows.histograms.len() + rows.exemplars.len() + rows.metadata.len();
-        self.admission.admit(scope, priced as u64, self.clock.monotonic())?;
+        let free = dropped.samples + dropped.histograms + dropped.exemplars;
+        self.admission.admit(scope, priced as u64 - free, now)?;
         let Appended { mut outcome, position } = self.appender.append(scope, rows)?;
         for rejected in refused.rejected {
             outcome.reject(rejected.reason, rejected.count, || rejected.example);
         }
-        Ok(Appended { outcome, position })
+        Ok((Appended { outcome, position }, dropped))
     }
 }
 

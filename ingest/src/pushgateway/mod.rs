@@ -253,7 +253,7 @@ impl Pushgateway {
                 let refused = std::mem::take(&mut builder.refused);
                 let written = all.and_then(|()| self.intake.append(&scope, refused, &mut rows));
                 match written {
-                    Ok(appended) => self.intake.metrics.appended(&appended.outcome),
+                    Ok((appended, _)) => self.intake.metrics.appended(&appended.outcome),
                     Err(refusal) => drop(self.intake.refused(&scope, refusal)),
                 }
             }

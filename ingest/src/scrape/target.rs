@@ -8,6 +8,7 @@ use model::{Clock, Labels, LabelsBuilder, Metadata, stale_nan};
 
 use super::batch::Batch;
 use crate::exposition::{Entry, TextError, TextParser};
+use crate::intake::CLUSTER;
 
 /// Something in this process that can tell its metrics.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub struct Target {
     pub job: String,
     /// The label `instance`.
     pub instance: String,
+    /// The label `cluster` of series without one; empty for none.
+    pub cluster: String,
     /// Appends an exposition in text format 0.0.4.
     pub expose: Arc<dyn Fn(&mut String) + Send + Sync>,
 }
@@ -226,6 +229,9 @@ impl Tracked {
             }
             labels.set(name, value);
         }
+        if labels.get(CLUSTER).is_none() {
+            labels.set(CLUSTER, &self.target.cluster);
+        }
         Ok(labels.build())
     }
 
@@ -274,8 +280,10 @@ impl Tracked {
         values[1] = seconds;
         if self.reports.is_empty() {
             let (job, instance) = (self.target.job.as_str(), self.target.instance.as_str());
+            let cluster = self.target.cluster.as_str();
             let labels = |name| {
-                Labels::from_pairs([("__name__", name), ("job", job), ("instance", instance)])
+                let pairs = [("__name__", name), ("job", job), ("instance", instance)];
+                Labels::from_pairs(pairs.into_iter().chain([(CLUSTER, cluster)]))
             };
             self.reports = REPORTS
                 .iter()

@@ -67,7 +67,15 @@ fn target() -> (Arc<Mutex<String>>, Target) {
     let answer = Arc::new(Mutex::new(String::new()));
     let exposed = Arc::clone(&answer);
     let expose = Arc::new(move |out: &mut String| out.push_str(&exposed.lock()));
-    (answer, Target { job: "node".to_owned(), instance: "here".to_owned(), expose })
+    (
+        answer,
+        Target {
+            job: "node".to_owned(),
+            instance: "here".to_owned(),
+            cluster: String::new(),
+            expose,
+        },
+    )
 }
 
 /// What a batch holds, sorted, with the target's own labels left out.
@@ -231,7 +239,7 @@ async fn it_scrapes_at_once_then_by_the_clock_and_stops_when_told() {
             "node" => Arc::<_>::clone(&expose) as Arc<_>,
             _ => Arc::new(|out: &mut String| out.push_str("m 1\n")),
         };
-        Target { job: job.to_owned(), instance: "here".to_owned(), expose }
+        Target { job: job.to_owned(), instance: "here".to_owned(), cluster: String::new(), expose }
     });
     let appender: Arc<dyn Appender> = Arc::<Kept>::clone(&kept);
     let metrics = Arc::new(Metrics::default());

@@ -1,6 +1,8 @@
 //! What comes in is what the store gives out: remote write and the self-scraper over the real
 //! store on a disk in memory that can be killed, filled and made to fail.
 
+mod pairs;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,11 +248,13 @@ async fn the_host_is_seen_at_once_and_ends_in_stale_markers() {
         Target {
             job: "node".to_owned(),
             instance: host.name(),
+            cluster: String::new(),
             expose: Arc::new(move |out| expose.collect(out)),
         },
         Target {
             job: "taffrail".to_owned(),
             instance: host.name(),
+            cluster: String::new(),
             expose: Arc::new(move |out| own.write(out)),
         },
     ];
