@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::config::{AuthenticationMode, Config, ConfigError, TokenConfig};
 use crate::metrics::Metrics;
@@ -23,8 +25,8 @@ use crate::principal::{Access, Alternatives, NoSingleTenant, Principal};
 use crate::rate::RatesTable;
 use crate::selection::{self, Selection};
 use crate::{
-    Directory, DirectoryError, ReadScope, Refusal, Tenant, TenantId, TenantName, TenantRead,
-    TenantStatus, WriteScope,
+    AuditLog, DeleteScope, Directory, DirectoryError, Limits, ReadScope, Refusal, Tenant, TenantId,
+    TenantName, TenantRead, TenantStatus, WriteScope, overrides,
 };
 
 /// The name of whoever comes without credentials where none are asked for.
@@ -37,23 +39,45 @@ pub struct Authenticator {
     directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     rates: RatesTable,
-    /// All tenants as an unrestricted scope holds them, for one version of the directory.
-    everything: Mutex<Option<(u64, Arc<[TenantRead]>)>>,
+    /// All tenants as an unrestricted scope holds them, for one version of the directory and the
+    /// rules.
+    everything: Mutex<Option<Everything>>,
+    /// Limits of tenants that were given some by an administrator.
+    overlays: Mutex<HashMap<TenantId, Overlay>>,
+    /// Administrative changes, one at a time: what a record says was there before is what the
+    /// change replaces.
+    pub(crate) changes: tokio::sync::Mutex<()>,
+    pub(crate) audit: Option<Arc<AuditLog>>,
     /// Tenants come into being one at a time: each waits for the disk, and a flood of new names
     /// must not fill the pool of blocking threads.
     creations: Semaphore,
     metrics: Metrics,
 }
 
+#[derive(Debug)]
+struct Everything {
+    version: u64,
+    rules: Arc<Rules>,
+    read: Arc<[TenantRead]>,
+}
+
+/// The limits of one tenant and what they were made from.
+#[derive(Debug)]
+struct Overlay {
+    base: Arc<Limits>,
+    tenant: Arc<Tenant>,
+    limits: Arc<Limits>,
+}
+
 /// What the configuration says.
 #[derive(Debug)]
-struct Rules {
+pub(crate) struct Rules {
     /// `None`: nobody is asked for credentials.
     credentials: Option<Vec<Credential>>,
     anonymous: Principal,
     default_tenant: TenantName,
     tenants_max: usize,
-    limits: LimitsTable,
+    pub(crate) limits: LimitsTable,
 }
 
 #[derive(Debug)]
@@ -76,9 +100,23 @@ impl Authenticator {
             clock,
             rates: RatesTable::default(),
             everything: Mutex::default(),
+            overlays: Mutex::default(),
+            changes: tokio::sync::Mutex::default(),
+            audit: None,
             creations: Semaphore::new(1),
             metrics: Metrics::default(),
         })
+    }
+
+    /// The same with a place for the records of administrative changes.
+    #[must_use]
+    pub fn with_audit(self, audit: AuditLog) -> Self {
+        Self { audit: Some(Arc::new(audit)), ..self }
+    }
+
+    /// Records of administrative changes, if they are kept.
+    pub fn audit(&self) -> Option<&Arc<AuditLog>> {
+        self.audit.as_ref()
     }
 
     /// Checks a configuration without using it.
@@ -106,8 +144,38 @@ impl Authenticator {
         &self.directory
     }
 
-    fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())
+    }
+
+    /// The limits of a tenant: those of the configuration with those an administrator gave it.
+    pub(crate) fn limits_for(&self, rules: &Rules, tenant: &Arc<Tenant>) -> Arc<Limits> {
+        let base = rules.limits.of(&tenant.name);
+        if tenant.limits.is_empty() {
+            return Arc::clone(base);
+        }
+        let mut overlays = self.overlays.lock();
+        let known = overlays.get(&tenant.id);
+        let fits = |o: &&Overlay| Arc::ptr_eq(&o.base, base) && Arc::ptr_eq(&o.tenant, tenant);
+        if let Some(known) = known.filter(fits) {
+            return Arc::clone(&known.limits);
+        }
+        let laid = overrides::with_overrides(base, &tenant.limits, tenant.name.as_str());
+        let limits = match laid {
+            Ok(limits) => Arc::new(limits),
+            // They were checked over another configuration, or come from a later version.
+            Err(error) => {
+                warn!(tenant = %tenant.name, %error, "limits of a tenant do not fit the configuration and are not used");
+                Arc::clone(base)
+            }
+        };
+        let overlay = Overlay {
+            base: Arc::clone(base),
+            tenant: Arc::clone(tenant),
+            limits: Arc::clone(&limits),
+        };
+        overlays.insert(tenant.id, overlay);
+        limits
     }
 
     /// Appends what is counted in Prometheus' text format.
@@ -159,30 +227,41 @@ impl Authenticator {
             allowed.push((name, alternatives));
         }
         let mut read: Vec<TenantRead> = Vec::with_capacity(names.len());
+        let mut limits = Vec::with_capacity(names.len());
         for (name, alternatives) in allowed {
-            let Some(tenant) = self.directory.find(name) else { continue };
+            let Some(tenant) = self.directory.find(name) else {
+                limits.push(Arc::clone(rules.limits.of(name)));
+                continue;
+            };
+            if !tenant.can_be_read() && !principal.is_administrator() {
+                return Err(Refusal::suspended(&tenant));
+            }
+            let own = self.limits_for(rules, &tenant);
+            let retention = own.retention();
+            limits.push(own);
             match read.iter_mut().find(|known| known.id == tenant.id) {
                 // Two names of one tenant: what either allows.
                 Some(known) => known.alternatives = either(&known.alternatives, &alternatives),
                 None => {
-                    read.push(TenantRead { id: tenant.id, name: tenant.name.clone(), alternatives })
+                    let (id, name) = (tenant.id, tenant.name.clone());
+                    read.push(TenantRead { id, name, alternatives, retention })
                 }
             }
         }
         read.sort_by_key(|tenant| tenant.id);
-        let limits = rules.limits.lowest_of(names.iter());
+        let limits = rules.limits.lowest_of(limits.into_iter());
         Ok(ReadScope::new(read, limits, names.len() > 1))
     }
 
     /// All tenants there are. Runs under the default limits: the lowest of all would let one
     /// small tenant decide what an administrator can ask.
-    fn read_all(&self, rules: &Rules, principal: &Principal) -> Result<ReadScope, Refusal> {
+    fn read_all(&self, rules: &Arc<Rules>, principal: &Principal) -> Result<ReadScope, Refusal> {
         let everywhere = principal
             .reads_everywhere()
             .ok_or_else(|| Refusal::ReadAll { principal: principal.name().to_owned() })?;
         let limits = Arc::clone(rules.limits.default());
-        if everywhere.is_empty() {
-            return Ok(ReadScope::new(self.everything(), limits, true));
+        if everywhere.is_empty() && principal.is_administrator() {
+            return Ok(ReadScope::new(self.everything(rules), limits, true));
         }
         let alternatives = |tenant: &Tenant| {
             if !principal.has_grants_by_name() {
@@ -196,26 +275,32 @@ impl Authenticator {
             id: tenant.id,
             name: tenant.name.clone(),
             alternatives: alternatives(tenant),
+            retention: self.limits_for(rules, tenant).retention(),
         };
-        let read: Vec<TenantRead> = self.directory.all().iter().map(read).collect();
+        let all = self.directory.all();
+        let readable = all.iter().filter(|t| t.can_be_read() || principal.is_administrator());
+        let read: Vec<TenantRead> = readable.map(read).collect();
         Ok(ReadScope::new(read, limits, true))
     }
 
     /// Every tenant, whole. Kept, so that such a question costs the same with 10,000 tenants.
-    fn everything(&self) -> Arc<[TenantRead]> {
+    fn everything(&self, rules: &Arc<Rules>) -> Arc<[TenantRead]> {
         let mut kept = self.everything.lock();
         // Read before the tenants are: a change in between leads to one needless rebuild.
         let version = self.directory.version();
-        if let Some((_, read)) = kept.as_ref().filter(|(of, _)| *of == version) {
-            return Arc::clone(read);
+        let fits = |e: &&Everything| e.version == version && Arc::ptr_eq(&e.rules, rules);
+        if let Some(known) = kept.as_ref().filter(fits) {
+            return Arc::clone(&known.read);
         }
         let whole = |tenant: &Arc<Tenant>| TenantRead {
             id: tenant.id,
             name: tenant.name.clone(),
             alternatives: Alternatives::default(),
+            retention: self.limits_for(rules, tenant).retention(),
         };
         let read: Arc<[TenantRead]> = self.directory.all().iter().map(whole).collect();
-        *kept = Some((version, Arc::clone(&read)));
+        let (rules, kept_read) = (Arc::clone(rules), Arc::clone(&read));
+        *kept = Some(Everything { version, rules, read: kept_read });
         read
     }
 
@@ -233,10 +318,10 @@ impl Authenticator {
             Some(known) => known,
             None => self.create(name.clone(), tenants_max).await?,
         };
-        if tenant.status == TenantStatus::Suspended {
-            return Err(Refusal::Suspended(name));
+        if tenant.status != TenantStatus::Active {
+            return Err(Refusal::suspended(&tenant));
         }
-        let limits = Arc::clone(rules.limits.of(&tenant.name));
+        let limits = self.limits_for(&rules, &tenant);
         let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
         Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
     }
@@ -263,16 +348,43 @@ impl Authenticator {
     /// if the tenant is new.
     pub fn internal_write_scope(&self, tenant: &TenantName) -> Result<WriteScope, DirectoryError> {
         let tenant = self.directory.find_or_create(tenant, usize::MAX)?;
-        let limits = Arc::clone(self.rules().limits.of(&tenant.name));
+        let limits = self.limits_for(&self.rules(), &tenant);
         let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
         Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
     }
 
     /// The limits a tenant has now; for work that is not a request.
-    pub fn limits_of(&self, tenant: TenantId) -> Arc<crate::Limits> {
+    pub fn limits_of(&self, tenant: TenantId) -> Arc<Limits> {
         let rules = self.rules();
-        let name = self.directory.get(tenant).map(|t| t.name.clone());
-        Arc::clone(name.map_or(rules.limits.default(), |name| rules.limits.of(&name)))
+        match self.directory.get(tenant) {
+            Some(tenant) => self.limits_for(&rules, &tenant),
+            None => Arc::clone(rules.limits.default()),
+        }
+    }
+
+    /// Of which tenant a request may delete rows, and who asks.
+    pub fn delete_scope(&self, headers: &HeaderMap) -> Result<(DeleteScope, Principal), Refusal> {
+        self.counted(self.scope_to_delete(headers))
+    }
+
+    fn scope_to_delete(&self, headers: &HeaderMap) -> Result<(DeleteScope, Principal), Refusal> {
+        let rules = self.rules();
+        let principal = rules.principal(headers)?;
+        let name = match Selection::from_headers(headers)? {
+            Selection::Unnamed => rules.tenant_meant(&principal, Access::Admin)?,
+            Selection::Named(mut names) if names.len() == 1 => names.remove(0),
+            Selection::Named(_) | Selection::All => return Err(Refusal::SeveralForWrite),
+        };
+        if !principal.administers(&name) {
+            let principal = principal.name().to_owned();
+            return Err(Refusal::Delete { principal, tenant: name });
+        }
+        let tenant = self.directory.find(&name).ok_or(Refusal::NoSuchTenant(name))?;
+        if tenant.status != TenantStatus::Active && !principal.is_administrator() {
+            return Err(Refusal::suspended(&tenant));
+        }
+        let limits = self.limits_for(&rules, &tenant);
+        Ok((DeleteScope::new(tenant.id, tenant.name.clone(), limits), principal))
     }
 
     /// Lets only administrators of the platform pass.

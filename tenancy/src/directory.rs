@@ -1,25 +1,28 @@
 //! Who exists: names of tenants and the numbers their rows are stored under, in one file.
 //!
 //! Invariants: a number is durable before anything is stored under it, and is never used for
-//! another tenant; a name, once known, never comes to mean another tenant. After a renaming the
-//! old name stays an alias, so that senders that still use it do not bring a second tenant to
-//! life.
+//! another tenant; a name, once known, never comes to mean another tenant as long as its own
+//! exists. After a renaming the old name stays an alias, so that senders that still use it do not
+//! bring a second tenant to life. Only the end of a tenant frees its names; its number stays known
+//! as that of a deleted one.
 
 mod file;
+mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 
 use model::{Clock, Disk, SystemClock};
 use parking_lot::{Mutex, RwLock};
+use serde_json::{Map, Value};
 use tracing::warn;
 
 use crate::{TenantId, TenantName};
 
 use file::{Content, Kind, Record, RecordFile};
+use tables::Tables;
 
 /// Files smaller than this are not worth compacting. Bytes.
 const COMPACTION_BYTES_MIN: u64 = 64 << 10;
@@ -37,17 +40,42 @@ pub struct Tenant {
     pub status: TenantStatus,
     /// When it was created, milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// The limits it was given by an administrator, over those of the configuration.
+    pub limits: Map<String, Value>,
 }
 
 /// Whether a tenant may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantStatus {
     /// It reads and writes.
     Active,
-    /// Its writes are refused. It can still be read: who has not paid must be able to see why,
-    /// and what is stored is still theirs.
-    Suspended,
+    /// Its writes are refused.
+    Suspended(Suspension),
 }
+
+/// How a tenant is suspended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Why, for whoever is refused; may be empty.
+    pub reason: String,
+    /// Whether it can still be read: who has not paid must be able to see why, and what is stored
+    /// is still theirs.
+    pub reads: bool,
+}
+
+/// A tenant that is no more. Its rows go with the next compactions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedTenant {
+    /// The number it had, which nobody else gets.
+    pub id: TenantId,
+    /// The name it had.
+    pub name: TenantName,
+    /// When it was deleted, milliseconds since the Unix epoch.
+    pub deleted_ms: i64,
+}
+
+/// Longest reason of a suspension, in bytes.
+const REASON_BYTES_MAX: usize = 500;
 
 /// What can go wrong with the directory.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +99,8 @@ pub enum DirectoryError {
     NameTaken(TenantName),
     #[error("there is no tenant number {0}")]
     Unknown(TenantId),
+    #[error("{what} has {bytes} bytes, the limit is {limit}")]
+    TooLong { what: &'static str, bytes: usize, limit: usize },
 }
 
 /// All tenants. Look-ups take a read lock for as long as a hash look-up; changes wait for the disk
@@ -81,15 +111,6 @@ pub struct Directory {
     /// `None` in tests of other crates.
     file: Mutex<Option<RecordFile>>,
     clock: Arc<dyn Clock>,
-}
-
-#[derive(Debug, Default)]
-struct Tables {
-    by_name: HashMap<TenantName, Arc<Tenant>>,
-    by_id: BTreeMap<TenantId, Arc<Tenant>>,
-    next_id: u32,
-    /// Grows with each change.
-    version: u64,
 }
 
 impl Directory {
@@ -175,7 +196,22 @@ impl Directory {
                 return Err(DirectoryError::Full(tables.by_id.len()));
             }
             let id = TenantId(tables.next_id);
-            Ok(Some(Record { kind: Kind::Created, id, at_ms, name: Some(name.clone()) }))
+            Ok(Some(Record::new(Kind::Created, id, at_ms).named(name)))
+        })?;
+        Ok(self.find(name).expect("a name that was just created is known"))
+    }
+
+    /// A new tenant of this name. Returns once that is durable. Blocks.
+    pub fn create(&self, name: &TenantName) -> Result<Arc<Tenant>, DirectoryError> {
+        self.change(|tables, at_ms| {
+            if tables.by_name.contains_key(name) {
+                return Err(DirectoryError::NameTaken(name.clone()));
+            }
+            if tables.next_id == u32::MAX {
+                return Err(DirectoryError::Full(tables.by_id.len()));
+            }
+            let id = TenantId(tables.next_id);
+            Ok(Some(Record::new(Kind::Created, id, at_ms).named(name)))
         })?;
         Ok(self.find(name).expect("a name that was just created is known"))
     }
@@ -187,8 +223,7 @@ impl Directory {
             if tables.by_name.get(name).is_some_and(|other| other.id != id) {
                 return Err(DirectoryError::NameTaken(name.clone()));
             }
-            let record = Record { kind: Kind::Named, id, at_ms, name: Some(name.clone()) };
-            Ok((tenant.name != *name).then_some(record))
+            Ok((tenant.name != *name).then(|| Record::new(Kind::Named, id, at_ms).named(name)))
         })
     }
 
@@ -196,12 +231,54 @@ impl Directory {
     pub fn set_status(&self, id: TenantId, status: TenantStatus) -> Result<(), DirectoryError> {
         self.change(|tables, at_ms| {
             let tenant = tables.by_id.get(&id).ok_or(DirectoryError::Unknown(id))?;
-            let kind = match status {
-                TenantStatus::Active => Kind::Resumed,
-                TenantStatus::Suspended => Kind::Suspended,
+            if tenant.status == status {
+                return Ok(None);
+            }
+            let TenantStatus::Suspended(suspension) = &status else {
+                return Ok(Some(Record::new(Kind::Resumed, id, at_ms)));
             };
-            Ok((tenant.status != status).then_some(Record { kind, id, at_ms, name: None }))
+            let bytes = suspension.reason.len();
+            if bytes > REASON_BYTES_MAX {
+                let (what, limit) = ("the reason of the suspension", REASON_BYTES_MAX);
+                return Err(DirectoryError::TooLong { what, bytes, limit });
+            }
+            Ok(Some(Record::new(Kind::Suspended, id, at_ms).saying(suspension.to_text())))
         })
+    }
+
+    /// Gives a tenant limits of its own, instead of those it was given before. Their sense is
+    /// checked by whoever knows the configuration they stand over. Returns once that is durable.
+    /// Blocks.
+    pub(crate) fn set_limits(
+        &self,
+        id: TenantId,
+        limits: &Map<String, Value>,
+    ) -> Result<(), DirectoryError> {
+        self.change(|tables, at_ms| {
+            let tenant = tables.by_id.get(&id).ok_or(DirectoryError::Unknown(id))?;
+            let text = serde_json::to_string(limits).unwrap_or_default();
+            if text.len() > file::TEXT_BYTES_MAX {
+                let (what, bytes, limit) =
+                    ("the JSON text of a tenant's limits", text.len(), file::TEXT_BYTES_MAX);
+                return Err(DirectoryError::TooLong { what, bytes, limit });
+            }
+            let record = || Record::new(Kind::Limits, id, at_ms).saying(text);
+            Ok((tenant.limits != *limits).then(record))
+        })
+    }
+
+    /// Ends a tenant: its names mean nobody any more and may come to mean another tenant, with
+    /// another number. Returns once that is durable. Blocks.
+    pub fn delete(&self, id: TenantId) -> Result<(), DirectoryError> {
+        self.change(|tables, at_ms| {
+            let tenant = tables.by_id.get(&id).ok_or(DirectoryError::Unknown(id))?;
+            Ok(Some(Record::new(Kind::Deleted, id, at_ms).named(&tenant.name)))
+        })
+    }
+
+    /// Tenants that are no more, in order of their numbers.
+    pub fn deleted(&self) -> Vec<DeletedTenant> {
+        self.tables.read().deleted.values().cloned().collect()
     }
 
     /// One change: decided, written, synced, and only then seen. Changes exclude each other;
@@ -219,113 +296,35 @@ impl Directory {
     }
 }
 
-/// The half-written record may have been a whole one that was acknowledged and rotted since, so
-/// the number it would have given away is left out.
+/// What is half-written may have been whole records that were acknowledged and rotted since, so
+/// the numbers they would have given away are left out.
 fn skip_torn(
     mut tables: Tables,
     file: &mut RecordFile,
     content: &Content,
 ) -> Result<Tables, DirectoryError> {
     warn!(bytes = content.torn_bytes, "cut a half-written record off the tenant directory");
-    let id = TenantId(tables.next_id.saturating_add(1));
-    let record = Record { kind: Kind::NextId, id, at_ms: 0, name: None };
+    let id = TenantId(tables.next_id.saturating_add(file::records_in(content.torn_bytes)));
+    let record = Record::new(Kind::NextId, id, 0);
     file.append(&record)?;
     file.cut()?;
     tables.apply(&record)?;
     Ok(tables)
 }
 
-impl Tables {
-    fn new() -> Self {
-        // 0 is nobody.
-        Self { next_id: 1, ..Self::default() }
+impl Suspension {
+    fn to_text(&self) -> String {
+        format!("{}{}", if self.reads { 'r' } else { '-' }, self.reason)
     }
 
-    fn replay(content: &Content) -> Result<Self, DirectoryError> {
-        let mut tables = Self::new();
-        for record in &content.records {
-            tables.apply(record)?;
-        }
-        Ok(tables)
-    }
-
-    fn apply(&mut self, record: &Record) -> Result<(), DirectoryError> {
-        let Record { kind, id, at_ms, name } = record;
-        self.version += 1;
-        match (kind, name) {
-            (Kind::NextId, _) => self.next_id = self.next_id.max(id.0),
-            (Kind::Created, Some(name)) => {
-                if id.0 == 0 || self.by_id.contains_key(id) {
-                    return Err(DirectoryError::Damaged(format!(
-                        "tenant number {id} is given away twice"
-                    )));
-                }
-                self.next_id = self.next_id.max(id.0.saturating_add(1));
-                let (id, created_ms, status) = (*id, *at_ms, TenantStatus::Active);
-                self.put(Tenant {
-                    id,
-                    name: name.clone(),
-                    aliases: Vec::new(),
-                    status,
-                    created_ms,
-                })?;
+    /// An empty text says nothing of reading: it can be read.
+    fn of_text(text: &str) -> Self {
+        match text.strip_prefix('-') {
+            Some(reason) => Self { reason: reason.to_owned(), reads: false },
+            None => {
+                let reason = text.strip_prefix('r').unwrap_or(text).to_owned();
+                Self { reason, reads: true }
             }
-            (kind, name) => {
-                let known = self.by_id.get(id).ok_or_else(|| {
-                    DirectoryError::Damaged(format!(
-                        "tenant number {id} is changed before it exists"
-                    ))
-                })?;
-                let mut tenant = Tenant::clone(known);
-                match (kind, name) {
-                    (Kind::Named, Some(name)) => tenant.take_name(name.clone()),
-                    (Kind::Suspended, _) => tenant.status = TenantStatus::Suspended,
-                    (Kind::Resumed, _) => tenant.status = TenantStatus::Active,
-                    _ => return Err(DirectoryError::Damaged("a record has no name".to_owned())),
-                }
-                self.put(tenant)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, tenant: Tenant) -> Result<(), DirectoryError> {
-        let tenant = Arc::new(tenant);
-        for name in tenant.aliases.iter().chain([&tenant.name]) {
-            let before = self.by_name.insert(name.clone(), Arc::clone(&tenant));
-            if before.is_some_and(|other| other.id != tenant.id) {
-                return Err(DirectoryError::Damaged(format!("name {name} is given away twice")));
-            }
-        }
-        self.by_id.insert(tenant.id, tenant);
-        Ok(())
-    }
-
-    /// The shortest records that say all this.
-    fn records(&self) -> Vec<Record> {
-        let next = Record { kind: Kind::NextId, id: TenantId(self.next_id), at_ms: 0, name: None };
-        let mut records = vec![next];
-        for tenant in self.by_id.values() {
-            let (id, at_ms) = (tenant.id, tenant.created_ms);
-            for (i, name) in tenant.aliases.iter().chain([&tenant.name]).enumerate() {
-                let kind = if i == 0 { Kind::Created } else { Kind::Named };
-                records.push(Record { kind, id, at_ms, name: Some(name.clone()) });
-            }
-            if tenant.status == TenantStatus::Suspended {
-                records.push(Record { kind: Kind::Suspended, id, at_ms, name: None });
-            }
-        }
-        records
-    }
-}
-
-impl Tenant {
-    /// The name before becomes an alias; a name it had before is no longer one.
-    fn take_name(&mut self, name: TenantName) {
-        let before = std::mem::replace(&mut self.name, name);
-        self.aliases.retain(|alias| *alias != self.name);
-        if before != self.name {
-            self.aliases.push(before);
         }
     }
 }

@@ -11,7 +11,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use crate::{Authenticator, Principal, ReadScope, WriteScope};
+use crate::{Authenticator, DeleteScope, Principal, ReadScope, WriteScope};
 
 /// What the request may read. Refuses with Prometheus' JSON envelope.
 #[derive(Debug, Clone)]
@@ -24,6 +24,11 @@ pub struct Write(pub WriteScope);
 /// An administrator of the platform. Refuses with Prometheus' JSON envelope.
 #[derive(Debug, Clone)]
 pub struct Admin(pub Principal);
+
+/// Of which tenant the request may delete rows, and who asks. Refuses with Prometheus' JSON
+/// envelope.
+#[derive(Debug, Clone)]
+pub struct Delete(pub DeleteScope, pub Principal);
 
 impl<S> FromRequestParts<S> for Read
 where
@@ -52,6 +57,20 @@ where
             .await
             .map(Self)
             .map_err(|refusal| refusal.into_text())
+    }
+}
+
+impl<S> FromRequestParts<S> for Delete
+where
+    S: Send + Sync,
+    Arc<Authenticator>: FromRef<S>,
+{
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let authenticator = Arc::<Authenticator>::from_ref(state);
+        let scope = authenticator.delete_scope(&parts.headers);
+        scope.map(|(scope, who)| Self(scope, who)).map_err(|refusal| refusal.into_json())
     }
 }
 

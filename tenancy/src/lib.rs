@@ -9,6 +9,8 @@
 //! Scopes are made here and nowhere else; whoever holds one has passed the check. Never here:
 //! rows, queries, wire formats.
 
+mod administer;
+mod audit;
 mod authenticate;
 mod config;
 mod directory;
@@ -23,12 +25,14 @@ mod refusal;
 mod scope;
 pub mod selection;
 
+pub use administer::{AdminError, Change};
+pub use audit::{AuditEntry, AuditLog, AuditPage};
 pub use authenticate::Authenticator;
 pub use config::{AuthenticationMode, Config, ConfigError, TokenConfig, TokenFile};
-pub use directory::{Directory, DirectoryError, Tenant, TenantStatus};
-pub use extract::{Admin, Read, Write};
+pub use directory::{DeletedTenant, Directory, DirectoryError, Suspension, Tenant, TenantStatus};
+pub use extract::{Admin, Delete, Read, Write};
 pub use id::{NameError, TenantId, TenantName};
-pub use limits::{LabelsRefused, Limits};
+pub use limits::{LabelsRefused, Limits, Retention};
 pub use overrides::{LimitsConfig, LimitsError};
 pub use principal::{Access, GrantConfig, GrantError, Principal};
 pub use rate::{RateExceeded, RateLimiter, TenantRates};

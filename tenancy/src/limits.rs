@@ -52,6 +52,39 @@ pub struct Limits {
     pub queries_waiting_max: usize,
     /// Deletions by matchers that compaction has not carried out yet. Every query looks at each.
     pub deletes_pending_max: usize,
+    /// How long samples are kept as they came, in seconds; 0: for ever.
+    pub metrics_raw_retention_seconds: u64,
+    /// How long samples are kept at a resolution of 5 minutes, in seconds; 0: for ever.
+    pub metrics_5m_retention_seconds: u64,
+    /// How long samples are kept at a resolution of 1 hour, in seconds; 0: for ever.
+    pub metrics_1h_retention_seconds: u64,
+    /// Bytes of metrics in blocks beyond which the oldest go; 0: no limit.
+    pub metrics_bytes_max: u64,
+}
+
+/// How long rows of one tenant are kept, by resolution. Seconds; 0: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    /// As they came.
+    pub raw_seconds: u64,
+    /// One every 5 minutes.
+    pub m5_seconds: u64,
+    /// One every hour.
+    pub h1_seconds: u64,
+    /// Bytes in blocks beyond which the oldest go; 0: no limit.
+    pub bytes_max: u64,
+}
+
+impl Limits {
+    /// How long rows are kept.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            raw_seconds: self.metrics_raw_retention_seconds,
+            m5_seconds: self.metrics_5m_retention_seconds,
+            h1_seconds: self.metrics_1h_retention_seconds,
+            bytes_max: self.metrics_bytes_max,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -80,6 +113,10 @@ impl Default for Limits {
             queries_concurrent_max: 20,
             queries_waiting_max: 200,
             deletes_pending_max: 1_000,
+            metrics_raw_retention_seconds: 400 * 24 * 3600,
+            metrics_5m_retention_seconds: 800 * 24 * 3600,
+            metrics_1h_retention_seconds: 1_830 * 24 * 3600,
+            metrics_bytes_max: 0,
         }
     }
 }

@@ -44,10 +44,7 @@ impl LimitsTable {
         for (tenant, overrides) in &config.tenants {
             let name = TenantName::new(tenant)
                 .map_err(|source| LimitsError::Name { tenant: tenant.clone(), source })?;
-            let of = format!("tenant {tenant:?}");
-            let limits = overlaid(&config.default, overrides)
-                .map_err(|source| LimitsError::Key { of: of.clone(), source })?;
-            check(&limits, &of)?;
+            let limits = with_overrides(&config.default, overrides, tenant)?;
             tenants.insert(name, Arc::new(limits));
         }
         Ok(Self { default: Arc::new(config.default.clone()), tenants })
@@ -63,20 +60,30 @@ impl LimitsTable {
 
     /// What one question over several tenants runs under: of each limit the lowest, so that
     /// asking for more tenants never allows more. Without a tenant the defaults.
-    pub(crate) fn lowest_of<'a>(
-        &self,
-        tenants: impl Iterator<Item = &'a TenantName>,
-    ) -> Arc<Limits> {
+    pub(crate) fn lowest_of(&self, all: impl Iterator<Item = Arc<Limits>>) -> Arc<Limits> {
         let mut lowest: Option<Arc<Limits>> = None;
-        for limits in tenants.map(|name| self.of(name)) {
+        for limits in all {
             lowest = Some(match lowest {
-                None => Arc::clone(limits),
-                Some(known) if Arc::ptr_eq(&known, limits) => known,
-                Some(known) => Arc::new(lower(&known, limits)),
+                None => limits,
+                Some(known) if Arc::ptr_eq(&known, &limits) => known,
+                Some(known) => Arc::new(lower(&known, &limits)),
             });
         }
         lowest.unwrap_or_else(|| Arc::clone(&self.default))
     }
+}
+
+/// Limits with some keys replaced, if the result makes sense.
+pub(crate) fn with_overrides(
+    base: &Limits,
+    overrides: &Map<String, Value>,
+    tenant: &str,
+) -> Result<Limits, LimitsError> {
+    let of = format!("tenant {tenant:?}");
+    let limits =
+        overlaid(base, overrides).map_err(|source| LimitsError::Key { of: of.clone(), source })?;
+    check(&limits, &of)?;
+    Ok(limits)
 }
 
 /// The defaults with some keys replaced. Goes through JSON so that each key has one definition
@@ -93,6 +100,9 @@ fn overlaid(default: &Limits, overrides: &Map<String, Value>) -> Result<Limits, 
 /// hostile rows grow on their way there.
 const BODY_BYTES_MAX: usize = 32 << 20;
 
+/// Shorter retention is a slip: seconds taken for another unit.
+const RETENTION_SECONDS_MIN: u64 = 3_600;
+
 fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
     let positive = [
         ("samples_per_second", limits.samples_per_second),
@@ -108,12 +118,28 @@ fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
             return Err(LimitsError::Value { of: of.to_owned(), key, complaint });
         }
     }
+    let retentions = [
+        ("metrics_raw_retention_seconds", limits.metrics_raw_retention_seconds),
+        ("metrics_5m_retention_seconds", limits.metrics_5m_retention_seconds),
+        ("metrics_1h_retention_seconds", limits.metrics_1h_retention_seconds),
+    ];
+    for (key, seconds) in retentions {
+        if (1..RETENTION_SECONDS_MIN).contains(&seconds) {
+            let complaint = "must be 0 (for ever) or at least 3600, an hour";
+            return Err(LimitsError::Value { of: of.to_owned(), key, complaint });
+        }
+    }
     if limits.body_decompressed_bytes_max.max(limits.body_bytes_max) > BODY_BYTES_MAX {
         let (key, complaint) =
             ("body_decompressed_bytes_max", "and body_bytes_max must be at most 33554432 (32 MiB)");
         return Err(LimitsError::Value { of: of.to_owned(), key, complaint });
     }
     Ok(())
+}
+
+/// 0 is no limit.
+fn lower_but_0(a: u64, b: u64) -> u64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
 }
 
 fn lower(a: &Limits, b: &Limits) -> Limits {
@@ -141,6 +167,19 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
         queries_concurrent_max: a.queries_concurrent_max.min(b.queries_concurrent_max),
         queries_waiting_max: a.queries_waiting_max.min(b.queries_waiting_max),
         deletes_pending_max: a.deletes_pending_max.min(b.deletes_pending_max),
+        metrics_raw_retention_seconds: lower_but_0(
+            a.metrics_raw_retention_seconds,
+            b.metrics_raw_retention_seconds,
+        ),
+        metrics_5m_retention_seconds: lower_but_0(
+            a.metrics_5m_retention_seconds,
+            b.metrics_5m_retention_seconds,
+        ),
+        metrics_1h_retention_seconds: lower_but_0(
+            a.metrics_1h_retention_seconds,
+            b.metrics_1h_retention_seconds,
+        ),
+        metrics_bytes_max: lower_but_0(a.metrics_bytes_max, b.metrics_bytes_max),
     }
 }
 
@@ -178,13 +217,17 @@ mod tests {
         assert_eq!((small.labels_max, small.query_series_max), (5, 9));
         assert!(Arc::ptr_eq(&other, table.default()));
         let [big, small] = [name("big"), name("small")];
-        let both = table.lowest_of([&big, &small].into_iter());
+        let of = |names: &[&TenantName]| {
+            let limits: Vec<_> = names.iter().map(|name| Arc::clone(table.of(name))).collect();
+            table.lowest_of(limits.into_iter())
+        };
+        let both = of(&[&big, &small]);
         assert_eq!(
             (both.samples_per_second, both.labels_max, both.query_series_max),
             (500_000.0, 5, 9)
         );
-        assert!(Arc::ptr_eq(&table.lowest_of([&big, &big].into_iter()), table.of(&big)));
-        assert!(Arc::ptr_eq(&table.lowest_of([].into_iter()), table.default()));
+        assert!(Arc::ptr_eq(&of(&[&big, &big]), table.of(&big)));
+        assert!(Arc::ptr_eq(&of(&[]), table.default()));
     }
 
     #[test]
@@ -202,6 +245,10 @@ mod tests {
         refused(
             "default.query_seconds_max = inf",
             "limits of all tenants: query_seconds_max must be",
+        );
+        refused(
+            "tenants.a.metrics_raw_retention_seconds = 30",
+            r#"limits of tenant "a": metrics_raw_retention_seconds must be 0 (for ever) or at least"#,
         );
         refused("tenants.a.samples_burst = nan", r#"limits of tenant "a""#);
         refused(

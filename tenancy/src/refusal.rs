@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::error;
 
 use crate::selection::{SelectionError, TokenError};
-use crate::{DirectoryError, TenantName};
+use crate::{DirectoryError, Tenant, TenantName, TenantStatus};
 
 /// A request that may not go on. The texts are shown to the client: they never say whether a
 /// tenant exists, only what the credential allows.
@@ -38,8 +38,12 @@ pub enum Refusal {
     Nothing { principal: String, verb: &'static str },
     #[error("{principal} is not an administrator of the platform")]
     Administer { principal: String },
-    #[error("tenant {0} is suspended: it can be read, but takes no rows")]
-    Suspended(TenantName),
+    #[error("{principal} is not an administrator of tenant {tenant} and may not delete its rows")]
+    Delete { principal: String, tenant: TenantName },
+    #[error("tenant {tenant} is suspended{}: {}", because(reason), if *reads { "it can be read, but takes no rows" } else { "it can neither be written nor read" })]
+    Suspended { tenant: TenantName, reason: String, reads: bool },
+    #[error("there is no tenant {0}")]
+    NoSuchTenant(TenantName),
     #[error("tenant {tenant} was not created: {source}")]
     TooMany { tenant: TenantName, source: DirectoryError },
     #[error("tenant {tenant} could not be created now")]
@@ -47,7 +51,7 @@ pub enum Refusal {
 }
 
 /// Label values of `taffrail_tenancy_refused_requests_total`.
-pub(crate) const REASONS: [&str; 12] = [
+pub(crate) const REASONS: [&str; 14] = [
     "no_credentials",
     "malformed_credentials",
     "unknown_token",
@@ -60,7 +64,14 @@ pub(crate) const REASONS: [&str; 12] = [
     "suspended",
     "too_many_tenants",
     "directory_unavailable",
+    "delete_not_granted",
+    "no_such_tenant",
 ];
+
+/// Why, if somebody said.
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(" ({reason})") }
+}
 
 impl Refusal {
     /// The HTTP status.
@@ -75,10 +86,21 @@ impl Refusal {
             | Self::Write { .. }
             | Self::Nothing { .. }
             | Self::Administer { .. }
-            | Self::Suspended(_)
+            | Self::Suspended { .. }
+            | Self::Delete { .. }
             | Self::TooMany { .. } => StatusCode::FORBIDDEN,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoSuchTenant(_) => StatusCode::NOT_FOUND,
         }
+    }
+
+    /// For whoever asks for a suspended tenant.
+    pub(crate) fn suspended(tenant: &Tenant) -> Self {
+        let (reason, reads) = match &tenant.status {
+            TenantStatus::Suspended(how) => (how.reason.clone(), how.reads),
+            TenantStatus::Active => (String::new(), true),
+        };
+        Self::Suspended { tenant: tenant.name.clone(), reason, reads }
     }
 
     /// The word of the counter by reason: an index into [`REASONS`].
@@ -93,9 +115,11 @@ impl Refusal {
             Self::Write { .. } => 6,
             Self::Nothing { .. } => 7,
             Self::Administer { .. } => 8,
-            Self::Suspended(_) => 9,
+            Self::Suspended { .. } => 9,
             Self::TooMany { .. } => 10,
             Self::Unavailable { .. } => 11,
+            Self::Delete { .. } => 12,
+            Self::NoSuchTenant(_) => 13,
         }
     }
 
@@ -105,6 +129,7 @@ impl Refusal {
             StatusCode::UNAUTHORIZED => "unauthorized",
             StatusCode::FORBIDDEN => "forbidden",
             StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+            StatusCode::NOT_FOUND => "not_found",
             _ => "bad_data",
         }
     }

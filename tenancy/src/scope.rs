@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher};
 
-use crate::{Limits, TenantId, TenantName, TenantRates};
+use crate::{Limits, Retention, TenantId, TenantName, TenantRates};
 
 /// What one request may read: tenants, and within each tenant alternatives of required matchers.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct TenantRead {
     pub name: TenantName,
     /// A series may be read if all matchers of at least one alternative hold. Empty: all series.
     pub alternatives: Arc<[Vec<Matcher>]>,
+    /// How long its rows are kept: older ones are not there any more, wherever they still lie.
+    pub retention: Retention,
 }
 
 impl ReadScope {
@@ -42,6 +44,7 @@ impl ReadScope {
             id: TenantId(id),
             name: TenantName::new(name).expect("a test's tenant name is valid"),
             alternatives: Arc::default(),
+            retention: Retention::default(),
         };
         let read: Vec<TenantRead> = tenants.iter().map(read).collect();
         Self::new(read, Arc::default(), tenants.len() > 1)
@@ -53,6 +56,13 @@ impl ReadScope {
         let restrict =
             |t: &TenantRead| TenantRead { alternatives: alternatives.clone().into(), ..t.clone() };
         Self { tenants: self.tenants.iter().map(restrict).collect(), ..self }
+    }
+
+    /// The same scope with rows kept for so long in every tenant; for tests.
+    #[must_use]
+    pub fn retained_for_test(self, retention: Retention) -> Self {
+        let retain = |t: &TenantRead| TenantRead { retention, ..t.clone() };
+        Self { tenants: self.tenants.iter().map(retain).collect(), ..self }
     }
 
     /// The same scope under other limits; for tests.

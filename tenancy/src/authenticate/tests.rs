@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, header::AUTHORIZATION};
 use testkit::{Fault, FaultyDisk, ManualClock, golden};
 
 use super::*;
-use crate::TokenFile;
+use crate::{Suspension, TokenFile};
 
 /// Tokens of the table: each is `token-NAME`.
 const TOKENS: &str = r#"
@@ -66,7 +66,9 @@ fn authenticator(mode: AuthenticationMode) -> Arc<Authenticator> {
     for text in ["a", "b", "suspended"] {
         let tenant = directory.find_or_create(&name(text), 9).unwrap();
         if text == "suspended" {
-            directory.set_status(tenant.id, TenantStatus::Suspended).unwrap();
+            let suspension =
+                TenantStatus::Suspended(Suspension { reason: String::new(), reads: true });
+            directory.set_status(tenant.id, suspension).unwrap();
         }
     }
     let clock = Arc::new(ManualClock::new(0));

@@ -3,12 +3,13 @@
 //! ```text
 //! header   "TAFFRTEN"  version u32  0 u32  required features u64  0 u32  crc32c of these 28 bytes u32
 //! record   payload bytes u32   crc32c of the length and the payload u32   payload
-//! payload  kind u8   tenant id u32   milliseconds since the Unix epoch i64   name, to the end
+//! payload  kind u8   tenant id u32   milliseconds since the Unix epoch i64   text, to the end
 //! ```
 //!
 //! Numbers are little-endian. One record is written and synced at a time, so what a crash leaves
-//! half-written is no longer than one record; a longer stretch that cannot be read is damage and
-//! stops the start, since guessing could give a tenant's number to somebody else.
+//! half-written is no longer than one record and has none behind it; anything else that cannot be
+//! read is damage and stops the start, since guessing could give a tenant's number to somebody
+//! else.
 
 use std::io;
 use std::path::Path;
@@ -27,8 +28,10 @@ const FEATURES_KNOWN: u64 = 0;
 const HEADER_BYTES: usize = 32;
 const FRAME_BYTES: usize = 8;
 const FIXED_BYTES: usize = 13;
-/// The longest record: a name has at most 150 bytes.
-const RECORD_BYTES_MAX: usize = FRAME_BYTES + FIXED_BYTES + 150;
+/// The longest text: the limits of a tenant, as JSON.
+pub(super) const TEXT_BYTES_MAX: usize = 4096;
+/// The longest record.
+const RECORD_BYTES_MAX: usize = FRAME_BYTES + FIXED_BYTES + TEXT_BYTES_MAX;
 /// Largest file that is read: about 6 million records. Bytes.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -44,10 +47,34 @@ pub(super) enum Kind {
     Created = 1,
     /// Its name from now on; the earlier ones stay aliases.
     Named = 2,
+    /// It takes no rows. The text is empty, or `r` (it can be read) or `-`, and the reason.
     Suspended = 3,
     Resumed = 4,
     /// Numbers below this one have been used.
     NextId = 5,
+    /// It is no more; the text is the name it had. Its names are free.
+    Deleted = 6,
+    /// The limits it has of its own, as a JSON object; all others follow the configuration.
+    Limits = 7,
+}
+
+impl Kind {
+    fn from_stored(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Created),
+            2 => Some(Self::Named),
+            3 => Some(Self::Suspended),
+            4 => Some(Self::Resumed),
+            5 => Some(Self::NextId),
+            6 => Some(Self::Deleted),
+            7 => Some(Self::Limits),
+            _ => None,
+        }
+    }
+
+    fn has_name(self) -> bool {
+        matches!(self, Self::Created | Self::Named | Self::Deleted)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,18 +84,39 @@ pub(super) struct Record {
     pub(super) at_ms: i64,
     /// Only where the kind has one.
     pub(super) name: Option<TenantName>,
+    /// What else the kind says; empty if it has a name.
+    pub(super) text: String,
 }
 
 impl Record {
+    /// A record without name and text.
+    pub(super) fn new(kind: Kind, id: TenantId, at_ms: i64) -> Self {
+        Self { kind, id, at_ms, name: None, text: String::new() }
+    }
+
+    /// The same with a name.
+    pub(super) fn named(self, name: &TenantName) -> Self {
+        Self { name: Some(name.clone()), ..self }
+    }
+
+    /// The same with a text.
+    pub(super) fn saying(self, text: String) -> Self {
+        Self { text, ..self }
+    }
+
+    fn stored_text(&self) -> &str {
+        self.name.as_ref().map_or(&self.text, TenantName::as_str)
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let name = self.name.as_ref().map_or("", TenantName::as_str);
+        let text = self.stored_text();
         let start = out.len();
-        out.extend_from_slice(&((FIXED_BYTES + name.len()) as u32).to_le_bytes());
+        out.extend_from_slice(&((FIXED_BYTES + text.len()) as u32).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.push(self.kind as u8);
         out.extend_from_slice(&self.id.0.to_le_bytes());
         out.extend_from_slice(&self.at_ms.to_le_bytes());
-        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(text.as_bytes());
         let crc = checksum(&out[start..start + 4], &out[start + FRAME_BYTES..]);
         out[start + 4..start + FRAME_BYTES].copy_from_slice(&crc.to_le_bytes());
     }
@@ -94,30 +142,19 @@ impl Record {
         let [kind, a, b, c, d, rest @ ..] = payload else {
             return Err(damaged("a record is too short"));
         };
-        let Some((at, name)) = rest.split_first_chunk::<8>() else {
+        let Some((at, text)) = rest.split_first_chunk::<8>() else {
             return Err(damaged("a record is too short"));
         };
-        let kind = match kind {
-            1 => Kind::Created,
-            2 => Kind::Named,
-            3 => Kind::Suspended,
-            4 => Kind::Resumed,
-            5 => Kind::NextId,
-            other => return Err(DirectoryError::Unsupported(format!("record kind {other}"))),
-        };
-        let name = match kind {
-            Kind::Created | Kind::Named => {
-                let text = std::str::from_utf8(name).map_err(|_| damaged("a name is not text"))?;
-                Some(TenantName::new(text).map_err(|e| damaged(&e.to_string()))?)
-            }
-            _ => None,
-        };
-        Ok(Self {
-            kind,
-            id: TenantId(u32::from_le_bytes([*a, *b, *c, *d])),
-            at_ms: i64::from_le_bytes(*at),
-            name,
-        })
+        let unknown = || DirectoryError::Unsupported(format!("record kind {kind}"));
+        let kind = Kind::from_stored(*kind).ok_or_else(unknown)?;
+        let text = std::str::from_utf8(text).map_err(|_| damaged("a text is not UTF-8"))?;
+        let id = TenantId(u32::from_le_bytes([*a, *b, *c, *d]));
+        let record = Self::new(kind, id, i64::from_le_bytes(*at));
+        if !kind.has_name() {
+            return Ok(record.saying(text.to_owned()));
+        }
+        let name = TenantName::new(text).map_err(|e| damaged(&e.to_string()))?;
+        Ok(record.named(&name))
     }
 }
 
@@ -195,7 +232,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, DirectoryError> {
         records.push(record);
     }
     let end = bytes.len() - rest.len();
-    if rest.len() > RECORD_BYTES_MAX {
+    // Behind what a crash left half-written there is nothing.
+    let is_followed =
+        (1..rest.len()).any(|at| Record::take(&mut &rest[at..]).is_ok_and(|r| r.is_some()));
+    if rest.len() > RECORD_BYTES_MAX || is_followed {
         return Err(damaged(&format!(
             "the record at byte {end} cannot be read and more follows it"
         )));
@@ -286,9 +326,14 @@ impl RecordFile {
     }
 }
 
+/// Most records that torn bytes can have been: those of the shortest names.
+pub(super) fn records_in(torn_bytes: u64) -> u32 {
+    u32::try_from(torn_bytes.div_ceil((FRAME_BYTES + FIXED_BYTES + 1) as u64)).unwrap_or(u32::MAX)
+}
+
 /// Bytes of a file with these records.
 pub(super) fn encoded_bytes(records: &[Record]) -> u64 {
-    let name = |record: &Record| record.name.as_ref().map_or(0, |name| name.as_str().len());
-    let all: usize = records.iter().map(|record| FRAME_BYTES + FIXED_BYTES + name(record)).sum();
+    let record_bytes = |record: &Record| FRAME_BYTES + FIXED_BYTES + record.stored_text().len();
+    let all: usize = records.iter().map(record_bytes).sum();
     (HEADER_BYTES + all) as u64
 }

@@ -14,6 +14,10 @@ fn name(text: &str) -> TenantName {
     TenantName::new(text).unwrap()
 }
 
+fn suspended() -> TenantStatus {
+    TenantStatus::Suspended(Suspension { reason: "unpaid".to_owned(), reads: true })
+}
+
 fn open(disk: &FaultyDisk) -> Result<Directory, DirectoryError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Directory::open(&disk, Arc::new(ManualClock::new(1_000)))
@@ -37,12 +41,12 @@ fn names_are_aliases_of_numbers() {
     assert_eq!((a.id, b.id, a.created_ms), (TenantId(1), TenantId(2), 1_000));
     assert_eq!(directory.find_or_create(&name("a"), 0).unwrap(), a, "known names need no room");
     directory.rename(a.id, &name("z")).unwrap();
-    directory.set_status(b.id, TenantStatus::Suspended).unwrap();
+    directory.set_status(b.id, suspended()).unwrap();
     let check = |directory: &Directory| {
         let z = directory.find(&name("a")).unwrap();
         assert_eq!((z.id, z.name.as_str(), z.aliases.as_slice()), (a.id, "z", &[name("a")][..]));
         assert_eq!(directory.find(&name("z")), Some(z));
-        assert_eq!(directory.get(b.id).unwrap().status, TenantStatus::Suspended);
+        assert_eq!(directory.get(b.id).unwrap().status, suspended());
         assert_eq!(directory.len(), 2);
     };
     check(&directory);
@@ -93,10 +97,10 @@ fn workload(disk: &FaultyDisk, told: &mut Told) -> Result<(), DirectoryError> {
         directory.rename(TenantId(1), &name(&format!("first-{round}")))?;
         told.numbers.insert(format!("first-{round}"), 1);
         told.suspended = None;
-        let suspended = round % 2 == 0;
-        let status = if suspended { TenantStatus::Suspended } else { TenantStatus::Active };
+        let suspend = round % 2 == 0;
+        let status = if suspend { suspended() } else { TenantStatus::Active };
         directory.set_status(TenantId(2), status)?;
-        told.suspended = Some(suspended);
+        told.suspended = Some(suspend);
     }
     Ok(())
 }
@@ -111,10 +115,10 @@ fn broken_promise(left: &FaultyDisk, told: &Told) -> Option<String> {
     if let Some((lost, id)) = told.numbers.iter().find(|(name, id)| found.get(*name) != Some(id)) {
         return Some(format!("{lost} was {id} and is {:?}", found.get(lost)));
     }
-    if let Some(suspended) = told.suspended {
-        let is = directory.get(TenantId(2)).map(|t| t.status == TenantStatus::Suspended);
-        if is != Some(suspended) {
-            return Some(format!("suspended {suspended} became {is:?}"));
+    if let Some(suspend) = told.suspended {
+        let is = directory.get(TenantId(2)).map(|t| t.status == suspended());
+        if is != Some(suspend) {
+            return Some(format!("suspended {suspend} became {is:?}"));
         }
     }
     let fresh = directory.find_or_create(&name("fresh"), 1_000).map(|t| t.id.0);
@@ -273,7 +277,7 @@ fn other_formats_are_refused_by_name() {
     );
     let future = |content: &mut Vec<u8>| {
         let mut record = Vec::new();
-        Record { kind: Kind::NextId, id: TenantId(1), at_ms: 0, name: None }.encode(&mut record);
+        Record::new(Kind::NextId, TenantId(1), 0).encode(&mut record);
         record[8] = 77;
         let crc = crc32c::crc32c_append(crc32c::crc32c(&record[..4]), &record[8..]);
         record[4..8].copy_from_slice(&crc.to_le_bytes());
@@ -293,7 +297,7 @@ fn ten_thousand_tenants_are_cheap_and_long_histories_are_compacted() {
         directory.find_or_create(&name(&format!("tenant-{i:05}")), 10_000).unwrap();
     }
     for i in 0..40_000_u32 {
-        let status = if i % 2 == 0 { TenantStatus::Suspended } else { TenantStatus::Active };
+        let status = if i % 2 == 0 { suspended() } else { TenantStatus::Active };
         directory.set_status(TenantId(i / 2 % 10_000 + 1), status).unwrap();
     }
     assert_eq!(disk.files(), [Path::new(file::PATH)], "one file for all");
@@ -320,7 +324,7 @@ fn a_compaction_loses_nothing_when_the_power_fails() {
     let directory = open(&disk).unwrap();
     let a = directory.find_or_create(&name("a"), 9).unwrap();
     for i in 0..2_000_u32 {
-        let status = if i % 2 == 0 { TenantStatus::Suspended } else { TenantStatus::Active };
+        let status = if i % 2 == 0 { suspended() } else { TenantStatus::Active };
         directory.set_status(a.id, status).unwrap();
     }
     directory.rename(a.id, &name("b")).unwrap();
