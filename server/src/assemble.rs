@@ -9,7 +9,7 @@ use ingest::host::{Host, Root};
 use ingest::scrape::{SelfScraper, Target};
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::{OsDisk, Storage};
-use tenancy::{Authenticator, Directory, TenantName};
+use tenancy::{AuditLog, Authenticator, Directory, TenantName};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -50,7 +50,8 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         clock: Arc::clone(&clock),
         started_ms,
     };
-    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics };
+    let query = config.query.clone();
+    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics, query };
 
     let (stop, stopping) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(Arc::clone(&storage).run(stopping.clone()))];
@@ -122,13 +123,17 @@ async fn authenticator(
     disk: &Arc<dyn Disk>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Authenticator>> {
+    let of_audit = (Arc::clone(disk), Arc::clone(clock));
     let (disk, of_directory) = (Arc::clone(disk), Arc::clone(clock));
     let directory =
         tokio::task::spawn_blocking(move || Directory::open(&disk, of_directory)).await?;
     let directory = Arc::new(directory.context("open the directory of tenants")?);
+    let audit =
+        tokio::task::spawn_blocking(move || AuditLog::open(&of_audit.0, of_audit.1)).await?;
+    let audit = audit.context("open the records of administrative changes")?;
     let authenticator =
         Authenticator::new(&config.tenancy, &config.tokens()?, directory, Arc::clone(clock));
-    Ok(Arc::new(authenticator.context("[tenancy]")?))
+    Ok(Arc::new(authenticator.context("[tenancy]")?.with_audit(audit)))
 }
 
 fn about(started_ms: i64) -> query::About {

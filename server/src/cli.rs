@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server until SIGINT or SIGTERM.
     Serve(Serve),
+    /// Look after the tenants of a running server.
+    Tenants(crate::command::tenants::Tenants),
     /// Look at configuration without running anything.
     #[command(subcommand)]
     Config(ConfigCommand),

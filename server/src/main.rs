@@ -6,8 +6,10 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 
+mod admin;
 mod assemble;
 mod cli;
+mod command;
 mod config;
 mod metrics;
 mod pages;
@@ -57,6 +59,10 @@ fn run(cli: Cli) -> Result<()> {
                 .thread_stack_size(STACK_BYTES)
                 .build();
             runtime.context("start the runtime")?.block_on(assemble::serve(config))
+        }
+        Command::Tenants(arguments) => {
+            print!("{}", command::tenants::run(&arguments)?);
+            Ok(())
         }
         Command::Config(ConfigCommand::Check { file }) => {
             Config::read(&file)?;

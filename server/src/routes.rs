@@ -18,6 +18,7 @@ use serde_json::json;
 use storage::Storage;
 use tenancy::{Admin, Authenticator, Read};
 
+use crate::admin;
 use crate::metrics::Metrics;
 use crate::pages::{self, ASSETS};
 use crate::status;
@@ -60,7 +61,9 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     let below = |prefix: &'static str| {
         api.iter().map(move |(method, path)| (*method, format!("{prefix}{path}")))
     };
-    pages.chain(own).chain(root).chain(PROMETHEUS.into_iter().flat_map(below)).collect()
+    let admin = admin::ROUTES.iter().map(|(method, path)| (*method, (*path).to_owned()));
+    let own = pages.chain(own).chain(admin).chain(root);
+    own.chain(PROMETHEUS.into_iter().flat_map(below)).collect()
 }
 
 /// What the server's own handlers need.
@@ -69,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Metrics,
+    /// How selectors are read.
+    pub(crate) query: query::Config,
 }
 
 impl FromRef<Parts> for Arc<Authenticator> {
@@ -136,6 +141,7 @@ pub(crate) fn router(parts: Parts, querier: query::Querier, doors: Doors) -> Rou
         let asset = *asset;
         router.route(asset.path, get(move || async move { asset.answer() }))
     });
+    let own = own.merge(admin::router());
     let [at_root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
     own.with_state(parts).merge(root).merge(at_root.1).nest(below.0, below.1).fallback(not_found)
 }

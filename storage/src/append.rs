@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use model::{Log, LogError, Position, Record, RecordKind, SeriesId};
-use tenancy::WriteScope;
+use tenancy::{Retention, WriteScope};
 
 use crate::head::{Append, Payloads};
 use crate::partition::Partition;
@@ -101,7 +101,9 @@ impl Storage {
                 limits,
                 rows,
                 batch,
-                oldest_ms: now_ms.saturating_sub(millis(limits.age_seconds_max)),
+                oldest_ms: now_ms
+                    .saturating_sub(millis(limits.age_seconds_max))
+                    .max(Retention::oldest_ms(limits.metrics_raw_retention_seconds, now_ms)),
                 newest_ms: now_ms.saturating_add(millis(limits.future_seconds_max)),
                 admit_series: &mut |_| self.usage.admit(&usage, limits),
                 owns: &|id| self.map.route(scope.tenant(), id) == partition.number,

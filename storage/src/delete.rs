@@ -8,13 +8,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Log, METRIC_NAME, Matcher, Position, RecordKind, TimeRange};
+use hashbrown::HashSet;
+use model::{Labels, Log, METRIC_NAME, Matcher, Position, RecordKind, TimeRange};
 use tenancy::{DeleteScope, TenantId};
 
 use crate::head::Removed;
+use crate::manifest::Edit;
 use crate::partition::Partition;
 use crate::tombstone::Tombstone;
-use crate::{Error, Storage};
+use crate::{Error, Select, SeriesSamples, Storage};
 
 /// Tombstones one partition keeps, over all tenants. Each is looked at by every flush.
 const TOMBSTONES_MAX: usize = 200_000;
@@ -39,6 +41,51 @@ pub struct Deleted {
     pub head_samples: u64,
 }
 
+/// What a deletion would delete.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Preview {
+    /// Series that would lose rows.
+    pub series: u64,
+    /// Float samples.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// The first and the last instant of them.
+    pub range: Option<TimeRange>,
+    /// The first series.
+    pub examples: Vec<Labels>,
+}
+
+/// Series named in a preview.
+const EXAMPLES_MAX: usize = 20;
+
+/// Series read at a time for a preview.
+const PREVIEW_SERIES: usize = 256;
+
+/// What the names of a family's series end in.
+const FAMILY_SUFFIXES: &[&str] =
+    &["", "_bucket", "_sum", "_count", "_total", "_created", "_info", "_gsum", "_gcount"];
+
+impl Preview {
+    fn add(&mut self, labels: &Labels, samples: &SeriesSamples) {
+        let instants = samples.timestamps.iter().copied();
+        let instants = instants.chain(samples.histograms.iter().map(|(ms, _)| *ms));
+        let (first, last) =
+            instants.fold((i64::MAX, i64::MIN), |(f, l), ms| (f.min(ms), l.max(ms)));
+        if first > last {
+            return;
+        }
+        let own = TimeRange { start_ms: first, end_ms: last };
+        self.range = Some(self.range.map_or(own, |range| range.union(own)));
+        self.series += 1;
+        self.samples += samples.values.len() as u64;
+        self.histograms += samples.histograms.len() as u64;
+        if self.examples.len() < EXAMPLES_MAX {
+            self.examples.push(labels.clone());
+        }
+    }
+}
+
 impl Storage {
     /// Deletes rows of one tenant. Readers see it when this returns, and it is durable then.
     /// Rows that are written later stay, whatever their instants.
@@ -57,7 +104,112 @@ impl Storage {
                 delete.selectors.len()
             )));
         }
-        self.bury(tenant, delete).await
+        let read = scope.to_read();
+        let names =
+            self.label_values(&read, METRIC_NAME, &delete.selectors, TimeRange::ALL).await?;
+        let deleted = self.bury(tenant, delete).await?;
+        self.forget_metadata(scope, names).await?;
+        Ok(deleted)
+    }
+
+    /// Deletes everything of a tenant that is no more.
+    pub async fn forget_tenant(self: &Arc<Self>, scope: &DeleteScope) -> Result<(), Error> {
+        let all = Delete { selectors: vec![Vec::new()], range: TimeRange::ALL };
+        self.bury(scope.tenant(), all).await?;
+        self.forget_families(scope.tenant(), |_| true).await
+    }
+
+    /// What a deletion would delete. Reads all of it, within the time a query may take.
+    pub async fn preview_delete(
+        &self,
+        scope: &DeleteScope,
+        delete: &Delete,
+    ) -> Result<Preview, Error> {
+        let started = self.clock.monotonic();
+        let read = scope.to_read();
+        let mut seen: BTreeSet<Labels> = BTreeSet::new();
+        let mut preview = Preview::default();
+        for matchers in &delete.selectors {
+            let request = Select { matchers: matchers.clone(), range: delete.range };
+            let selection = self.select(&read, &request).await?;
+            for start in (0..selection.len()).step_by(PREVIEW_SERIES) {
+                let took = self.clock.monotonic().saturating_sub(started).as_secs_f64();
+                if took > scope.limits().query_seconds_max {
+                    return Err(Error::Limit(format!(
+                        "counting what would be deleted takes more than {} seconds, the limit query_seconds_max; use narrower matchers or a shorter range",
+                        scope.limits().query_seconds_max
+                    )));
+                }
+                let some = start..(start + PREVIEW_SERIES).min(selection.len());
+                let fetched = selection.fetch(some.clone()).await?;
+                let decoded = tokio::task::spawn_blocking(move || fetched.decode()).await;
+                let decoded =
+                    decoded.map_err(|e| Error::Internal(format!("decode samples: {e}")))??;
+                for (i, samples) in some.zip(decoded) {
+                    if seen.insert(selection.labels(i).clone()) {
+                        preview.add(selection.labels(i), &samples);
+                    }
+                }
+            }
+        }
+        Ok(preview)
+    }
+
+    /// Forgets tombstones that hide nothing any more, and has the others carried out by the
+    /// next compactions.
+    pub async fn clean_tombstones(&self) -> Result<(), Error> {
+        for partition in &self.partitions {
+            self.drop_spent(partition).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops tombstones of one partition that hide nothing in any of its blocks.
+    pub(crate) async fn drop_spent(&self, partition: &Partition) -> Result<(), Error> {
+        let tombstones = partition.tombstones();
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        let mut flush = partition.flush.lock().await;
+        // What is frozen is not in a block yet, and will be hidden there.
+        if flush.freight.is_some() || partition.check_writable().is_err() {
+            return Ok(());
+        }
+        let mut needed: HashSet<u64> = HashSet::new();
+        for stored in partition.blocks().iter() {
+            let concerned = tombstones.of_block(&stored.meta);
+            if concerned.iter().all(|t| needed.contains(&t.id)) {
+                continue;
+            }
+            // Whether its tenant has rows there at all is found without the whole index.
+            let tenants = stored.block.tenants().await?;
+            for tombstone in
+                concerned.iter().filter(|t| !needed.contains(&t.id)).collect::<Vec<_>>()
+            {
+                let own = tenants.iter().find(|rows| rows.tenant == tombstone.tenant);
+                if own.is_some_and(|rows| rows.range.overlaps(tombstone.range))
+                    && !stored.block.open().await?.deleted_rows(tombstone)?.is_empty()
+                {
+                    needed.insert(tombstone.id);
+                }
+            }
+        }
+        // Of one that is not covered the log still has the record, and the snapshot may still say
+        // that its series had samples.
+        let covered = flush.state.covered;
+        let spent = flush.state.tombstones.iter().filter(|t| t.position < covered);
+        let spent: Vec<u64> = spent.map(|t| t.id).filter(|id| !needed.contains(id)).collect();
+        if spent.is_empty() {
+            return Ok(());
+        }
+        let edit = Edit {
+            remove_tombstones: spent.clone(),
+            next_object: flush.state.next_object,
+            ..Edit::default()
+        };
+        flush.state = flush.manifest.commit(edit).await?;
+        partition.drop_tombstones(&spent);
+        Ok(())
     }
 
     /// Deletions of a tenant that compaction has not carried out yet.
@@ -83,13 +235,6 @@ impl Storage {
             work.await.map_err(|e| Error::Internal(format!("delete rows: {e}")))??;
         drop(turn);
         self.durable(position).await?;
-        let storage = Arc::clone(self);
-        let work = tokio::task::spawn_blocking(move || storage.forget_metadata(tenant));
-        let forgotten =
-            work.await.map_err(|e| Error::Internal(format!("forget metadata: {e}")))??;
-        if let Some(position) = forgotten {
-            self.durable(position).await?;
-        }
         Ok(deleted)
     }
 
@@ -144,10 +289,55 @@ impl Storage {
         Ok((removed, position))
     }
 
-    /// Metadata of families that have no series left goes with them. Families without series from
-    /// the start stay: their samples may be about to come.
-    fn forget_metadata(&self, _tenant: TenantId) -> Result<Option<Position>, Error> {
-        let _ = METRIC_NAME;
-        Ok(None)
+    /// Metadata of families whose last series went goes with them. Families that had none stay:
+    /// their samples may be about to come.
+    async fn forget_metadata(
+        self: &Arc<Self>,
+        scope: &DeleteScope,
+        before: BTreeSet<String>,
+    ) -> Result<(), Error> {
+        let left = self.label_values(&scope.to_read(), METRIC_NAME, &[], TimeRange::ALL).await?;
+        let gone: BTreeSet<String> = before.difference(&left).cloned().collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let ends = move |family: &str| {
+            let mut has = FAMILY_SUFFIXES.iter().map(|suffix| format!("{family}{suffix}"));
+            let went = has.clone().any(|name| gone.contains(&name));
+            went && !has.any(|name| left.contains(&name))
+        };
+        self.forget_families(scope.tenant(), ends).await
+    }
+
+    /// Forgets metadata of the families that `ends` picks. Returns once that is durable.
+    async fn forget_families(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        ends: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), Error> {
+        let storage = Arc::clone(self);
+        let work = tokio::task::spawn_blocking(move || {
+            let mut last = None;
+            for partition in &storage.partitions {
+                let mut head = partition.head.write();
+                let families: Vec<String> = head
+                    .metadata(tenant)
+                    .filter(|(family, _)| ends(family))
+                    .map(|(family, _)| family.to_owned())
+                    .collect();
+                let payload = head.forget_metadata(tenant, families.iter().map(String::as_str));
+                if let Some(payload) = payload {
+                    partition.note_metadata_change();
+                    let kind = RecordKind::Forgotten;
+                    last = Some(storage.log_one(partition, tenant.0, kind, &payload)?);
+                }
+            }
+            Ok::<_, Error>(last)
+        });
+        let last = work.await.map_err(|e| Error::Internal(format!("forget metadata: {e}")))??;
+        match last {
+            Some(position) => self.durable(position).await,
+            None => Ok(()),
+        }
     }
 }

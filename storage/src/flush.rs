@@ -108,6 +108,9 @@ impl Storage {
         let until = self.log.end();
         let series = head.series_count();
         let metadata = partition.metadata_changes();
+        if partition.take_deleted() {
+            flush.snapshot_series = 0;
+        }
         let is_saved = series == flush.snapshot_series && metadata == flush.saved_metadata;
         if cut.frozen.is_none()
             && is_saved

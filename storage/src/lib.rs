@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod flush;
 pub mod head;
+mod hidden;
 mod listing;
 pub mod log;
 mod look_up;
@@ -39,7 +40,7 @@ mod usage;
 
 pub use append::Appended;
 pub use config::Config;
-pub use delete::{Delete, Deleted};
+pub use delete::{Delete, Deleted, Preview};
 pub use disk::OsDisk;
 pub use error::Error;
 pub use listing::{ListNames, ListSeries, ListValues};

@@ -11,6 +11,7 @@ use tenancy::{ReadScope, TenantRead};
 
 use crate::block::Block;
 use crate::head::{Cardinality, Head};
+use crate::hidden::Hidden;
 use crate::look_up::Question;
 use crate::partition::Partition;
 use crate::place::{Place, Selectors};
@@ -57,8 +58,8 @@ impl ListSeries {
         scope: &ReadScope,
         tenant: &TenantRead,
         place: &Place<'_>,
+        rows: RoaringBitmap,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows(scope, tenant, place)?;
         let found = &mut self.found;
         place.labels(&rows, &mut |labels| {
             debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
@@ -75,8 +76,15 @@ impl Question for ListSeries {
         self.asked.range
     }
 
-    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Head(head))
+    fn head(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        head: &Head,
+        oldest_ms: i64,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
+        self.add(scope, tenant, &Place::Head(head), rows)
     }
 
     fn block(
@@ -85,8 +93,11 @@ impl Question for ListSeries {
         tenant: &TenantRead,
         _number: u32,
         block: &Block,
+        hidden: &Hidden,
     ) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Block(block))
+        let place = Place::Block(block);
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
+        self.add(scope, tenant, &place, rows)
     }
 
     fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
@@ -102,11 +113,11 @@ impl ListNames {
 
     fn add(
         &mut self,
-        scope: &ReadScope,
+        _scope: &ReadScope,
         tenant: &TenantRead,
         place: &Place<'_>,
+        rows: RoaringBitmap,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows(scope, tenant, place)?;
         if rows.is_empty() { Ok(()) } else { place.names(tenant, &rows, &mut self.names) }
     }
 }
@@ -118,8 +129,15 @@ impl Question for ListNames {
         self.asked.range
     }
 
-    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Head(head))
+    fn head(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        head: &Head,
+        oldest_ms: i64,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
+        self.add(scope, tenant, &Place::Head(head), rows)
     }
 
     fn block(
@@ -128,8 +146,11 @@ impl Question for ListNames {
         tenant: &TenantRead,
         _number: u32,
         block: &Block,
+        hidden: &Hidden,
     ) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Block(block))
+        let place = Place::Block(block);
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
+        self.add(scope, tenant, &place, rows)
     }
 
     fn finish(mut self, scope: &ReadScope) -> Result<Self::Answer, Error> {
@@ -153,8 +174,8 @@ impl ListValues {
         scope: &ReadScope,
         tenant: &TenantRead,
         place: &Place<'_>,
+        rows: RoaringBitmap,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows(scope, tenant, place)?;
         if rows.is_empty() {
             return Ok(());
         }
@@ -173,8 +194,15 @@ impl Question for ListValues {
         self.asked.range
     }
 
-    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Head(head))
+    fn head(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        head: &Head,
+        oldest_ms: i64,
+    ) -> Result<(), Error> {
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
+        self.add(scope, tenant, &Place::Head(head), rows)
     }
 
     fn block(
@@ -183,8 +211,11 @@ impl Question for ListValues {
         tenant: &TenantRead,
         _number: u32,
         block: &Block,
+        hidden: &Hidden,
     ) -> Result<(), Error> {
-        self.add(scope, tenant, &Place::Block(block))
+        let place = Place::Block(block);
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
+        self.add(scope, tenant, &place, rows)
     }
 
     fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
@@ -193,16 +224,17 @@ impl Question for ListValues {
 }
 
 impl Asked {
-    /// The rows of a place that match and that the scope may see.
-    fn rows(
+    /// The series of a head that match, that the scope may see and that may have samples.
+    fn rows_of_head(
         &self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        place: &Place<'_>,
+        head: &Head,
+        oldest_ms: i64,
     ) -> Result<RoaringBitmap, Error> {
-        let rows = place.visible(scope, tenant, &self.selectors)?;
-        let Place::Head(head) = place else { return Ok(rows) };
-        Ok(rows.into_iter().filter(|&n| was_active(head, n, self.range)).collect())
+        let rows = Place::Head(head).visible(scope, tenant, &self.selectors)?;
+        let from_ms = self.range.start_ms.max(oldest_ms);
+        Ok(rows.into_iter().filter(|&n| was_active(head, n, from_ms)).collect())
     }
 }
 
@@ -277,11 +309,19 @@ impl Storage {
             self.partitions.iter().flat_map(|p| scope.tenants().iter().map(move |t| (p, t)))
         {
             partition.check_blocks(range)?;
+            let oldest_ms = tenant.oldest_ms(self.retention_now_ms());
+            let range = TimeRange { start_ms: range.start_ms.max(oldest_ms), ..range };
             exemplars_of_head(partition, scope, tenant, selectors, range, &mut all)?;
+            let tombstones = partition.tombstones();
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
                 let block = stored.block.open().await?;
+                let tombstones = tombstones.of_block_in(&stored.meta, scope);
+                let hidden = Hidden::of(&block, tenant.id, &tombstones, oldest_ms).await?;
                 let rows = Place::Block(&block).visible(scope, tenant, selectors)?;
                 for found in block.exemplars(&rows, range).await? {
+                    if hidden.is_hidden(found.row, found.exemplar.timestamp_ms) {
+                        continue;
+                    }
                     let labels = shown(scope, tenant, block.labels(found.row)?);
                     all.entry(labels).or_default().push(found.exemplar);
                 }
@@ -349,10 +389,10 @@ impl Place<'_> {
     }
 }
 
-/// Whether a series of the head may have samples in a range: its last one is not before. After a
-/// restart the last one may be unknown; then blocks tell.
-fn was_active(head: &Head, number: u32, range: TimeRange) -> bool {
-    head.last_ms(number).is_some_and(|last| last >= range.start_ms)
+/// Whether a series of the head may have samples from an instant on: its last one is not before.
+/// After a restart the last one may be unknown; then blocks tell.
+fn was_active(head: &Head, number: u32, from_ms: i64) -> bool {
+    head.last_ms(number).is_some_and(|last| last >= from_ms)
 }
 
 fn exemplars_of_head(

@@ -19,6 +19,8 @@ use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
 use crate::head::Head;
+use crate::hidden::Hidden;
+use crate::tombstone::BlockTombstones;
 use crate::{Error, Storage};
 
 /// Indexes read at a time: some ten megabytes each where blocks are large.
@@ -32,17 +34,25 @@ pub trait Question: Send + 'static {
     /// Blocks that end before or begin after it are passed over.
     fn range(&self) -> TimeRange;
 
-    /// Takes in what the head of one partition has of one tenant.
-    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error>;
+    /// Takes in what the head of one partition has of one tenant from `oldest_ms` on: what is
+    /// older is not kept.
+    fn head(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        head: &Head,
+        oldest_ms: i64,
+    ) -> Result<(), Error>;
 
-    /// Takes in what a block has of one tenant. Of one partition, a block with a lower number
-    /// comes from lower log positions.
+    /// Takes in what a block has of one tenant, but for what is hidden. Of one partition, a block
+    /// with a lower number comes from lower log positions.
     fn block(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
         number: u32,
         block: &Block,
+        hidden: &Hidden,
     ) -> Result<(), Error>;
 
     /// Everything was seen.
@@ -54,8 +64,25 @@ pub trait Question: Send + 'static {
 pub struct LookUp<Q> {
     scope: ReadScope,
     question: Q,
-    waiting: VecDeque<(u32, Arc<BlockHandle>)>,
-    opened: Vec<(u32, Block)>,
+    waiting: VecDeque<Waiting>,
+    opened: Vec<Opened>,
+    now_ms: i64,
+}
+
+/// A block that has to be read before it can be looked at.
+#[derive(Debug)]
+struct Waiting {
+    number: u32,
+    handle: Arc<BlockHandle>,
+    tombstones: BlockTombstones,
+}
+
+/// A block with what is hidden in it, by tenant of the scope.
+#[derive(Debug)]
+struct Opened {
+    number: u32,
+    block: Block,
+    hidden: Vec<Hidden>,
 }
 
 impl Storage {
@@ -68,21 +95,34 @@ impl Storage {
         let range = question.range();
         let mut waiting = VecDeque::new();
         let mut number = 0;
+        let now_ms = self.retention_now_ms();
         for partition in &self.partitions {
             partition.check_blocks(range)?;
             for tenant in scope.tenants() {
                 let head = partition.head.read();
-                question.head(scope, tenant, &head)?;
+                question.head(scope, tenant, &head, tenant.oldest_ms(now_ms))?;
             }
+            // Before the blocks: one is dropped only after the blocks it concerns.
+            let tombstones = partition.tombstones();
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
-                match stored.block.opened() {
-                    Some(block) => read(&mut question, scope, number, &block)?,
-                    None => waiting.push_back((number, Arc::clone(&stored.block))),
+                let tombstones = tombstones.of_block_in(&stored.meta, scope);
+                match stored.block.opened().filter(|_| tombstones.is_empty()) {
+                    Some(block) => {
+                        for tenant in scope.tenants() {
+                            let oldest_ms = tenant.oldest_ms(now_ms);
+                            let hidden = Hidden::expired(&block, tenant.id, oldest_ms);
+                            question.block(scope, tenant, number, &block, &hidden)?;
+                        }
+                    }
+                    None => {
+                        let handle = Arc::clone(&stored.block);
+                        waiting.push_back(Waiting { number, handle, tombstones });
+                    }
                 }
                 number += 1;
             }
         }
-        Ok(LookUp { scope: scope.clone(), question, waiting, opened: Vec::new() })
+        Ok(LookUp { scope: scope.clone(), question, waiting, opened: Vec::new(), now_ms })
     }
 
     /// Answers a question where it is asked, CPU work included.
@@ -108,17 +148,19 @@ impl<Q: Question> LookUp<Q> {
     /// Reads the indexes of the next few blocks; says whether there were any.
     pub async fn open_next(&mut self) -> Result<bool, Error> {
         let next: Vec<_> = self.waiting.drain(..OPEN_AT_ONCE.min(self.waiting.len())).collect();
-        let opening = stream::iter(next)
-            .map(|(number, handle)| async move { Ok::<_, Error>((number, handle.open().await?)) })
-            .buffered(OPEN_AT_ONCE);
+        let (scope, now_ms) = (&self.scope, self.now_ms);
+        let opening = stream::iter(next).map(|one| one.open(scope, now_ms)).buffered(OPEN_AT_ONCE);
         self.opened = opening.try_collect().await?;
         Ok(!self.opened.is_empty())
     }
 
     /// Takes in the blocks that were opened, and lets their indexes go. CPU work.
     pub fn read_opened(&mut self) -> Result<(), Error> {
-        for (number, block) in std::mem::take(&mut self.opened) {
-            read(&mut self.question, &self.scope, number, &block)?;
+        let Self { scope, question, .. } = self;
+        for Opened { number, block, hidden } in std::mem::take(&mut self.opened) {
+            for (tenant, hidden) in scope.tenants().iter().zip(&hidden) {
+                question.block(scope, tenant, number, &block, hidden)?;
+            }
         }
         Ok(())
     }
@@ -130,11 +172,14 @@ impl<Q: Question> LookUp<Q> {
     }
 }
 
-fn read<Q: Question>(
-    question: &mut Q,
-    scope: &ReadScope,
-    number: u32,
-    block: &Block,
-) -> Result<(), Error> {
-    scope.tenants().iter().try_for_each(|tenant| question.block(scope, tenant, number, block))
+impl Waiting {
+    async fn open(self, scope: &ReadScope, now_ms: i64) -> Result<Opened, Error> {
+        let block = self.handle.open().await?;
+        let mut hidden = Vec::with_capacity(scope.tenants().len());
+        for tenant in scope.tenants() {
+            let oldest_ms = tenant.oldest_ms(now_ms);
+            hidden.push(Hidden::of(&block, tenant.id, &self.tombstones, oldest_ms).await?);
+        }
+        Ok(Opened { number: self.number, block, hidden })
+    }
 }

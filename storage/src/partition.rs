@@ -1,7 +1,7 @@
 //! One partition: a share of all series, with its head, its manifest and its blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::{Position, TimeRange};
 use object_store::ObjectStore;
@@ -27,6 +27,8 @@ pub(crate) struct Partition {
     /// holds that sees both as they belong together; taken before the blocks are, since one is
     /// dropped only after the blocks it concerns.
     tombstones: RwLock<Arc<Tombstones>>,
+    /// Whether rows were deleted since the last snapshot: what that says of their series is wrong.
+    deleted: AtomicBool,
     losses: Losses,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<FlushState>,
@@ -95,6 +97,7 @@ impl Partition {
         Self {
             number,
             tombstones: RwLock::new(Arc::new(tombstones)),
+            deleted: AtomicBool::new(false),
             losses,
             head: RwLock::new(head),
             blocks: RwLock::new(blocks.into()),
@@ -141,10 +144,15 @@ impl Partition {
     pub(crate) fn bury(&self, tombstone: Arc<Tombstone>) {
         let mut tombstones = self.tombstones.write();
         *tombstones = Arc::new(Tombstones::clone(&tombstones).with(tombstone));
+        self.deleted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether rows were deleted since this was last asked. Asked under the head's lock.
+    pub(crate) fn take_deleted(&self) -> bool {
+        self.deleted.swap(false, Ordering::Relaxed)
     }
 
     /// Forgets tombstones that hide nothing any more, once no manifest names them.
-    #[expect(dead_code, reason = "compaction finds out which")]
     pub(crate) fn drop_tombstones(&self, ids: &[u64]) {
         let mut tombstones = self.tombstones.write();
         *tombstones = Arc::new(Tombstones::clone(&tombstones).without(ids));

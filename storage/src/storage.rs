@@ -74,6 +74,11 @@ impl Storage {
         self.partitions.iter().flat_map(of).collect()
     }
 
+    /// The time by which rows expire.
+    pub(crate) fn retention_now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// Why some partitions take no writes; empty if all do.
     pub fn read_only(&self) -> Vec<(u16, String)> {
         self.partitions

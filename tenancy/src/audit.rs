@@ -244,7 +244,7 @@ mod tests {
     fn open(disk: &FaultyDisk) -> (AuditLog, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::new(1_000));
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        (AuditLog::open(&disk, clock.clone()).unwrap(), clock)
+        (AuditLog::open(&disk, Arc::<ManualClock>::clone(&clock)).unwrap(), clock)
     }
 
     fn numbers(page: &AuditPage) -> Vec<u64> {

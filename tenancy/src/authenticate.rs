@@ -387,6 +387,26 @@ impl Authenticator {
         Ok((DeleteScope::new(tenant.id, tenant.name.clone(), limits), principal))
     }
 
+    /// All of one tenant, for an administrator of the platform; `None` for others.
+    pub fn scope_over(&self, who: &Principal, tenant: &Arc<Tenant>) -> Option<ReadScope> {
+        let limits = self.limits_for(&self.rules(), tenant);
+        let read = TenantRead {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            alternatives: Alternatives::default(),
+            retention: limits.retention(),
+        };
+        who.is_administrator().then(|| ReadScope::new([read], limits, false))
+    }
+
+    /// All rows of a tenant that is no more, for an administrator of the platform; `None` for
+    /// others, and while it exists.
+    pub fn deleted_scope(&self, who: &Principal, tenant: TenantId) -> Option<DeleteScope> {
+        let gone = self.directory.deleted().into_iter().find(|gone| gone.id == tenant)?;
+        let limits = Arc::clone(self.rules().limits.default());
+        who.is_administrator().then(|| DeleteScope::new(gone.id, gone.name, limits))
+    }
+
     /// Lets only administrators of the platform pass.
     pub fn administrator(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
         let principal = self.principal(headers)?;

@@ -75,6 +75,14 @@ pub struct Retention {
     pub bytes_max: u64,
 }
 
+impl Retention {
+    /// What is older goes if it is `now_ms`, kept for so many seconds; 0: for ever.
+    pub fn oldest_ms(seconds: u64, now_ms: i64) -> i64 {
+        let kept_ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        if seconds == 0 { i64::MIN } else { now_ms.saturating_sub(kept_ms) }
+    }
+}
+
 impl Limits {
     /// How long rows are kept.
     pub fn retention(&self) -> Retention {
@@ -113,9 +121,9 @@ impl Default for Limits {
             queries_concurrent_max: 20,
             queries_waiting_max: 200,
             deletes_pending_max: 1_000,
-            metrics_raw_retention_seconds: 400 * 24 * 3600,
-            metrics_5m_retention_seconds: 800 * 24 * 3600,
-            metrics_1h_retention_seconds: 1_830 * 24 * 3600,
+            metrics_raw_retention_seconds: 1_830 * 24 * 3600,
+            metrics_5m_retention_seconds: 1_830 * 24 * 3600,
+            metrics_1h_retention_seconds: 3_660 * 24 * 3600,
             metrics_bytes_max: 0,
         }
     }

@@ -100,6 +100,11 @@ impl ReadScope {
 }
 
 impl TenantRead {
+    /// Rows as they came that are older are not kept, if it is `now_ms`.
+    pub fn oldest_ms(&self, now_ms: i64) -> i64 {
+        Retention::oldest_ms(self.retention.raw_seconds, now_ms)
+    }
+
     /// Whether a series of this tenant may be read.
     pub fn allows(&self, labels: &Labels) -> bool {
         let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or(""));
@@ -164,6 +169,17 @@ pub struct DeleteScope {
 }
 
 impl DeleteScope {
+    /// What goes can be read by whoever may delete it.
+    pub fn to_read(&self) -> ReadScope {
+        let read = TenantRead {
+            id: self.id,
+            name: self.name.clone(),
+            alternatives: Arc::default(),
+            retention: self.limits.retention(),
+        };
+        ReadScope::new([read], Arc::clone(&self.limits), false)
+    }
+
     /// Only `tenancy` decides who may delete what.
     pub(crate) fn new(id: TenantId, name: TenantName, limits: Arc<Limits>) -> Self {
         Self { id, name, limits }

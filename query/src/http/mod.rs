@@ -43,6 +43,7 @@ pub use routes::{Endpoint, ROUTES, Route};
 use crate::running::Asked;
 use crate::{Error, Querier};
 use params::Params;
+pub use params::Selected;
 #[doc(hidden)]
 pub use params::read_parameters;
 use reply::Reply;

@@ -294,6 +294,44 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
+/// Series and instants as a request about them names them: `match[]`, `start`, `end`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    /// The selectors as they were sent.
+    pub texts: Vec<String>,
+    /// What each asks for.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// Everything if neither end is given.
+    pub range: TimeRange,
+}
+
+impl Selected {
+    /// From a form and a query string, for routes beside this API that speak its language. Takes
+    /// the time its patterns call for.
+    pub fn of_form(form: &[u8], query: &str, config: &Config) -> Result<Self, Error> {
+        Self::of(&Params::parse(form, query)?, config)
+    }
+
+    /// From names and values.
+    pub fn of_pairs(pairs: Vec<(String, String)>, config: &Config) -> Result<Self, Error> {
+        Self::of(&Params { pairs }, config)
+    }
+
+    fn of(params: &Params, config: &Config) -> Result<Self, Error> {
+        let texts = params.selectors()?.0;
+        if texts.is_empty() {
+            return Err(Error::BadData("no match[] parameter provided".to_owned()));
+        }
+        let range = params.range()?;
+        if range.start_ms > range.end_ms {
+            return Err(invalid("end", "end timestamp must not be before start time"));
+        }
+        let read = selectors(&texts, config.expression_bytes_max, &Cancel::default());
+        let selectors = read.map_err(|reason| invalid("match[]", &reason))?;
+        Ok(Self { texts, selectors, range })
+    }
+}
+
 /// Reads a form as every endpoint would; for fuzzing. Nothing in here may panic.
 #[doc(hidden)]
 pub fn read_parameters(data: &[u8]) {

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "tests say what they measured and what they skipped")]
 
 mod access;
+mod admin;
 mod bombs;
 mod clients;
 mod differential;

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Facts,
     ChunksPage,
     TimestampsPage,
+    /// Series rows of a tombstone; group and page are the halves of its id.
+    Deleted,
 }
 
 /// Parts of blocks in memory, bounded in bytes.

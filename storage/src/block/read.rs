@@ -12,13 +12,14 @@ use object_store::path::Path;
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
-use super::cache::{BlockCache, Kind};
+use super::cache::{BlockCache, Key, Kind};
 use super::facts::Table;
 use super::handle::BlockHandle;
 use super::index::{Index, RowCursor, TenantRows};
 use super::object::Object;
 use super::{CHUNKS, EXEMPLARS, TIMESTAMPS};
 use crate::Error;
+use crate::tombstone::Tombstone;
 
 /// A block whose index is in memory, as long as this is held.
 pub struct Block {
@@ -128,6 +129,19 @@ impl Block {
     /// Series rows of a tenant that satisfy all matchers.
     pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
         self.index.select(tenant, matchers)
+    }
+
+    /// Series rows that a tombstone of a tenant means. Found once while the cache has room.
+    pub fn deleted_rows(&self, tombstone: &Tombstone) -> Result<Arc<RoaringBitmap>, Error> {
+        let (group, page) = ((tombstone.id >> 32) as u32, tombstone.id as u32);
+        let key = Key { block: self.samples.number, kind: Kind::Deleted, group, page };
+        if let Some(known) = self.samples.cache.get(key) {
+            return Ok(known);
+        }
+        let rows = Arc::new(self.select(tombstone.tenant, &tombstone.matchers)?);
+        let bytes = rows.serialized_size() + 64;
+        self.samples.cache.put(key, Arc::clone(&rows), bytes);
+        Ok(rows)
     }
 
     /// The labels of a series row.

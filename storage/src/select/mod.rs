@@ -21,8 +21,10 @@ use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::block::{Block, Samples};
 use crate::head::{Head, SharedTimestamps};
+use crate::hidden::Hidden;
 use crate::look_up::Question;
 use crate::place::Place;
+use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 use intern::Interner;
 
@@ -33,6 +35,8 @@ pub struct Selection {
     series: Vec<Selected>,
     /// Tables of the blocks that have some of the series, by number.
     blocks: HashMap<u32, Arc<Samples>>,
+    /// What is hidden in rows of blocks; the first is nothing.
+    hidden: Arc<[Ranges]>,
     interner: Arc<Interner>,
 }
 
@@ -51,6 +55,8 @@ struct BlockRow {
     block: u32,
     /// Its chunk rows there: the first, and the one behind the last.
     chunks: (u32, u32),
+    /// What of it is hidden: a place in the selection's list.
+    hidden: u32,
 }
 
 /// A selection being put together. Samples of heads are copied as they are found, so that the
@@ -61,6 +67,7 @@ pub struct Selecting {
     series: Vec<Selected>,
     by_id: HashMap<(TenantId, SeriesId), usize>,
     blocks: HashMap<u32, Arc<Samples>>,
+    hidden: Vec<Ranges>,
     head_samples: usize,
 }
 
@@ -72,6 +79,7 @@ impl Select {
             series: Vec::new(),
             by_id: HashMap::new(),
             blocks: HashMap::new(),
+            hidden: vec![Ranges::default()],
             head_samples: 0,
         }
     }
@@ -92,18 +100,26 @@ impl Question for Selecting {
         self.request.range
     }
 
-    fn head(&mut self, scope: &ReadScope, tenant: &TenantRead, head: &Head) -> Result<(), Error> {
+    fn head(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        head: &Head,
+        oldest_ms: i64,
+    ) -> Result<(), Error> {
+        let TimeRange { start_ms, end_ms } = self.request.range;
+        let range = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
         let found = self.visible(&Place::Head(head), scope, tenant)?;
         check_series(scope, found.len())?;
         let counts = head.counts();
-        let may_have_samples = counts.open.range.overlaps(self.request.range)
-            || counts.frozen.range.overlaps(self.request.range);
+        let may_have_samples =
+            counts.open.range.overlaps(range) || counts.frozen.range.overlaps(range);
         if !may_have_samples {
             return Ok(());
         }
         let mut shared = SharedTimestamps::default();
         for number in found {
-            let samples = head.read(number, self.request.range, &mut shared);
+            let samples = head.read(number, range, &mut shared);
             if samples.values.is_empty() && samples.histograms.is_empty() {
                 continue;
             }
@@ -121,19 +137,30 @@ impl Question for Selecting {
         tenant: &TenantRead,
         number: u32,
         block: &Block,
+        hidden: &Hidden,
     ) -> Result<(), Error> {
-        let rows = self.visible(&Place::Block(block), scope, tenant)?;
+        let rows = hidden.left(self.visible(&Place::Block(block), scope, tenant)?);
         check_series(scope, rows.len())?;
         if rows.is_empty() {
             return Ok(());
         }
         let mut failed = None;
+        let own = block.range().unwrap_or(TimeRange::ALL);
+        let asked = TimeRange {
+            start_ms: own.start_ms.max(self.request.range.start_ms),
+            end_ms: own.end_ms.min(self.request.range.end_ms),
+        };
         block.for_each_series(rows, |row, id, labels| {
+            let ranges = hidden.ranges(row);
+            if ranges.covers(asked) {
+                return;
+            }
             match self.find_or_add(scope, tenant, id, || labels) {
                 Ok(at) => {
                     let chunks = block.chunks_of(row);
                     let chunks = (chunks.start, chunks.end);
-                    self.series[at].rows.push(BlockRow { block: number, chunks });
+                    let hidden = self.note_hidden(ranges);
+                    self.series[at].rows.push(BlockRow { block: number, chunks, hidden });
                 }
                 Err(error) => failed = Some(error),
             }
@@ -143,14 +170,26 @@ impl Question for Selecting {
     }
 
     fn finish(self, _scope: &ReadScope) -> Result<Selection, Error> {
-        let Self { request, mut series, blocks, .. } = self;
+        let Self { request, mut series, blocks, hidden, .. } = self;
         series.retain(|s| s.head.is_some() || !s.rows.is_empty());
         series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Selection { range: request.range, series, blocks, interner: Arc::default() })
+        let (hidden, interner) = (hidden.into(), Arc::default());
+        Ok(Selection { range: request.range, series, blocks, hidden, interner })
     }
 }
 
 impl Selecting {
+    /// The place of hidden stretches in the list: neighbours mostly have the same.
+    fn note_hidden(&mut self, ranges: Ranges) -> u32 {
+        if ranges.is_empty() {
+            return 0;
+        }
+        if self.hidden.last() != Some(&ranges) {
+            self.hidden.push(ranges);
+        }
+        self.hidden.len() as u32 - 1
+    }
+
     /// The rows of a place that match and that the scope may see: only those count.
     fn visible(
         &self,
@@ -231,23 +270,25 @@ impl Selection {
     /// Loads what blocks hold of some series.
     pub async fn fetch(&self, series: Range<usize>) -> Result<Fetched, Error> {
         let picked = self.series.get(series).unwrap_or_default();
-        let mut by_block: HashMap<u32, Vec<(Range<u32>, usize)>> = HashMap::new();
+        let mut by_block: HashMap<u32, Vec<(Range<u32>, Piece)>> = HashMap::new();
         for (i, one) in picked.iter().enumerate() {
             for at in &one.rows {
-                by_block.entry(at.block).or_default().push((at.chunks.0..at.chunks.1, i));
+                let piece = Piece { series: i, hidden: at.hidden };
+                by_block.entry(at.block).or_default().push((at.chunks.0..at.chunks.1, piece));
             }
         }
         let mut parts = Vec::with_capacity(by_block.len());
         for (number, rows) in by_block {
             let Some(block) = self.blocks.get(&number) else { continue };
-            let (rows, series): (Vec<Range<u32>>, Vec<usize>) = rows.into_iter().unzip();
+            let (rows, pieces): (Vec<Range<u32>>, Vec<Piece>) = rows.into_iter().unzip();
             let plan = block.plan(&rows, self.range).await?;
-            parts.push(Part { number, series, fetched: block.load(plan).await? });
+            parts.push(Part { number, pieces, fetched: block.load(plan).await? });
         }
         // The numbers of blocks are in the order of their log positions within a partition.
         parts.sort_unstable_by_key(|part| part.number);
         let heads = picked.iter().map(|one| one.head.clone()).collect();
-        Ok(Fetched { parts, heads, interner: Arc::clone(&self.interner) })
+        let (hidden, interner) = (Arc::clone(&self.hidden), Arc::clone(&self.interner));
+        Ok(Fetched { parts, heads, hidden, interner })
     }
 }
 
@@ -256,15 +297,25 @@ impl Selection {
 pub struct Fetched {
     parts: Vec<Part>,
     heads: Vec<Option<SeriesSamples>>,
+    hidden: Arc<[Ranges]>,
     interner: Arc<Interner>,
 }
 
 #[derive(Debug)]
 struct Part {
     number: u32,
-    /// Which of the fetched series each row belongs to.
-    series: Vec<usize>,
+    /// By row.
+    pieces: Vec<Piece>,
     fetched: block::Fetched,
+}
+
+/// What a row of a block is part of.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// Which of the fetched series.
+    series: usize,
+    /// What of it is hidden: a place in the selection's list.
+    hidden: u32,
 }
 
 impl Fetched {
@@ -279,8 +330,10 @@ impl Fetched {
     pub fn decode(self) -> Result<Vec<SeriesSamples>, Error> {
         let mut pieces: Vec<Vec<SeriesSamples>> = self.heads.iter().map(|_| Vec::new()).collect();
         for part in self.parts {
-            for (i, samples) in part.series.iter().zip(part.fetched.decode()?) {
-                pieces[*i].push(samples);
+            for (piece, mut samples) in part.pieces.iter().zip(part.fetched.decode()?) {
+                let hidden = &self.hidden[piece.hidden as usize];
+                hidden.strip(&mut samples, |instants| self.interner.intern(instants));
+                pieces[piece.series].push(samples);
             }
         }
         for (piece, head) in pieces.iter_mut().zip(self.heads) {

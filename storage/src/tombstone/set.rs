@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Labels, Position};
-use tenancy::TenantId;
+use tenancy::{ReadScope, TenantId};
 
 use super::{Ranges, Tombstone, ranges_of};
 use crate::manifest::BlockMeta;
@@ -79,14 +79,16 @@ impl Tombstones {
 
     /// Those that may hide rows of a block.
     pub fn of_block(&self, block: &BlockMeta) -> BlockTombstones {
-        let deleted_to = block.deleted_to();
-        let concerns =
-            |t: &&Arc<Tombstone>| t.position >= deleted_to && t.range.overlaps(block.range);
-        let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Tombstone>>> = BTreeMap::new();
-        for one in self.iter().filter(concerns) {
-            by_tenant.entry(one.tenant).or_default().push(Arc::clone(one));
+        BlockTombstones::of_lists(block, self.by_tenant.values())
+    }
+
+    /// Those that may hide rows of a block which a scope may read.
+    pub(crate) fn of_block_in(&self, block: &BlockMeta, scope: &ReadScope) -> BlockTombstones {
+        if self.is_empty() {
+            return BlockTombstones::default();
         }
-        BlockTombstones { by_tenant }
+        let lists = scope.tenants().iter().filter_map(|tenant| self.by_tenant.get(&tenant.id));
+        BlockTombstones::of_lists(block, lists)
     }
 
     /// What a block made from `inputs` says in [`BlockMeta::deleted_to`] if all that these
@@ -104,6 +106,20 @@ pub struct BlockTombstones {
 }
 
 impl BlockTombstones {
+    fn of_lists<'a>(
+        block: &BlockMeta,
+        lists: impl Iterator<Item = &'a Arc<[Arc<Tombstone>]>>,
+    ) -> Self {
+        let deleted_to = block.deleted_to();
+        let concerns =
+            |t: &&Arc<Tombstone>| t.position >= deleted_to && t.range.overlaps(block.range);
+        let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Tombstone>>> = BTreeMap::new();
+        for one in lists.flat_map(|list| list.iter()).filter(concerns) {
+            by_tenant.entry(one.tenant).or_default().push(Arc::clone(one));
+        }
+        Self { by_tenant }
+    }
+
     /// Whether nothing is hidden.
     pub fn is_empty(&self) -> bool {
         self.by_tenant.is_empty()

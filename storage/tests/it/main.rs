@@ -3,6 +3,7 @@
 mod bounds;
 mod crashes;
 mod damage;
+mod deletes;
 mod facts;
 mod faults;
 mod losses;

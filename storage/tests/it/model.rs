@@ -1,5 +1,6 @@
-//! The store against a sorted map: random writes (in order, late, repeated, conflicting), flushes
-//! of which some fail, restarts of all kinds, series that go quiet, and random questions.
+//! The store against a sorted map: random writes (in order, late, repeated, conflicting),
+//! deletions, flushes of which some fail, restarts of all kinds, series that go quiet, and random
+//! questions.
 //!
 //! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first.
 
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::model::{Clock, Labels, MatchOp, Matcher, TENANT_LABEL, TimeRange};
-use storage::{Config, Storage};
-use tenancy::ReadScope;
+use storage::{Config, Delete, Storage};
+use tenancy::{DeleteScope, Limits, ReadScope};
 use testkit::{Fault, SeededRandom};
 
 use crate::facts::{number_from_env, text_of};
@@ -47,6 +48,8 @@ struct Seen {
     renumberings_replayed: u64,
     restarts: u64,
     answers: u64,
+    deleted_rows: u64,
+    dropped_tombstones: u64,
 }
 
 fn tight() -> Config {
@@ -81,7 +84,8 @@ impl World {
 
     async fn step(&mut self) {
         match self.below(100) {
-            0..55 => self.write().await,
+            0..50 => self.write().await,
+            50..55 => self.delete().await,
             55..65 => self.flush().await,
             65..72 => self.flush_with_a_fault().await,
             72..77 => self.restart().await,
@@ -146,6 +150,40 @@ impl World {
             appended.outcome
         );
         assert_eq!(appended.outcome.samples + refused, rows.len() as u64);
+    }
+
+    /// Of one tenant, some series and a stretch of time; sometimes everything.
+    async fn delete(&mut self) {
+        let tenant = 1 + self.below(2) as u32;
+        let now = self.ground.clock.now_ms();
+        let start_ms = now - self.below(900_000) as i64;
+        let some = TimeRange { start_ms, end_ms: start_ms + self.below(300_000) as i64 };
+        let range = if self.random.chance(15) { TimeRange::ALL } else { some };
+        let selectors = vec![self.matchers(), vec![Matcher::equal("pod", "pod-3")]];
+        let scope = DeleteScope::for_test(tenant, &format!("team-{tenant}"), Limits::default());
+        let goes = |key: &Key| {
+            let labels = labels_of(key.1);
+            key.0 == tenant
+                && range.contains(key.2)
+                && selectors.iter().any(|matchers| {
+                    matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")))
+                })
+        };
+        let before = self.expected.len();
+        self.expected.retain(|key, _| !goes(key));
+        self.in_heads.retain(|key| !goes(key));
+        let gone = (before - self.expected.len()) as u64;
+        let delete = Delete { selectors: selectors.clone(), range };
+        let preview = self.storage.preview_delete(&scope, &delete).await.expect("a preview");
+        assert_eq!(preview.samples, gone, "{selectors:?} {range:?}");
+        self.storage.delete(&scope, delete).await.expect("a deletion");
+        self.seen.deleted_rows += gone;
+        if self.random.chance(30) {
+            let before = self.storage.deletes_pending(scope.tenant());
+            self.storage.clean_tombstones().await.expect("a sound disk");
+            let after = self.storage.deletes_pending(scope.tenant());
+            self.seen.dropped_tombstones += (before - after) as u64;
+        }
     }
 
     async fn flush(&mut self) {
@@ -254,6 +292,13 @@ impl World {
         let found: BTreeMap<String, Vec<(i64, u64)>> = found.into_iter().collect();
         assert_eq!(found, expected, "{tenants:?} {alternatives:?} {matchers:?} {range:?}");
         self.seen.answers += 1;
+        if range == TimeRange::ALL {
+            let listed = self.storage.series(&scope, std::slice::from_ref(&matchers), range).await;
+            let listed = listed.unwrap_or_else(|e| panic!("list: {}", text_of(&e)));
+            let listed: BTreeSet<String> = listed.iter().map(ToString::to_string).collect();
+            let known: BTreeSet<String> = expected.into_keys().collect();
+            assert_eq!(listed, known, "{tenants:?} {alternatives:?} {matchers:?}");
+        }
     }
 
     fn answer(
@@ -320,10 +365,13 @@ async fn the_store_answers_like_a_map() {
         all.renumberings_replayed += seen.renumberings_replayed;
         all.restarts += seen.restarts;
         all.answers += seen.answers;
+        all.deleted_rows += seen.deleted_rows;
+        all.dropped_tombstones += seen.dropped_tombstones;
     }
     if cases >= 60 {
         let rare = [all.conflicts, all.flushes, all.failed_flushes, all.restarts, all.answers];
         assert!(rare.iter().all(|n| *n > 50), "{all:?}");
+        assert!(all.deleted_rows > 1_000 && all.dropped_tombstones > 10, "{all:?}");
         assert!(all.renumberings > 20 && all.renumberings_replayed > 0, "{all:?}");
     }
 }

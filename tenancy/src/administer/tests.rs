@@ -10,8 +10,8 @@ use crate::{AuditLog, Config, Directory, Refusal};
 fn open(disk: &FaultyDisk) -> Arc<Authenticator> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let clock = Arc::new(ManualClock::new(1_000));
-    let directory = Directory::open(&disk, clock.clone()).unwrap();
-    let audit = AuditLog::open(&disk, clock.clone()).unwrap();
+    let directory = Directory::open(&disk, Arc::<ManualClock>::clone(&clock)).unwrap();
+    let audit = AuditLog::open(&disk, Arc::<ManualClock>::clone(&clock)).unwrap();
     let config: Config = toml::from_str("limits.tenants.a.labels_max = 9").unwrap();
     let authenticator = Authenticator::new(&config, &[], Arc::new(directory), clock).unwrap();
     Arc::new(authenticator.with_audit(audit))

@@ -1,0 +1,159 @@
+//! The administrators' API: tenants, deletions, what was changed by whom.
+//!
+//! ```text
+//! request ─► Admin (of the platform) or Delete (of one tenant) ─► on record ─► tenancy, storage
+//! ```
+//!
+//! Answers are Prometheus' envelope: `{"status":"success","data":…}`, or `error` with its type.
+
+mod deletes;
+mod tenants;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tenancy::{AdminError, DirectoryError};
+
+use crate::routes::Parts;
+
+/// Method and path of every route here.
+pub(crate) const ROUTES: &[(&str, &str)] = &[
+    ("GET", "/api/v1/admin/audit"),
+    ("POST", "/api/v1/admin/delete"),
+    ("GET", "/api/v1/admin/tenants"),
+    ("POST", "/api/v1/admin/tenants"),
+    ("GET", "/api/v1/admin/tenants/{name}"),
+    ("DELETE", "/api/v1/admin/tenants/{name}"),
+    ("GET", "/api/v1/admin/tenants/{name}/limits"),
+    ("PUT", "/api/v1/admin/tenants/{name}/limits"),
+    ("POST", "/api/v1/admin/tenants/{name}/rename"),
+    ("POST", "/api/v1/admin/tenants/{name}/resume"),
+    ("POST", "/api/v1/admin/tenants/{name}/suspend"),
+    ("GET", "/api/v1/admin/tenants/{name}/usage"),
+    ("POST", "/api/v1/admin/tsdb/clean_tombstones"),
+    ("PUT", "/api/v1/admin/tsdb/clean_tombstones"),
+    ("POST", "/api/v1/admin/tsdb/delete_series"),
+    ("PUT", "/api/v1/admin/tsdb/delete_series"),
+    ("POST", "/api/v1/admin/tsdb/snapshot"),
+    ("PUT", "/api/v1/admin/tsdb/snapshot"),
+    ("POST", "/prometheus/api/v1/admin/tsdb/clean_tombstones"),
+    ("PUT", "/prometheus/api/v1/admin/tsdb/clean_tombstones"),
+    ("POST", "/prometheus/api/v1/admin/tsdb/delete_series"),
+    ("PUT", "/prometheus/api/v1/admin/tsdb/delete_series"),
+    ("POST", "/prometheus/api/v1/admin/tsdb/snapshot"),
+    ("PUT", "/prometheus/api/v1/admin/tsdb/snapshot"),
+];
+
+/// The routes, to be given their state with the server's own.
+pub(crate) fn router() -> Router<Parts> {
+    let base = "/api/v1/admin";
+    let at = |path: &str| format!("{base}{path}");
+    Router::new()
+        .route(&at("/audit"), get(tenants::audit))
+        .route(&at("/delete"), post(deletes::delete))
+        .route(&at("/tenants"), get(tenants::list).post(tenants::create))
+        .route(&at("/tenants/{name}"), get(tenants::show).merge(delete(tenants::delete)))
+        .route(&at("/tenants/{name}/limits"), get(tenants::limits).put(tenants::set_limits))
+        .route(&at("/tenants/{name}/rename"), post(tenants::rename))
+        .route(&at("/tenants/{name}/resume"), post(tenants::resume))
+        .route(&at("/tenants/{name}/suspend"), post(tenants::suspend))
+        .route(&at("/tenants/{name}/usage"), get(tenants::usage))
+        .merge(as_prometheus(base))
+        .merge(as_prometheus("/prometheus/api/v1/admin"))
+}
+
+/// What Prometheus' clients look for.
+fn as_prometheus(base: &str) -> Router<Parts> {
+    let clean = post(deletes::clean_tombstones).merge(put(deletes::clean_tombstones));
+    let delete = post(deletes::delete_series).merge(put(deletes::delete_series));
+    let snapshot = post(deletes::snapshot).merge(put(deletes::snapshot));
+    Router::new()
+        .route(&format!("{base}/tsdb/clean_tombstones"), clean)
+        .route(&format!("{base}/tsdb/delete_series"), delete)
+        .route(&format!("{base}/tsdb/snapshot"), snapshot)
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    kind: &'static str,
+    text: String,
+}
+
+impl Failure {
+    fn bad(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, kind: "bad_data", text: text.into() }
+    }
+
+    fn not_found(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, kind: "not_found", text: text.into() }
+    }
+
+    fn unavailable(error: &dyn std::error::Error) -> Self {
+        let text = chain(error);
+        tracing::error!(error = text, "administrative request failed");
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "unavailable", text }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = json!({ "status": "error", "errorType": self.kind, "error": self.text });
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        match &error {
+            AdminError::Unknown(_) => Self::not_found(error.to_string()),
+            AdminError::Limits(_) | AdminError::Directory(DirectoryError::TooLong { .. }) => {
+                Self::bad(chain(&error))
+            }
+            AdminError::Directory(DirectoryError::NameTaken(_) | DirectoryError::Full(_)) => {
+                let (status, text) = (StatusCode::CONFLICT, error.to_string());
+                Self { status, kind: "conflict", text }
+            }
+            _ => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<storage::Error> for Failure {
+    fn from(error: storage::Error) -> Self {
+        match &error {
+            storage::Error::Limit(text) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self { status, kind: "execution", text: text.clone() }
+            }
+            _ => Self::unavailable(&error),
+        }
+    }
+}
+
+fn success(data: Value) -> Response {
+    Json(json!({ "status": "success", "data": data })).into_response()
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A body as JSON, whatever its declared type; `None` if there is none.
+fn json_of<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Failure> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let read = serde_json::from_slice(body);
+    read.map(Some).map_err(|e| Failure::bad(format!("the body is not what is expected: {e}")))
+}

@@ -1,0 +1,163 @@
+//! One HTTP request at a time to a running server: all a command needs.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+/// How long a server may take to accept, and between two pieces of its answer.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// A server and who asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    /// Host and port.
+    authority: String,
+    /// What stands before every path.
+    prefix: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// From a URL such as `http://127.0.0.1:9550`.
+    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self> {
+        let Some(rest) = url.strip_prefix("http://") else {
+            bail!(
+                "{url:?} does not start with http://; use an address this machine reaches without TLS"
+            );
+        };
+        let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        ensure!(!authority.is_empty(), "{url:?} names no host");
+        let prefix = match prefix.trim_end_matches('/') {
+            "" => String::new(),
+            path => format!("/{path}"),
+        };
+        if let Some(token) = &token {
+            ensure!(
+                token.bytes().all(|b| b.is_ascii_graphic()),
+                "a token has no blanks or line breaks"
+            );
+        }
+        let with_port = if authority.rsplit(']').next().unwrap_or("").contains(':') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        Ok(Self { authority: with_port, prefix, token })
+    }
+
+    /// The data of a successful answer.
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let url = format!("http://{}{}{path}", self.authority, self.prefix);
+        let (status, answer) =
+            self.exchange(method, path, body).with_context(|| format!("{method} {url}"))?;
+        let read: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+        if (200..300).contains(&status) {
+            return Ok(read["data"].clone());
+        }
+        let text = match read["error"].as_str() {
+            Some(text) => text.to_owned(),
+            None => String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned(),
+        };
+        bail!("{} (status {status})", text.trim())
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+        let mut addresses = self.authority.to_socket_addrs().context("look up the host")?;
+        let address = addresses.next().context("the host has no address")?;
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+            .context("connect; is the server running?")?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let mut request = format!(
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept-Encoding: identity\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n",
+            self.prefix,
+            self.authority,
+            body.len()
+        );
+        if let Some(token) = &self.token {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        request.push_str("\r\n");
+        request.push_str(&body);
+        stream.write_all(request.as_bytes()).context("send the request")?;
+        let mut answer = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).context("read the answer")?;
+        parse(&answer).context("the answer is not HTTP")
+    }
+}
+
+/// Status and body of a whole answer.
+fn parse(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n")?;
+    let (head, body) = (std::str::from_utf8(&answer[..end]).ok()?, &answer[end + 4..]);
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let is_chunked = head.lines().any(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("transfer-encoding:") && line.contains("chunked")
+    });
+    Some((status, if is_chunked { unchunked(body)? } else { body.to_vec() }))
+}
+
+fn unchunked(mut body: &[u8]) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let line = body.windows(2).position(|w| w == b"\r\n")?;
+        let digits = std::str::from_utf8(&body[..line]).ok()?.split(';').next()?;
+        let length = usize::from_str_radix(digits.trim(), 16).ok()?;
+        if length == 0 {
+            return Some(whole);
+        }
+        whole.extend_from_slice(body.get(line + 2..)?.get(..length)?);
+        body = body.get(line + 2 + length + 2..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(answer: &str, expected: Option<(u16, &str)>) {
+        let parsed = parse(answer.as_bytes());
+        assert_eq!(parsed, expected.map(|(status, body)| (status, body.as_bytes().to_vec())));
+    }
+
+    #[test]
+    fn answers_are_taken_apart() {
+        check("HTTP/1.1 204 No Content\r\n\r\n", Some((204, "")));
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Some((200, "{}")));
+        let chunked =
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        check(chunked, Some((200, "abc")));
+        check(&chunked[..chunked.len() - 12], None);
+        check("HTTP/1.1 200 OK\r\n", None);
+    }
+
+    #[track_caller]
+    fn url(url: &str, expected: Result<(&str, &str), &str>) {
+        match (Client::new(url, None), expected) {
+            (Ok(client), Ok(parts)) => {
+                assert_eq!((client.authority.as_str(), client.prefix.as_str()), parts);
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, _) => panic!("{url}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        url("http://127.0.0.1:9550", Ok(("127.0.0.1:9550", "")));
+        url("http://taffrail/", Ok(("taffrail:80", "")));
+        url("http://[::1]:9550/below/", Ok(("[::1]:9550", "/below")));
+        url("http://[::1]", Ok(("[::1]:80", "")));
+        url("https://taffrail", Err("does not start with http://"));
+        url("http:///x", Err("names no host"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Commands that talk to a running server.
+
+mod client;
+pub(crate) mod tenants;
