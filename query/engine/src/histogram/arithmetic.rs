@@ -328,7 +328,9 @@ impl Mean {
 pub(crate) fn scale(h: &mut FloatHistogram, by: f64) {
     h.count *= by;
     h.sum *= by;
-    h.zero_count *= by;
+    if !h.has_custom_bounds() {
+        h.zero_count *= by;
+    }
     h.positive.iter_mut().chain(&mut h.negative).for_each(|count| *count *= by);
     if by < 0.0 {
         h.reset_hint = ResetHint::Gauge;
@@ -339,7 +341,9 @@ pub(crate) fn scale(h: &mut FloatHistogram, by: f64) {
 pub(crate) fn divide(h: &mut FloatHistogram, by: f64) {
     h.count /= by;
     h.sum /= by;
-    h.zero_count /= by;
+    if !h.has_custom_bounds() {
+        h.zero_count /= by;
+    }
     h.positive.iter_mut().chain(&mut h.negative).for_each(|count| *count /= by);
     if by < 0.0 {
         h.reset_hint = ResetHint::Gauge;
