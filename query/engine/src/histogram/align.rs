@@ -33,7 +33,8 @@ pub(super) fn zero_bucket_to(h: &FloatHistogram, mut threshold: f64) -> (f64, f6
                 }
             }
         }
-        if threshold == before {
+        // By their bits: not a number is never equal to itself.
+        if threshold.to_bits() == before.to_bits() {
             return (count, threshold);
         }
     }
@@ -130,6 +131,7 @@ mod tests {
         );
         let mut nan = exponential(0, f64::NAN, 1.0, &[], &[]);
         equal_zero_buckets(&mut a, &mut nan);
+        assert!(zero_bucket_to(&a, f64::NAN).1.is_nan());
     }
 
     #[test]
