@@ -36,7 +36,7 @@ fn points_equal(expected: &Point, found: &PointValue) -> bool {
 }
 
 /// Buckets by index, empty ones left out.
-fn buckets(spans: &[model::Span], counts: &[f64]) -> Vec<(i32, f64)> {
+pub(crate) fn buckets(spans: &[model::Span], counts: &[f64]) -> Vec<(i32, f64)> {
     let (mut at, mut counts) = (0, counts.iter());
     let mut buckets = Vec::new();
     for span in spans {

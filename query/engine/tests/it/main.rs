@@ -7,6 +7,7 @@ mod exec;
 mod literals;
 mod nhcb;
 mod pinned;
+mod placement;
 mod properties;
 mod reference;
 mod run;

@@ -74,6 +74,8 @@ fn part_of(labels: &Labels) -> Option<(Labels, Part)> {
 
 fn native(mut classic: Classic) -> Histogram {
     classic.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // `1` and `1.0` are one bound.
+    classic.buckets.dedup_by_key(|(bound, _)| *bound);
     let last = classic.buckets.last().map_or(0.0, |(_, count)| *count);
     let count = classic.count.unwrap_or(last);
     if classic.buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {

@@ -55,7 +55,7 @@ pub(crate) async fn run(text: &str, options: &Options, pool: &Arc<Pool>) -> Vec<
     outcomes
 }
 
-fn load(series: &mut BTreeMap<Labels, Rows>, new: Vec<Loaded>, step_ms: i64) {
+pub(crate) fn load(series: &mut BTreeMap<Labels, Rows>, new: Vec<Loaded>, step_ms: i64) {
     // Of a series given twice in one load the last line counts.
     let new: BTreeMap<Labels, Loaded> = new.into_iter().map(|s| (s.labels.clone(), s)).collect();
     for (labels, Loaded { points, starts_ms, .. }) in new {
@@ -74,7 +74,11 @@ fn load(series: &mut BTreeMap<Labels, Rows>, new: Vec<Loaded>, step_ms: i64) {
     }
 }
 
-fn engine_over(series: &BTreeMap<Labels, Rows>, options: &Options, pool: &Arc<Pool>) -> Engine {
+pub(crate) fn engine_over(
+    series: &BTreeMap<Labels, Rows>,
+    options: &Options,
+    pool: &Arc<Pool>,
+) -> Engine {
     let mut table = Table::default();
     for (labels, rows) in series {
         table.add(labels.clone(), &rows.floats, rows.histograms.clone());

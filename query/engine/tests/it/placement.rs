@@ -1,0 +1,371 @@
+//! The same scripts with the rows in different places of a real store: every answer must be the one
+//! over rows in memory, to the last bit.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use engine::{Options, Pool, StorageExecutor};
+use model::{Clock, Labels, Sample};
+use query::promql::{Features, parse_with};
+use query::{Answer, Error, Evaluation, Executor, FloatHistogram, MatrixSeries, PointValue, Value};
+use storage::{MetricRows, Parts, SeriesRows, Storage};
+use tenancy::{Limits, ReadScope, WriteScope};
+use testkit::{FaultyDisk, ManualClock, SeededRandom};
+
+use crate::compare::buckets;
+use crate::run::{Rows, load};
+use crate::script::{Command, Eval, Kind, parse};
+use crate::{nhcb, run};
+
+/// Where rows lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    /// In the head.
+    Head,
+    /// In one block.
+    Block,
+    /// In a block for every few rows.
+    Blocks,
+    /// In the head, replayed from the log.
+    Replayed,
+    /// In blocks and the log, opened again.
+    Reopened,
+    /// In the head, spread over tenants and merged.
+    Tenants,
+    /// In blocks, spread over tenants and merged.
+    TenantsInBlocks,
+}
+
+/// (To come with compaction: rows of blocks that were merged.)
+const ALL: [Placement; 7] = {
+    use Placement::{Block, Blocks, Head, Reopened, Replayed, Tenants, TenantsInBlocks};
+    [Head, Block, Blocks, Replayed, Reopened, Tenants, TenantsInBlocks]
+};
+
+/// Tenants that rows are spread over.
+const TENANTS: u32 = 8;
+
+/// Flushes that the rows of one load are cut by, where there are many blocks.
+const FLUSHES: usize = 4;
+
+/// All time that a script may use. Seconds.
+const AGE_SECONDS: u64 = 1 << 33;
+
+/// A store and the rows that it was given.
+struct Ground {
+    placement: Placement,
+    disk: FaultyDisk,
+    storage: Option<Arc<Storage>>,
+    pool: Arc<Pool>,
+    options: Options,
+}
+
+type Batch<'a> = Vec<(&'a Labels, Rows)>;
+
+impl Ground {
+    fn new(placement: Placement, pool: &Arc<Pool>, options: &Options) -> Self {
+        let (pool, options) = (Arc::clone(pool), options.clone());
+        Self { placement, disk: FaultyDisk::default(), storage: None, pool, options }
+    }
+
+    async fn open(&mut self) -> Arc<Storage> {
+        if let Some(storage) = &self.storage {
+            return Arc::clone(storage);
+        }
+        // Long after everything in the scripts.
+        let clock = Arc::new(ManualClock::new((AGE_SECONDS / 2) as i64 * 1000));
+        let parts = Parts {
+            disk: Arc::new(self.disk.clone()),
+            objects: None,
+            clock: clock as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom::new(7)),
+        };
+        let config = storage::Config {
+            partitions: 2,
+            disk_reserve_bytes: 0,
+            log_segment_bytes: 1 << 18,
+            ..storage::Config::default()
+        };
+        let storage = Storage::open(config, parts).await.unwrap();
+        Arc::clone(self.storage.insert(storage))
+    }
+
+    fn scope(&self) -> ReadScope {
+        let names: Vec<String> = (1..=TENANTS).map(|i| format!("team-{i}")).collect();
+        let all: Vec<(u32, &str)> = (1..).zip(names.iter().map(String::as_str)).collect();
+        match self.placement {
+            Placement::Tenants | Placement::TenantsInBlocks => {
+                ReadScope::for_test(&all).unlabelled()
+            }
+            _ => ReadScope::for_test(&all[..1]),
+        }
+    }
+
+    /// Writes the rows of one load.
+    async fn load(&mut self, rows: &BTreeMap<Labels, Rows>) -> Result<(), String> {
+        use Placement::{Block, Blocks, Reopened, Replayed, TenantsInBlocks};
+        let flushes = match self.placement {
+            Blocks | Reopened | TenantsInBlocks => FLUSHES,
+            _ => 1,
+        };
+        for (i, batch) in cut(rows, flushes).into_iter().enumerate() {
+            let storage = self.open().await;
+            self.write(&storage, &batch).await?;
+            let last = i + 1 == flushes;
+            match self.placement {
+                Block | Blocks | TenantsInBlocks => storage.flush_all().await.unwrap(),
+                // The last rows stay in the log.
+                Reopened if !last => storage.flush_all().await.unwrap(),
+                _ => {}
+            }
+        }
+        if matches!(self.placement, Replayed | Reopened) {
+            self.storage = None;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, storage: &Storage, batch: &Batch<'_>) -> Result<(), String> {
+        let spread = matches!(self.placement, Placement::Tenants | Placement::TenantsInBlocks);
+        let tenant_of = |labels: &Labels| match spread {
+            true => (labels.series_id().0 % u128::from(TENANTS)) as u32 + 1,
+            false => 1,
+        };
+        for tenant in 1..=TENANTS {
+            let of_tenant: Batch<'_> =
+                batch.iter().filter(|(l, _)| tenant_of(l) == tenant).cloned().collect();
+            if of_tenant.is_empty() {
+                continue;
+            }
+            let limits = Limits {
+                age_seconds_max: AGE_SECONDS,
+                future_seconds_max: AGE_SECONDS,
+                ..Limits::default()
+            };
+            let scope = WriteScope::for_test(tenant, &format!("team-{tenant}"), limits);
+            let (body, request) = request(&of_tenant);
+            let appended = storage.append(&scope, &MetricRows { body: &body, ..request });
+            let appended = appended.map_err(|e| e.to_string())?;
+            if let Some(refused) = appended.outcome.rejected.first() {
+                return Err(format!("the store refuses {}", refused.example));
+            }
+            if let Some(position) = appended.position {
+                storage.durable(position).await.map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&mut self, eval: &Eval) -> Result<Answer, Error> {
+        let storage = self.open().await;
+        let executor = StorageExecutor::new(storage, Arc::clone(&self.pool), self.options.clone());
+        executor.evaluate(&self.scope(), evaluation(eval)?).await
+    }
+}
+
+fn evaluation(eval: &Eval) -> Result<Evaluation, Error> {
+    let expr = parse_with(&eval.query, Features::ALL).map_err(|e| Error::BadData(e.to_string()))?;
+    let Eval { start_ms, end_ms, step_ms, .. } = *eval;
+    Ok(Evaluation { end_ms, step_ms, ..engine::instant(expr, start_ms) })
+}
+
+/// The rows cut into so many parts by time.
+fn cut(rows: &BTreeMap<Labels, Rows>, parts: usize) -> Vec<Batch<'_>> {
+    let ends = rows
+        .values()
+        .flat_map(|r| [r.floats.last().map(|(t, _)| *t), r.histograms.last().map(|(t, _)| *t)]);
+    let end_ms = ends.flatten().max().unwrap_or(0) + 1;
+    let part = |i: usize| {
+        let (low, high) =
+            (end_ms * i as i64 / parts as i64, end_ms * (i as i64 + 1) / parts as i64);
+        let inside = |t: i64| (t >= low || i == 0) && t < high;
+        let of = |rows: &Rows| Rows {
+            floats: rows.floats.iter().filter(|(t, _)| inside(*t)).copied().collect(),
+            histograms: rows.histograms.iter().filter(|(t, _)| inside(*t)).cloned().collect(),
+            ..Rows::default()
+        };
+        let batch = rows.iter().map(|(labels, rows)| (labels, of(rows)));
+        batch.filter(|(_, r)| !(r.floats.is_empty() && r.histograms.is_empty())).collect()
+    };
+    (0..parts).map(part).collect()
+}
+
+fn request(batch: &Batch<'_>) -> (Vec<u8>, MetricRows<'static>) {
+    let (mut body, mut request) = (Vec::new(), MetricRows::default());
+    for (labels, rows) in batch {
+        let start = (body.len() as u32, request.samples.len() as u32, request.histograms.len());
+        labels.encode(&mut body);
+        let samples = rows.floats.iter();
+        request.samples.extend(
+            samples
+                .map(|(timestamp_ms, value)| Sample { timestamp_ms: *timestamp_ms, value: *value }),
+        );
+        request.histograms.extend(rows.histograms.iter().map(|(t, h)| (*t, (**h).clone())));
+        request.series.push(SeriesRows {
+            labels: start.0..body.len() as u32,
+            samples: start.1..request.samples.len() as u32,
+            histograms: start.2 as u32..request.histograms.len() as u32,
+            ..SeriesRows::default()
+        });
+    }
+    (body, request)
+}
+
+/// An answer as text: floats by their bits, NaNs alike, histograms without empty buckets.
+fn text_of(answer: Result<Answer, Error>) -> String {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return format!("error: {error}"),
+    };
+    let mut text = String::new();
+    match &answer.value {
+        Value::Scalar { value, .. } => text += &float(*value),
+        Value::String { value, .. } => text += value,
+        Value::Vector(points) => points.iter().for_each(|p| {
+            let value = match &p.value {
+                PointValue::Float(value) => float(*value),
+                PointValue::Histogram(h) => histogram(h),
+            };
+            writeln!(text, "{} {value}", p.labels).unwrap();
+        }),
+        Value::Matrix(series) => series.iter().for_each(|s| matrix_series(s, &mut text)),
+    }
+    writeln!(text, "{:?} {:?}", answer.warnings, answer.infos).unwrap();
+    text
+}
+
+fn matrix_series(series: &MatrixSeries, text: &mut String) {
+    write!(text, "{}", series.labels).unwrap();
+    series.floats.iter().for_each(|(t, v)| write!(text, " {t}={}", float(*v)).unwrap());
+    series.histograms.iter().for_each(|(t, h)| write!(text, " {t}={}", histogram(h)).unwrap());
+    text.push('\n');
+}
+
+fn float(value: f64) -> String {
+    if value.is_nan() { "NaN".to_owned() } else { format!("{value:?}#{:x}", value.to_bits()) }
+}
+
+fn histogram(h: &FloatHistogram) -> String {
+    let numbers = [h.count, h.sum, h.zero_count, h.zero_threshold].map(float);
+    let sides = [buckets(&h.positive_spans, &h.positive), buckets(&h.negative_spans, &h.negative)];
+    format!("{{{} {:?} {numbers:?} {sides:?} {:?}}}", h.schema, h.reset_hint, h.custom_values)
+}
+
+/// What the evaluations of a script give in one place, by line; `Err` says why rows could not be
+/// put there.
+async fn answers(
+    text: &str,
+    placement: Placement,
+    pool: &Arc<Pool>,
+    options: &Options,
+) -> Vec<(usize, Result<String, String>)> {
+    let mut ground = Ground::new(placement, pool, options);
+    let (mut loaded, mut answers) = (Ok(()), Vec::new());
+    for Command { line, kind } in parse(text) {
+        match kind {
+            Kind::Clear => (ground, loaded) = (Ground::new(placement, pool, options), Ok(())),
+            Kind::Load { step_ms, series, with_buckets } => {
+                let mut rows = BTreeMap::new();
+                let histograms = if with_buckets { nhcb::converted(&series) } else { Vec::new() };
+                load(&mut rows, series, step_ms);
+                load(&mut rows, histograms, step_ms);
+                if loaded.is_ok() {
+                    loaded = ground.load(&rows).await;
+                }
+            }
+            Kind::Eval(eval) => {
+                let answer = match &loaded {
+                    Ok(()) => Ok(text_of(ground.ask(&eval).await)),
+                    Err(why) => Err(why.clone()),
+                };
+                answers.push((line, answer));
+            }
+        }
+    }
+    answers
+}
+
+/// The same over rows in memory.
+async fn in_memory(text: &str, pool: &Arc<Pool>, options: &Options) -> Vec<(usize, String)> {
+    let mut rows = BTreeMap::new();
+    let mut answers = Vec::new();
+    for Command { line, kind } in parse(text) {
+        match kind {
+            Kind::Clear => rows.clear(),
+            Kind::Load { step_ms, series, with_buckets } => {
+                let histograms = if with_buckets { nhcb::converted(&series) } else { Vec::new() };
+                load(&mut rows, series, step_ms);
+                load(&mut rows, histograms, step_ms);
+            }
+            Kind::Eval(eval) => {
+                let engine = run::engine_over(&rows, options, pool);
+                let scope = ReadScope::for_test(&[(1, "team-1")]);
+                let answer = match evaluation(&eval) {
+                    Ok(evaluation) => engine.evaluate(&scope, &evaluation).await,
+                    Err(error) => Err(error),
+                };
+                answers.push((line, text_of(answer)));
+            }
+        }
+    }
+    answers
+}
+
+/// Every difference between places, as text; and how many evaluations were compared.
+async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>, usize) {
+    let pool = Pool::new(2);
+    let expected = in_memory(text, &pool, options).await;
+    let (mut differences, mut compared) = (Vec::new(), 0);
+    for placement in ALL {
+        let found = answers(text, placement, &pool, options).await;
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for ((line, expected), (_, found)) in expected.iter().zip(found) {
+            compared += 1;
+            match found {
+                Ok(found) if found == *expected => {}
+                Ok(found) => differences.push(format!(
+                    "{name}:{line} {placement:?}\n  there: {found}  in memory: {expected}"
+                )),
+                Err(why) => differences.push(format!("{name}:{line} {placement:?}: {why}")),
+            }
+        }
+    }
+    (differences, compared)
+}
+
+async fn all_equal(folder: &std::path::Path, options: impl Fn(&str) -> Options) -> usize {
+    let (mut all, mut compared) = (Vec::new(), 0);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "test"));
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let options = options(&name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (more, count) = differences(&name, &text, &options).await;
+        all.extend(more);
+        compared += count;
+    }
+    let shown: String =
+        all.iter().take(20).map(|d| d.chars().take(1200).collect::<String>() + "\n").collect();
+    assert!(all.is_empty(), "{} of {compared} differ\n{shown}", all.len());
+    compared
+}
+
+// Start timestamps are not looked at here: the store does not keep them yet.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_scripts_give_the_same_wherever_rows_lie() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let options =
+        |name: &str| Options { late_names: name.starts_with("late_"), ..Options::default() };
+    assert!(all_equal(&folder, options).await > 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prometheus_scripts_give_the_same_wherever_rows_lie() {
+    let Some(folder) = testkit::reference("promql") else { return };
+    let options = |_: &str| Options { late_names: true, ..Options::default() };
+    assert!(all_equal(&folder, options).await > 5_000);
+}
