@@ -79,6 +79,8 @@ pub trait Executor: Debug + Send + Sync {
 pub struct Evaluation {
     /// What to evaluate.
     pub expr: Arc<Expr>,
+    /// Its text, in which notes beside the answer tell line and column.
+    pub text: Arc<str>,
     /// First instant. Milliseconds since the Unix epoch.
     pub start_ms: i64,
     /// Last instant; equal to the first for an instant query.

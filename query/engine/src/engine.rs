@@ -61,7 +61,7 @@ impl Engine {
             options: self.options.clone(),
             lane: self.pool.lane(scope, &evaluation.cancel),
             budget,
-            notes: Arc::new(Notes::default()),
+            notes: Arc::new(Notes::of(&evaluation.text)),
             numbers_reserved: Mutex::default(),
             instant,
         })
@@ -96,6 +96,7 @@ impl Engine {
 pub fn instant(expr: Expr, at_ms: i64) -> Evaluation {
     Evaluation {
         expr: Arc::new(expr),
+        text: Arc::from(""),
         start_ms: at_ms,
         end_ms: at_ms,
         step_ms: 0,

@@ -34,6 +34,7 @@ mod matching;
 mod morsels;
 mod operators;
 mod ranked;
+mod sampling;
 mod series;
 mod series_histograms;
 #[cfg(test)]

@@ -1,15 +1,21 @@
 //! Notes beside an answer: warnings (it may be wrong) and infos (one may want to know).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use query::promql::Span;
 
-/// Notes collected during one evaluation, each once.
+/// Texts, and the place each was last said at.
+type Said = Mutex<BTreeMap<String, Span>>;
+
+/// Notes collected during one evaluation, each once, as in Prometheus: of several places in the
+/// question that say the same, the last counts.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    warnings: Mutex<BTreeSet<String>>,
-    infos: Mutex<BTreeSet<String>>,
+    /// Where the question's second and later lines begin. Bytes.
+    lines: Vec<usize>,
+    warnings: Said,
+    infos: Said,
 }
 
 /// What is to be said of one series beside its points. Who computes them does not know its name.
@@ -38,12 +44,18 @@ pub(crate) enum Remark {
 const NOTES_MAX: usize = 10;
 
 impl Notes {
+    /// Notes of a question with this text.
+    pub(crate) fn of(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { lines: ends.map(|(at, _)| at + 1).collect(), ..Self::default() }
+    }
+
     pub(crate) fn warn(&self, text: &str, span: Span) {
-        self.warnings.lock().insert(format!("PromQL warning: {text} {}", place(span)));
+        self.warnings.lock().insert(format!("PromQL warning: {text}"), span);
     }
 
     pub(crate) fn info(&self, text: &str, span: Span) {
-        self.infos.lock().insert(format!("PromQL info: {text} {}", place(span)));
+        self.infos.lock().insert(format!("PromQL info: {text}"), span);
     }
 
     /// Says something of the series of a metric, at the expression that selects it.
@@ -89,23 +101,26 @@ impl Notes {
 
     /// Warnings and infos, in order.
     pub(crate) fn take(&self) -> (Vec<String>, Vec<String>) {
-        (shown(&self.warnings, "warning"), shown(&self.infos, "info"))
+        (self.shown(&self.warnings, "warning"), self.shown(&self.infos, "info"))
     }
-}
 
-fn shown(notes: &Mutex<BTreeSet<String>>, kind: &str) -> Vec<String> {
-    let notes = std::mem::take(&mut *notes.lock());
-    let more = notes.len().saturating_sub(NOTES_MAX);
-    let mut shown: Vec<String> = notes.into_iter().take(NOTES_MAX).collect();
-    if more > 0 {
-        shown.push(format!("{more} more {kind} annotations omitted"));
+    fn shown(&self, said: &Said, kind: &str) -> Vec<String> {
+        let said = std::mem::take(&mut *said.lock());
+        let more = said.len().saturating_sub(NOTES_MAX);
+        let placed = said.into_iter().map(|(text, span)| format!("{text} {}", self.place(span)));
+        let mut shown: Vec<String> = placed.take(NOTES_MAX).collect();
+        if more > 0 {
+            shown.push(format!("{more} more {kind} annotations omitted"));
+        }
+        shown
     }
-    shown
-}
 
-/// Line and column, as for a question in one line: the tree does not keep its text.
-fn place(span: Span) -> String {
-    format!("(1:{})", span.start + 1)
+    /// Line and column, both from 1 on.
+    fn place(&self, span: Span) -> String {
+        let line = self.lines.partition_point(|start| *start <= span.start);
+        let start = line.checked_sub(1).map_or(0, |before| self.lines[before]);
+        format!("({}:{})", line + 1, span.start - start + 1)
+    }
 }
 
 #[cfg(test)]
@@ -114,14 +129,15 @@ mod tests {
 
     #[test]
     fn notes_come_once_and_are_bounded() {
-        let notes = Notes::default();
+        let notes = Notes::of("one\ntwo");
         for i in 0..25 {
             notes.info(&format!("note {:02}", i % 12), Span { start: 4, end: 5 });
         }
         notes.warn("w", Span::default());
+        notes.warn("w", Span { start: 6, end: 7 });
         let (warnings, infos) = notes.take();
-        assert_eq!(warnings, ["PromQL warning: w (1:1)"]);
-        assert_eq!(infos[0], "PromQL info: note 00 (1:5)");
+        assert_eq!(warnings, ["PromQL warning: w (2:3)"]);
+        assert_eq!(infos[0], "PromQL info: note 00 (2:1)");
         assert_eq!(infos[10], "2 more info annotations omitted");
     }
 }

@@ -84,6 +84,7 @@ async fn evaluate(
     let deadline = querier.deadline(&scope, params.duration("timeout")?)?;
     let lookback_ms = params.lookback_ms(querier.config())?;
     let text = params.expression();
+    let asked_text: Arc<str> = params.get("query").into();
     let work = async |cancel| {
         let expr = text.read(querier).await?.map_err(|reason| invalid("query", &reason))?;
         let kind = expr.value_type();
@@ -93,10 +94,10 @@ async fn evaluate(
             );
             return Err(invalid("query", &reason));
         }
-        let (expr, timeout) = (Arc::new(expr), deadline.timeout);
+        let (expr, text, timeout) = (Arc::new(expr), asked_text, deadline.timeout);
         let Instants { start_ms, end_ms, step_ms } = at;
         let evaluation =
-            Evaluation { expr, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
+            Evaluation { expr, text, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
         querier.executor().evaluate(&scope, evaluation).await
     };
     let Instants { start_ms, end_ms, step_ms } = at;

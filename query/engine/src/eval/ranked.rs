@@ -10,7 +10,8 @@ use query::promql::AggregateOp;
 
 use super::Evaluator;
 use super::keys::{Groups, group_labels};
-use super::points;
+use super::sampling::is_sampled;
+use super::{points, sampling};
 use crate::budget::{Budget, Reserved};
 use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
@@ -224,8 +225,15 @@ impl Grouped {
     ) -> Result<Frame, Error> {
         let ordered = instant && matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
         let bitmaps = self.frame.series.len().saturating_mul(Bitmap::bytes(numbers.len()));
-        let _reserved = budget.reserve(bitmaps)?;
+        let places = self.frame.series.len().saturating_mul(size_of::<f64>());
+        let _reserved = budget.reserve(bitmaps.saturating_add(places))?;
         let mut kept: Vec<Bitmap> = vec![Bitmap::none(numbers.len()); self.frame.series.len()];
+        let places: Vec<f64> = match op {
+            AggregateOp::LimitRatio => {
+                self.frame.series.iter().map(|s| sampling::place(&s.labels)).collect()
+            }
+            _ => Vec::new(),
+        };
         let mut order = Vec::new();
         let mut looked_at = 0;
         for members in &self.members {
@@ -235,7 +243,7 @@ impl Grouped {
                     budget.check()?;
                     looked_at = 0;
                 }
-                for at in self.chosen_at(op, members, step, *number) {
+                for at in self.chosen_at(op, members, step, *number, &places) {
                     kept[at].set(step);
                     if ordered {
                         order.push(at);
@@ -264,12 +272,13 @@ impl Grouped {
         members: &[usize],
         step: usize,
         number: f64,
+        places: &[f64],
     ) -> Vec<usize> {
         let column = |at: &usize| &self.frame.series[*at].column;
         let occupied =
             |at: &&usize| column(at).get(step).is_some() || column(at).histogram(step).is_some();
         if op == AggregateOp::LimitRatio {
-            let sampled = |at: &&usize| is_sampled(number, &self.frame.series[**at].labels);
+            let sampled = |at: &&usize| is_sampled(number, places[**at]);
             return members.iter().filter(occupied).filter(sampled).copied().collect();
         }
         if number.is_nan() || number < 1.0 {
@@ -297,17 +306,6 @@ fn zero(value: f64) -> f64 {
     if value == 0.0 { 0.0 } else { value }
 }
 
-/// Whether a series belongs to the share `ratio` of all (or, if it is negative, to the rest).
-/// Which ones is decided by the labels alone, so it is the same at every step and in every query.
-fn is_sampled(ratio: f64, labels: &Labels) -> bool {
-    let place = (labels.series_id().0 >> 64) as u64 as f64 / u64::MAX as f64;
-    let ratio = ratio.clamp(-1.0, 1.0);
-    if ratio >= 1.0 {
-        return true;
-    }
-    if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio }
-}
-
 impl Frame {
     /// Merges series with equal labels where names are already dropped.
     pub(crate) fn unify_unless(&mut self, late_names: bool) -> Result<(), Error> {
@@ -318,21 +316,6 @@ impl Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_share_and_the_rest_are_everything() {
-        for i in 0..200 {
-            let labels = Labels::from_pairs([("i", i.to_string())]);
-            for ratio in [0.0, 0.1, 0.5, 0.9, 1.0] {
-                assert!(
-                    is_sampled(ratio, &labels) != is_sampled(ratio - 1.0, &labels) || ratio == 0.0
-                );
-            }
-            assert!(
-                is_sampled(1.0, &labels) && is_sampled(-1.0, &labels) && !is_sampled(0.0, &labels)
-            );
-        }
-    }
 
     #[test]
     fn values_as_labels_have_all_digits() {

@@ -38,8 +38,26 @@ pub(crate) fn table(order: impl Iterator<Item = usize>) -> Table {
             }
         }
         table.add(labels, &samples, Vec::new());
+        let zone = Labels::from_pairs([
+            ("__name__", "target_info".to_owned()),
+            ("job", format!("j{}", i % 7)),
+            ("instance", format!("i{i:03}")),
+            ("zone", format!("z{}", i % 3)),
+        ]);
+        let seen = (i as i64 % 20..200).step_by(11);
+        table.add(zone, &seen.map(|step| (step * 15_000, 1.0)).collect::<Vec<_>>(), Vec::new());
     }
     table
+}
+
+/// Numbers below `below` in an order that a seed gives.
+fn shuffled(below: usize, mut seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..below).collect();
+    for i in (1..below).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(i, (seed >> 33) as usize % (i + 1));
+    }
+    order
 }
 
 pub(crate) const QUESTIONS: &[&str] = &[
@@ -59,6 +77,19 @@ pub(crate) const QUESTIONS: &[&str] = &[
     "sum by (job) (m_total) / on (job) group_right sum by (job, instance) (m_total offset 1m)",
 ];
 
+/// What is switched on only where somebody asks for it.
+const EXPERIMENTAL: &[&str] = &[
+    "increase(m_total[5m] smoothed)",
+    "sum by (job) (rate(m_total[5m] anchored))",
+    "m_total smoothed",
+    "sum by (zone) (info(rate(m_total[2m])))",
+    "info(m_total{job=\"j3\"}, {zone=~\"z[12]\"})",
+    "m_total{job=\"j1\"} + ignoring (job) fill (1) m_total{job=\"j2\"}",
+    "limitk by (job) (2, m_total)",
+    "count by (job) (limit_ratio(-0.3, m_total))",
+    "mad_over_time(m_total[3m]) + ts_of_max_over_time(m_total[3m])",
+];
+
 async fn answer(table: Table, threads: usize, options: Options, question: &str) -> Answer {
     let engine = Engine::new(Arc::new(table), Pool::new(threads), options);
     ask(&engine, question, 0, 2_990_000, 23_000).await.unwrap()
@@ -74,7 +105,7 @@ fn bits(answer: &Answer) -> Vec<(String, Vec<(i64, u64)>)> {
 #[tokio::test]
 async fn answers_do_not_depend_on_how_work_is_cut() {
     let options = |morsel_series, fuse| Options { morsel_series, fuse, ..Options::default() };
-    for question in QUESTIONS {
+    for (seed, question) in (1u64..).zip(QUESTIONS.iter().chain(EXPERIMENTAL)) {
         let expected = bits(&answer(table(0..300), 1, options(1_000, false), question).await);
         assert!(!expected.is_empty(), "{question}");
         for (threads, morsel, fuse) in [(1, 1, true), (2, 7, true), (3, 256, true), (2, 64, false)]
@@ -86,8 +117,14 @@ async fn answers_do_not_depend_on_how_work_is_cut() {
                 "{question} with {threads} threads, {morsel} series a morsel, fused {fuse}"
             );
         }
-        let found = bits(&answer(table((0..300).rev()), 2, options(50, true), question).await);
-        assert!(found == expected, "{question} with series written in another order");
+        let order = shuffled(300, seed);
+        let (threads, morsel) = (1 + order[0] % 4, 1 + order[1]);
+        let shuffled = table(order.into_iter());
+        let found = bits(&answer(shuffled, threads, options(morsel, true), question).await);
+        assert!(
+            found == expected,
+            "{question} with series written in another order, seed {seed}, {threads} threads, {morsel} series a morsel"
+        );
     }
 }
 
