@@ -49,8 +49,11 @@ const TENANTS: u32 = 8;
 /// Flushes that the rows of one load are cut by, where there are many blocks.
 const FLUSHES: usize = 4;
 
-/// All time that a script may use. Seconds.
-const AGE_SECONDS: u64 = 1 << 33;
+/// When rows are written: three years after the first sample of the scripts and long after the last.
+const NOW_MS: i64 = 3 * 365 * 86_400_000;
+
+/// How old rows may be. Seconds.
+const AGE_SECONDS: u64 = 4 * 365 * 86_400;
 
 /// A store and the rows that it was given.
 struct Ground {
@@ -73,8 +76,7 @@ impl Ground {
         if let Some(storage) = &self.storage {
             return Arc::clone(storage);
         }
-        // Long after everything in the scripts.
-        let clock = Arc::new(ManualClock::new((AGE_SECONDS / 2) as i64 * 1000));
+        let clock = Arc::new(ManualClock::new(NOW_MS));
         let parts = Parts {
             disk: Arc::new(self.disk.clone()),
             objects: None,
@@ -138,11 +140,7 @@ impl Ground {
             if of_tenant.is_empty() {
                 continue;
             }
-            let limits = Limits {
-                age_seconds_max: AGE_SECONDS,
-                future_seconds_max: AGE_SECONDS,
-                ..Limits::default()
-            };
+            let limits = Limits { age_seconds_max: AGE_SECONDS, ..Limits::default() };
             let scope = WriteScope::for_test(tenant, &format!("team-{tenant}"), limits);
             let (body, request) = request(&of_tenant);
             let appended = storage.append(&scope, &MetricRows { body: &body, ..request });
