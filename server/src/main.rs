@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 
 mod admin;
+mod allocator;
 mod assemble;
 mod cli;
 mod command;
@@ -25,16 +26,13 @@ use clap::Parser;
 use cli::{Cli, Command, ConfigCommand, ToolCommand, WalCommand};
 use config::Config;
 
-/// Gives freed memory back to the system, and is faster than the system's own allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Stack of a thread. Expressions are evaluated by recursion as deep as the parser allows
 /// (`query::promql::DEPTH_MAX`); an unoptimised build takes up to some 40 KB a level. Untouched
 /// pages cost nothing.
 const STACK_BYTES: usize = 32 << 20;
 
 fn main() -> ExitCode {
+    allocator::set_up();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

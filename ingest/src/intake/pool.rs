@@ -4,9 +4,12 @@ use model::Sample;
 use parking_lot::Mutex;
 use storage::{MetricRows, SeriesRows};
 
-/// Bodies above this are rare; their buffers are given back to the allocator. Twice the size of a
-/// large request of Prometheus (10,000 samples of 300 bytes).
-const BODY_KEPT_BYTES_MAX: usize = 6 << 20;
+/// Inflated bodies above this are rare; their buffers are given back to the allocator. A third more
+/// than a large request of Prometheus (10,000 samples of 300 bytes). There are a few at most.
+const INFLATED_KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// The same for bodies as they arrive, of which dozens may be spare.
+const BODY_KEPT_BYTES_MAX: usize = 512 << 10;
 
 /// Rows kept: as many as such a body holds.
 const ROWS_KEPT_MAX: usize = 64 << 10;
@@ -62,7 +65,7 @@ pub(crate) struct Work {
 
 impl Recycle for Work {
     fn clear_for_reuse(&mut self) {
-        if self.inflated.capacity() > BODY_KEPT_BYTES_MAX {
+        if self.inflated.capacity() > INFLATED_KEPT_BYTES_MAX {
             self.inflated = Vec::new();
         }
         let rows = &mut self.rows;

@@ -165,10 +165,16 @@ pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Prog
         "--config".into(),
         text(&file),
     ];
-    let mut program =
-        Program::start(Path::new(env!("CARGO_BIN_EXE_taffrail")), dir, address, &arguments);
+    let mut program = Program::start(&binary(), dir, address, &arguments);
     program.wait_ready("/-/ready");
     program
+}
+
+/// The binary under test: the one just built, or the one that `TAFFRAIL_BINARY` names, such as an
+/// optimised build.
+fn binary() -> PathBuf {
+    let built = || PathBuf::from(env!("CARGO_BIN_EXE_taffrail"));
+    std::env::var_os("TAFFRAIL_BINARY").map_or_else(built, PathBuf::from)
 }
 
 /// The path of an installed program. `None`, said loudly, where it is missing, unless
