@@ -59,7 +59,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
     );
     let who = Arc::clone(&parts.authenticator);
-    let scope_of = Arc::new(move |tenant: &TenantName| who.internal_write_scope(tenant));
+    let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
     tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
     let router = routes::router(parts, querier, doors);
     tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");

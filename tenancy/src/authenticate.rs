@@ -353,6 +353,18 @@ impl Authenticator {
         Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
     }
 
+    /// A scope to write to a tenant for what writes by itself on its behalf. `None` while its writes
+    /// are refused; an error if there is no such tenant any more.
+    pub fn write_scope_of(&self, id: TenantId) -> Result<Option<WriteScope>, DirectoryError> {
+        let tenant = self.directory.get(id).ok_or(DirectoryError::Unknown(id))?;
+        if tenant.status != TenantStatus::Active {
+            return Ok(None);
+        }
+        let limits = self.limits_for(&self.rules(), &tenant);
+        let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
+        Ok(Some(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates)))
+    }
+
     /// The limits a tenant has now; for work that is not a request.
     pub fn limits_of(&self, tenant: TenantId) -> Arc<Limits> {
         let rules = self.rules();

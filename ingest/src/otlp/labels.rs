@@ -129,6 +129,11 @@ impl<'a> NameCache<'a> {
         attributes.sort_by(|a, b| a.key.cmp(b.key));
         for attribute in attributes {
             let (name, value) = (self.of(attribute.key)?, std::mem::take(&mut attribute.value));
+            // Names are mostly in the order of their keys.
+            if out.last().is_none_or(|(last, _)| last.as_str() < name.as_str()) {
+                out.push((name, value));
+                continue;
+            }
             match out.binary_search_by(|(n, _)| n.as_str().cmp(name.as_str())) {
                 Ok(at) => {
                     let joined = out[at].1.to_mut();

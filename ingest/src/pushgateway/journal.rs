@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use model::{Disk, DiskFile, OpenMode, varint};
+use tenancy::TenantId;
 
 use super::group::{Group, Grouping, Push};
 use crate::exposition::Format;
@@ -35,9 +36,9 @@ const WASTE_BYTES_MIN: u64 = 16 << 20;
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
 /// Whose group it is.
-pub(super) type Key = (String, Grouping);
+pub(super) type Key = (TenantId, Grouping);
 
-/// Groups by tenant name and labels.
+/// Groups by tenant and labels.
 pub(super) type Groups = HashMap<Key, Group>;
 
 /// Why groups could not be kept.
@@ -173,7 +174,7 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 fn record((tenant, grouping): &Key, group: Option<&Group>) -> Vec<u8> {
     let mut payload = vec![u8::from(group.is_some())];
-    put_bytes(&mut payload, tenant.as_bytes());
+    varint::put(&mut payload, u64::from(tenant.0));
     varint::put(&mut payload, grouping.0.len() as u64);
     for (name, value) in &grouping.0 {
         put_bytes(&mut payload, name.as_bytes());
@@ -268,7 +269,7 @@ fn take_change(mut payload: &[u8]) -> Option<(Key, Option<Group>)> {
     let from = &mut payload;
     let (&is_there, rest) = from.split_first()?;
     *from = rest;
-    let tenant = take_text(from)?;
+    let tenant = TenantId(u32::try_from(varint::take(from)?).ok()?);
     let labels = varint::take(from)?;
     let labels = (0..labels).map(|_| Some((take_text(from)?, take_text(from)?)));
     let key = (tenant, Grouping(labels.collect::<Option<_>>()?));
@@ -300,7 +301,7 @@ mod tests {
     use super::*;
 
     fn key(job: &str) -> Key {
-        ("team-a".to_owned(), Grouping(vec![("job".to_owned(), job.to_owned())]))
+        (TenantId(7), Grouping(vec![("job".to_owned(), job.to_owned())]))
     }
 
     fn group(body: &str) -> Group {

@@ -29,7 +29,7 @@ use axum::routing::MethodFilter;
 use model::Disk;
 use serde::{Deserialize, Serialize};
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, DirectoryError, Limits, TenantName, Write, WriteScope};
+use tenancy::{Authenticator, DirectoryError, Limits, TenantId, Write, WriteScope};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -90,9 +90,10 @@ pub fn router(gateway: Arc<Pushgateway>, authenticator: Arc<Authenticator>) -> R
     routes.with_state(Routed { door: gateway, authenticator })
 }
 
-/// Gives the scope to write a tenant's groups under; asked before every write.
+/// Gives the scope to write a tenant's groups under; asked before every write. `None` while the
+/// tenant's writes are refused, an error if there is none any more.
 pub type ScopeOfTenant =
-    Arc<dyn Fn(&TenantName) -> Result<WriteScope, DirectoryError> + Send + Sync>;
+    Arc<dyn Fn(TenantId) -> Result<Option<WriteScope>, DirectoryError> + Send + Sync>;
 
 /// Keeps groups and writes them.
 pub struct Pushgateway {
@@ -151,7 +152,7 @@ impl Pushgateway {
             Some(_) => read_headers(request.headers()).map_err(|why| refused(why.into()))?,
             None => (Format::Text, Encoding::Identity),
         };
-        let key = (scope.name().to_string(), grouping);
+        let key = (scope.tenant(), grouping);
         let change = Change {
             store: Arc::clone(&self.store),
             bounds: Bounds { groups_max: self.config.groups_max, bytes_max: self.config.bytes_max },
@@ -229,15 +230,19 @@ impl Pushgateway {
     /// Writes all groups once. Blocks; whoever asks does not wait for the disk, as with a scrape.
     pub(crate) fn write_all(&self, scope_of: &ScopeOfTenant) {
         for (tenant, groups) in self.store.by_tenant() {
-            let Ok(name) = TenantName::new(&tenant) else { continue };
-            let scope = match scope_of(&name) {
-                Ok(scope) => scope,
+            let scope = match scope_of(tenant) {
+                Ok(Some(scope)) => scope,
+                Ok(None) => continue,
+                Err(DirectoryError::Unknown(_)) => {
+                    if let Err(error) = self.store.forget(tenant) {
+                        let error = &error as &dyn std::error::Error;
+                        warn!(%tenant, error, "forget the groups of a deleted tenant");
+                    }
+                    continue;
+                }
                 Err(error) => {
-                    warn!(
-                        tenant,
-                        error = &error as &dyn std::error::Error,
-                        "find the tenant of pushed groups"
-                    );
+                    let error = &error as &dyn std::error::Error;
+                    warn!(%tenant, error, "find the tenant of pushed groups");
                     continue;
                 }
             };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use model::{Disk, Histogram, METRIC_NAME, MetricKind, Sample};
 use parking_lot::Mutex;
+use tenancy::TenantId;
 
 use super::group::{Group, Grouping, Push, Replaces, family_of};
 use super::journal::{Groups, Journal, JournalError, Key};
@@ -32,7 +33,7 @@ pub(super) struct Store {
 struct State {
     groups: Groups,
     /// Groups and bytes of each tenant.
-    used: HashMap<String, (usize, usize)>,
+    used: HashMap<TenantId, (usize, usize)>,
 }
 
 /// A group before and after a change: what it takes to undo it.
@@ -104,12 +105,23 @@ impl Store {
     }
 
     /// All groups, by tenant.
-    pub(super) fn by_tenant(&self) -> HashMap<String, Vec<(Grouping, Group)>> {
-        let mut tenants: HashMap<String, Vec<(Grouping, Group)>> = HashMap::new();
+    pub(super) fn by_tenant(&self) -> HashMap<TenantId, Vec<(Grouping, Group)>> {
+        let mut tenants: HashMap<TenantId, Vec<(Grouping, Group)>> = HashMap::new();
         for ((tenant, grouping), group) in &self.state.lock().groups {
-            tenants.entry(tenant.clone()).or_default().push((grouping.clone(), group.clone()));
+            tenants.entry(*tenant).or_default().push((grouping.clone(), group.clone()));
         }
         tenants
+    }
+
+    /// Forgets the groups of a tenant that is no more. Blocks.
+    pub(super) fn forget(&self, tenant: TenantId) -> Result<(), JournalError> {
+        let mut state = self.state.lock();
+        let keys: Vec<Key> = state.groups.keys().filter(|key| key.0 == tenant).cloned().collect();
+        keys.iter().for_each(|key| state.put(key.clone(), None));
+        state.used.remove(&tenant);
+        self.count.store(state.groups.len() as u64, Relaxed);
+        drop(state);
+        keys.iter().try_for_each(|key| self.persist(key))
     }
 }
 
@@ -119,7 +131,7 @@ fn full(text: String) -> Refusal {
 
 impl State {
     fn put(&mut self, key: Key, group: Option<Group>) {
-        let used = self.used.entry(key.0.clone()).or_default();
+        let used = self.used.entry(key.0).or_default();
         let added = group.as_ref().map_or((0, 0), |group| (1, group.bytes()));
         let removed = match group {
             Some(group) => self.groups.insert(key, group),

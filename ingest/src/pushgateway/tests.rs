@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tenancy::{Limits, TenantName, WriteScope};
+use tenancy::DirectoryError;
 use testkit::{Fault, FaultyDisk};
 
 use super::{Pushgateway, PushgatewayConfig, ScopeOfTenant};
@@ -46,9 +46,10 @@ impl Setup {
 
     /// One tick.
     fn tick(&self) -> Vec<String> {
-        let scope_of: ScopeOfTenant = Arc::new(|name: &TenantName| {
-            Ok(WriteScope::for_test(1, name.as_str(), Limits::default()))
-        });
+        self.tick_as(Arc::new(|_| Ok(Some(scope()))))
+    }
+
+    fn tick_as(&self, scope_of: ScopeOfTenant) -> Vec<String> {
         self.gateway.write_all(&scope_of);
         let mut stored = self.stored();
         stored.sort();
@@ -107,8 +108,7 @@ async fn the_time_of_a_push_is_told() {
     let (status, text, _) = setup.send("PUT", PATH, "a{ 1\n").await;
     assert_eq!((status, text.as_str()), (400, "line 1: expected a label name: \"a{ 1\""));
     setup.tick();
-    let scope_of: ScopeOfTenant =
-        Arc::new(|name: &TenantName| Ok(WriteScope::for_test(1, name.as_str(), Limits::default())));
+    let scope_of: ScopeOfTenant = Arc::new(|_| Ok(Some(scope())));
     setup.gateway.write_all(&scope_of);
     let stored = setup.rig.kept.take();
     assert_eq!(
@@ -177,4 +177,16 @@ async fn groups_are_bounded_in_number_and_bytes() {
     assert!(text.contains("the limit is 1024 (pushgateway.bytes_max)"), "{text}");
     assert_eq!(setup.send("DELETE", "/metrics/job/b", "").await.0, 202);
     assert_eq!(setup.send("PUT", "/metrics/job/c", "a 1\n").await.0, 200);
+}
+
+#[tokio::test]
+async fn groups_follow_their_tenant() {
+    let setup = setup();
+    setup.send("PUT", PATH, "a 1\n").await;
+    assert!(setup.tick_as(Arc::new(|_| Ok(None))).is_empty(), "suspended");
+    assert_eq!(setup.tick(), [line("a", "1")], "resumed");
+    assert!(setup.tick_as(Arc::new(|id| Err(DirectoryError::Unknown(id)))).is_empty(), "deleted");
+    assert!(setup.tick().is_empty(), "and forgotten");
+    let again = setup_on(setup.disk.after_kill(), PushgatewayConfig::default());
+    assert!(again.tick().is_empty(), "for good");
 }

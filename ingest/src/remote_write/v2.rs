@@ -237,9 +237,15 @@ impl<'a> Walk<'_, 'a> {
             else {
                 return Err(self.wrong_ref(pair));
             };
-            spill.push(0x0a);
-            model::varint::put(spill, (2 + name.len() + value.len()) as u64);
-            spill.push(0x0a);
+            match u8::try_from(2 + name.len() + value.len()) {
+                // Nearly always: one write instead of three.
+                Ok(inner @ ..0x80) => spill.extend_from_slice(&[0x0a, inner, 0x0a]),
+                _ => {
+                    spill.push(0x0a);
+                    model::varint::put(spill, (2 + name.len() + value.len()) as u64);
+                    spill.push(0x0a);
+                }
+            }
             spill.extend_from_slice(name);
             spill.push(0x12);
             spill.extend_from_slice(value);

@@ -9,6 +9,7 @@ mod clients;
 mod differential;
 mod kill;
 mod limits;
+mod otel;
 mod process;
 mod prometheus;
 mod queries;
