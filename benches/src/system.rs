@@ -175,7 +175,7 @@ impl System {
     /// Merges everything into its smallest form, as far as the system can be told to.
     pub(crate) fn compact(&self) -> Result<()> {
         match self.kind {
-            Kind::Taffrail => self.must("POST", "/api/v1/admin/flush")?,
+            Kind::Taffrail => self.must("POST", "/api/v1/admin/storage/compact")?,
             Kind::VictoriaMetrics => {
                 self.must("GET", "/internal/force_flush")?;
                 self.must("GET", "/internal/force_merge")?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use model::Clock;
-use storage::Storage;
+use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
 
 /// Everything that counts something.
@@ -80,6 +80,35 @@ impl Metrics {
             "Syncs of the log.",
             t.log_syncs as f64,
         );
+        write_compaction(out, &self.storage.compaction());
+    }
+}
+
+fn write_compaction(out: &mut String, c: &CompactionTotals) {
+    let name = "taffrail_storage_compactions_total";
+    let _ =
+        write!(out, "# HELP {name} Merges of blocks, by what they gave.\n# TYPE {name} counter\n");
+    for (result, merges) in ["window", "day"].into_iter().zip(c.merges) {
+        let _ = writeln!(out, "{name}{{result=\"{result}\"}} {merges}");
+    }
+    let counters = [
+        ("failures", "Merges that failed.", c.failures as f64),
+        ("in_bytes", "Bytes of blocks that were merged.", c.bytes_in as f64),
+        ("out_bytes", "Bytes of blocks that merges gave.", c.bytes_out as f64),
+        ("samples", "Samples and histograms that merges wrote.", c.samples as f64),
+        ("work_seconds", "Seconds of work, pauses left out.", c.work_seconds),
+        ("wall_seconds", "Seconds that merges took.", c.wall_seconds),
+    ];
+    for (name, help, value) in counters {
+        line(out, &format!("taffrail_storage_compaction_{name}_total"), "counter", help, value);
+    }
+    let gauges = [
+        ("backlog_blocks", "Blocks that are due to be merged.", c.backlog_blocks),
+        ("backlog_bytes", "Bytes of the blocks that are due to be merged.", c.backlog_bytes),
+        ("removed_blocks", "Merged blocks whose objects wait to be removed.", c.removed_waiting),
+    ];
+    for (name, help, value) in gauges {
+        line(out, &format!("taffrail_storage_compaction_{name}"), "gauge", help, value as f64);
     }
 }
 

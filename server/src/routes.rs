@@ -15,7 +15,7 @@ use ingest::pushgateway::{self, JournalError, Pushgateway};
 use ingest::remote_write::{self, RemoteWrite};
 use model::Disk;
 use serde_json::json;
-use storage::Storage;
+use storage::{Extent, Storage};
 use tenancy::{Admin, Authenticator, Read};
 
 use crate::admin;
@@ -32,6 +32,7 @@ enum Own {
     Metrics,
     Overview,
     Flush,
+    Compact,
 }
 
 /// The server's own routes, besides its pages. The first four need no scope: they tell nothing
@@ -43,6 +44,7 @@ const OWN: &[(&str, &str, Own)] = &[
     ("GET", "/metrics", Own::Metrics),
     ("GET", "/api/v1/status/overview", Own::Overview),
     ("POST", "/api/v1/admin/flush", Own::Flush),
+    ("POST", "/api/v1/admin/storage/compact", Own::Compact),
 ];
 
 /// Below these prefixes stands the Prometheus API, reads and writes.
@@ -154,6 +156,7 @@ fn handler(own: Own) -> MethodRouter<Parts> {
         Own::Metrics => get(own_metrics),
         Own::Overview => get(overview),
         Own::Flush => post(flush),
+        Own::Compact => post(compact),
     }
 }
 
@@ -218,9 +221,27 @@ fn warnings(storage: &storage::Storage) -> String {
 /// Brings everything buffered into blocks: before a backup, or to measure what is stored.
 async fn flush(State(parts): State<Parts>, Admin(principal): Admin) -> Response {
     tracing::info!(principal = principal.name(), "flush asked for");
-    // On a task of its own: a client that hangs up must not stop a flush half-way.
-    let flushed = tokio::spawn(async move { parts.storage.flush_all().await }).await;
-    match flushed {
+    on_task_of_its_own(async move { parts.storage.flush_all().await }).await
+}
+
+/// Merges everything stored, as if all days were over, and frees what was merged at once: before
+/// sizes are measured, or to free space. Questions that run meanwhile may fail.
+async fn compact(State(parts): State<Parts>, Admin(principal): Admin) -> Response {
+    tracing::info!(principal = principal.name(), "compaction asked for");
+    on_task_of_its_own(async move {
+        parts.storage.flush_all().await?;
+        parts.storage.compact(Extent::Everything).await?;
+        parts.storage.remove_merged().await;
+        Ok(())
+    })
+    .await
+}
+
+/// A client that hangs up must not stop work on the store half-way.
+async fn on_task_of_its_own(
+    work: impl Future<Output = Result<(), storage::Error>> + Send + 'static,
+) -> Response {
+    match tokio::spawn(work).await {
         Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Ok(Err(error)) => {

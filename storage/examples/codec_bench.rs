@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use storage::Error;
 use storage::block::{Block, BlockCache, BlockOptions, BlockWriter, OBJECT_NAMES, SeriesInput};
-use storage::codec::{CHUNK_SAMPLES_MAX, Decoder, Encoder, timestamps};
+use storage::codec::{CHUNK_SAMPLES_MAX, Decoder, Effort, Encoder, timestamps};
 use tenancy::TenantId;
 
 /// CPU time of this thread in seconds: other work on the machine does not count.
@@ -122,7 +122,7 @@ fn codecs() -> Result<(), Box<dyn std::error::Error>> {
     }
     let instants = scrapes(&mut random, CHUNK_SAMPLES_MAX);
     let mut payload = Vec::new();
-    timestamps::encode(&instants, &mut payload);
+    timestamps::encode(&instants, Effort::Young, &mut payload);
     println!(
         "{:24} {:10.3}\n",
         "timestamps with jitter",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::log;
+use crate::{compact, log};
 
 /// Numbers and times an operator may tune.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub idle_seconds: u64,
     /// Memory for what was read of blocks, in bytes: indexes, footers, pages.
     pub block_cache_bytes: usize,
+    /// How blocks are merged.
+    pub compaction: compact::Config,
 }
 
 impl Default for Config {
@@ -42,6 +44,7 @@ impl Default for Config {
             flush_seconds: 600,
             idle_seconds: 7_200,
             block_cache_bytes: 256 << 20,
+            compaction: compact::Config::default(),
         }
     }
 }
@@ -76,7 +79,7 @@ impl Config {
                 self.log_segment_bytes
             ));
         }
-        Ok(())
+        self.compaction.check()
     }
 
     /// The part that concerns the log.

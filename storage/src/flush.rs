@@ -78,7 +78,7 @@ impl Storage {
 
     /// Removes what a flush put before it failed: it is tried again under other names. What cannot
     /// be removed is left for the next start.
-    async fn discard(&self, put: Vec<Path>) {
+    pub(crate) async fn discard(&self, put: Vec<Path>) {
         for prefix in put {
             let inside = self.objects.list(Some(&prefix)).map_ok(|object| object.location);
             let inside: Vec<Path> = inside.try_collect().await.unwrap_or_default();
@@ -300,7 +300,7 @@ fn add_all(
     Ok(())
 }
 
-fn meta_of(
+pub(crate) fn meta_of(
     name: String,
     summary: &BlockSummary,
     positions: (Position, Position),

@@ -13,6 +13,7 @@
 mod append;
 pub mod block;
 pub mod codec;
+mod compact;
 mod config;
 mod delete;
 mod disk;
@@ -39,6 +40,7 @@ pub mod tombstone;
 mod usage;
 
 pub use append::Appended;
+pub use compact::{CompactionTotals, Config as CompactionConfig, Extent};
 pub use config::Config;
 pub use delete::{Delete, Deleted, Preview};
 pub use disk::OsDisk;

@@ -13,6 +13,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{ALWAYS_THERE, BlockCache};
+use crate::compact::Counters;
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -105,6 +106,9 @@ impl Storage {
             recovery,
             deleting: tokio::sync::Mutex::default(),
             wake: tokio::sync::Notify::new(),
+            compact: tokio::sync::Mutex::default(),
+            graves: parking_lot::Mutex::default(),
+            counters: Counters::default(),
             _lock: lock,
         });
         Ok(storage)

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::Error;
 use crate::block::{BlockCache, BlockHandle};
+use crate::compact::order_of;
 use crate::flush::Freight;
 use crate::head::{Head, HeadCounts, Payloads};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -69,7 +70,13 @@ impl StoredBlock {
     }
 }
 
-/// What only a flush touches.
+/// In order of log positions: of two samples at one instant readers keep that of the first block.
+fn in_order(mut blocks: Vec<StoredBlock>) -> Arc<[StoredBlock]> {
+    blocks.sort_by(|a, b| order_of(&a.meta).cmp(&order_of(&b.meta)));
+    blocks.into()
+}
+
+/// What only flushes, and merges at their end, touch.
 #[derive(Debug)]
 pub(crate) struct FlushState {
     pub(crate) manifest: ManifestStore,
@@ -100,7 +107,7 @@ impl Partition {
             deleted: AtomicBool::new(false),
             losses,
             head: RwLock::new(head),
-            blocks: RwLock::new(blocks.into()),
+            blocks: RwLock::new(in_order(blocks)),
             covered: Mutex::new(flush.state.covered),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(None),
@@ -160,8 +167,20 @@ impl Partition {
 
     /// Adds a block that a manifest names.
     pub(crate) fn publish(&self, block: StoredBlock) {
+        self.replace(&[], vec![block]);
+    }
+
+    /// Puts blocks in the place of others, at one moment.
+    pub(crate) fn replace(&self, removed: &[String], added: Vec<StoredBlock>) {
         let mut blocks = self.blocks.write();
-        *blocks = blocks.iter().cloned().chain([block]).collect();
+        let stay = |b: &&StoredBlock| !removed.contains(&b.meta.name);
+        let all = blocks.iter().filter(stay).cloned().chain(added);
+        *blocks = in_order(all.collect());
+    }
+
+    /// What manifests say of the blocks that could not be opened.
+    pub(crate) fn unreadable(&self) -> impl Iterator<Item = &BlockMeta> {
+        self.losses.blocks.iter().map(|(meta, _)| meta)
     }
 
     /// Counts a change of metadata, which the next snapshot must hold.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use model::{Clock, DiskLock, Log};
 use object_store::ObjectStore;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::block::BlockCache;
+use crate::compact::{CompactState, Counters, Grave};
 use crate::head::{Head, HeadCounts};
 use crate::log::{Damage, LocalLog, Recovery};
 use crate::manifest::BlockMeta;
@@ -42,6 +44,11 @@ pub struct Storage {
     pub(crate) deleting: tokio::sync::Mutex<()>,
     /// Rung when a partition has enough for a flush.
     pub(crate) wake: Notify,
+    /// Held while blocks are merged: one merge at a time.
+    pub(crate) compact: tokio::sync::Mutex<CompactState>,
+    /// Blocks that were merged and whose objects wait to be removed.
+    pub(crate) graves: Mutex<Vec<Grave>>,
+    pub(crate) counters: Counters,
     pub(crate) _lock: Box<dyn DiskLock>,
 }
 
@@ -92,8 +99,13 @@ impl Storage {
         self.log.ready().map_err(Error::Unavailable)
     }
 
-    /// Flushes partitions as they fill, until `shutdown` says true.
-    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+    /// Flushes partitions as they fill and merges blocks, until `shutdown` says true.
+    pub async fn run(self: Arc<Self>, shutdown: watch::Receiver<bool>) {
+        let flushing = self.run_flushes(shutdown.clone());
+        tokio::join!(flushing, self.run_compaction(shutdown));
+    }
+
+    async fn run_flushes(&self, mut shutdown: watch::Receiver<bool>) {
         loop {
             let failed = self.flush_due().await;
             let pause = if failed { FLUSH_RETRY } else { FLUSH_CHECK };

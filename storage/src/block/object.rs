@@ -129,7 +129,7 @@ impl Upload {
         Ok(())
     }
 
-    async fn abort(&mut self) {
+    pub(super) async fn abort(&mut self) {
         if let Some(parts) = &mut self.parts {
             // What remains of a failed upload is swept with other unnamed objects.
             let _ = parts.abort().await;

@@ -22,6 +22,7 @@ use crate::Error;
 use crate::tombstone::Tombstone;
 
 /// A block whose index is in memory, as long as this is held.
+#[derive(Clone)]
 pub struct Block {
     pub(super) samples: Arc<Samples>,
     pub(super) index: Arc<Index>,

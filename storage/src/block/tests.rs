@@ -180,7 +180,12 @@ async fn open(store: &Arc<InMemory>, cache_bytes: usize) -> Result<Block, Error>
 }
 
 fn small_groups() -> BlockOptions {
-    BlockOptions { tenant_chunks_min: 16, group_chunks_max: 40, label_columns_max: 2 }
+    BlockOptions {
+        tenant_chunks_min: 16,
+        group_chunks_max: 40,
+        label_columns_max: 2,
+        ..BlockOptions::default()
+    }
 }
 
 fn bits(values: &[f64]) -> Vec<u64> {

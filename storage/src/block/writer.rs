@@ -14,7 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::index::{IndexBuilder, Meta};
+use super::index::{FEATURE_COLD, IndexBuilder, Meta};
 use super::object::{Sink, Sum, Upload};
 use super::stats::ChunkStats;
 use super::tables::{
@@ -23,7 +23,7 @@ use super::tables::{
 };
 use super::{CHUNKS, EXEMPLARS, INDEX, SERIES, TIMESTAMPS, payload_checksum};
 use crate::Error;
-use crate::codec::{CHUNK_SAMPLES_MAX, Codec, Encoder, histogram, timestamps};
+use crate::codec::{CHUNK_SAMPLES_MAX, Codec, Effort, Encoder, histogram, timestamps};
 
 /// How a block is laid out.
 #[derive(Debug, Clone)]
@@ -34,13 +34,20 @@ pub struct BlockOptions {
     pub tenant_chunks_min: usize,
     /// A row group ends at this many chunks: the facts of a whole group are read and kept together.
     pub group_chunks_max: usize,
+    /// How much may be done for size.
+    pub effort: Effort,
     /// Label names with a column of their own in `series.parquet`, the most frequent ones.
     pub label_columns_max: usize,
 }
 
 impl Default for BlockOptions {
     fn default() -> Self {
-        Self { tenant_chunks_min: 4096, group_chunks_max: 16384, label_columns_max: 64 }
+        Self {
+            tenant_chunks_min: 4096,
+            group_chunks_max: 16384,
+            effort: Effort::Young,
+            label_columns_max: 64,
+        }
     }
 }
 
@@ -125,20 +132,20 @@ impl BlockWriter {
         Ok(Self {
             objects,
             prefix,
+            encoder: Encoder::new(options.effort),
+            vectors: Vectors::new(options.effort)?,
             options,
             index: IndexBuilder::new(),
             meta: Meta::default(),
             last: None,
             series: Vec::new(),
             name_counts: HashMap::new(),
-            encoder: Encoder::default(),
             payload: Vec::new(),
             chunks: open_table(ChunkRows::schema(), ChunkRows::properties())?,
             chunks_upload,
             shared_rows: ChunkRows::default(),
             tenant_rows: ChunkRows::default(),
             tenant_is_large: false,
-            vectors: Vectors::new()?,
             exemplars: None,
             exemplar_rows: ExemplarRows::default(),
         })
@@ -369,7 +376,8 @@ impl BlockWriter {
         }
         let meta = self.meta;
         let tenants = self.index.tenants();
-        let index = self.index.finish(&meta)?;
+        let has_cold = self.encoder.has_cold() || self.options.effort == Effort::Cold;
+        let index = self.index.finish(&meta, if has_cold { FEATURE_COLD } else { 0 })?;
         let index_bytes = index.len() as u64;
         let path = self.prefix.join(INDEX);
         let put = self.objects.put(&path, PutPayload::from(index)).await;
@@ -387,6 +395,11 @@ impl BlockWriter {
             bytes: table_bytes + index_bytes,
             range: meta.range,
         })
+    }
+
+    /// Gives it up: an upload in parts is ended, objects already there are left to the caller.
+    pub async fn abandon(mut self) {
+        self.chunks_upload.abort().await;
     }
 
     /// The table of series for other engines, from the labels that the index holds.
@@ -463,13 +476,15 @@ struct Vectors {
     seed: u64,
     rows: TimestampRows,
     table: TableWriter,
+    effort: Effort,
     payload: Vec<u8>,
     bytes: Vec<u8>,
 }
 
 impl Vectors {
-    fn new() -> Result<Self, Error> {
+    fn new(effort: Effort) -> Result<Self, Error> {
         Ok(Self {
+            effort,
             rows_by_hash: HashMap::new(),
             seed: RandomState::new().build_hasher().finish(),
             rows: TimestampRows::default(),
@@ -489,7 +504,7 @@ impl Vectors {
         let row = self.rows_by_hash.len() as u32;
         self.payload.clear();
         self.payload.extend_from_slice(&[0; 4]);
-        timestamps::encode(instants, &mut self.payload);
+        timestamps::encode(instants, self.effort, &mut self.payload);
         if let Some((room, body)) = self.payload.split_first_chunk_mut::<4>() {
             *room = crc32c::crc32c(body).to_le_bytes();
         }

@@ -21,13 +21,16 @@ const SCALED_MAX: f64 = (1u64 << 52) as f64;
 
 const EXCEPTIONS: u8 = 0x10;
 const EXCEPTIONS_STALE: u8 = 0x20;
+/// Only in the codec that multiples have.
+pub(super) const RELATIVE: u8 = 0x40;
 
 /// Floats as integers times a power of ten.
 #[derive(Debug, Default)]
 pub(super) struct Scaled {
-    exponent: usize,
-    integers: Vec<i64>,
-    exceptions: Vec<(u32, u64)>,
+    pub(super) exponent: usize,
+    pub(super) integers: Vec<i64>,
+    /// Positions and bits of what is no such integer.
+    pub(super) exceptions: Vec<(u32, u64)>,
 }
 
 impl Scaled {
@@ -83,8 +86,14 @@ impl Scaled {
 
     /// Exponent and flags, exceptions, stream.
     pub(super) fn encode(&self, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        self.put_exceptions(0, out);
+        put_stream(&self.integers, scratch, out);
+    }
+
+    /// Exponent and flags, exceptions.
+    pub(super) fn put_exceptions(&self, more_flags: u8, out: &mut Vec<u8>) {
         let stale = self.exceptions.iter().all(|(_, bits)| *bits == STALE_NAN_BITS);
-        let mut flags = self.exponent as u8;
+        let mut flags = self.exponent as u8 | more_flags;
         if !self.exceptions.is_empty() {
             flags |= if stale { EXCEPTIONS_STALE } else { EXCEPTIONS };
         }
@@ -102,7 +111,10 @@ impl Scaled {
                 }
             }
         }
-        put_stream(&self.integers, scratch, out);
+    }
+
+    pub(super) fn power(&self) -> f64 {
+        POWERS[self.exponent]
     }
 
     /// The reverse of [`Scaled::encode`]; takes all of `bytes`.
@@ -112,49 +124,47 @@ impl Scaled {
         scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<(), Damaged> {
-        let flags = take_byte(&mut bytes)?;
-        let power = POWERS[usize::from(flags & 0x0f)];
-        if flags & 0xc0 != 0 || flags & 0x30 == 0x30 {
+        self.take_exceptions(0, &mut bytes, out.len())?;
+        take_stream(&mut bytes, scratch, &mut self.integers)?;
+        if !bytes.is_empty() {
+            return Err(Damaged("bytes after the last value"));
+        }
+        self.spread(out);
+        Ok(())
+    }
+
+    /// Reads exponent and flags, of which it gives back `known` ones, and the exceptions; makes
+    /// room for the integers.
+    pub(super) fn take_exceptions(
+        &mut self,
+        known: u8,
+        bytes: &mut &[u8],
+        samples: usize,
+    ) -> Result<u8, Damaged> {
+        let flags = take_byte(bytes)?;
+        if flags & 0xc0 & !known != 0 || flags & 0x30 == 0x30 {
             return Err(Damaged("unknown integer flags"));
         }
-        self.take_exceptions(flags, &mut bytes, out.len())?;
-        let count = out.len() - self.exceptions.len();
+        self.exponent = usize::from(flags & 0x0f);
+        self.exceptions.clear();
+        if flags & (EXCEPTIONS | EXCEPTIONS_STALE) != 0 {
+            self.take_exception_list(flags, bytes, samples)?;
+        }
+        let count = samples - self.exceptions.len();
         if count == 0 {
             return Err(Damaged("no integers in an integer chunk"));
         }
         self.integers.clear();
         self.integers.resize(count, 0);
-        take_stream(&mut bytes, scratch, &mut self.integers)?;
-        if !bytes.is_empty() {
-            return Err(Damaged("bytes after the last value"));
-        }
-        if self.exceptions.is_empty() {
-            unscale(&self.integers, power, out);
-            return Ok(());
-        }
-        let mut from = 0;
-        let mut at = 0;
-        for &(position, bits) in &self.exceptions {
-            let run = position as usize - at;
-            unscale(&self.integers[from..from + run], power, &mut out[at..at + run]);
-            out[position as usize] = f64::from_bits(bits);
-            from += run;
-            at += run + 1;
-        }
-        unscale(&self.integers[from..], power, &mut out[at..]);
-        Ok(())
+        Ok(flags & known)
     }
 
-    fn take_exceptions(
+    fn take_exception_list(
         &mut self,
         flags: u8,
         bytes: &mut &[u8],
         samples: usize,
     ) -> Result<(), Damaged> {
-        self.exceptions.clear();
-        if flags & (EXCEPTIONS | EXCEPTIONS_STALE) == 0 {
-            return Ok(());
-        }
         let count = take_varint(bytes)?;
         if count > samples as u64 {
             return Err(Damaged("more exceptions than samples"));
@@ -179,7 +189,7 @@ impl Scaled {
 }
 
 /// Integers back to floats; the two slices are of one length.
-fn unscale(integers: &[i64], power: f64, out: &mut [f64]) {
+pub(super) fn unscale(integers: &[i64], power: f64, out: &mut [f64]) {
     if power == 1.0 {
         for (value, &integer) in out.iter_mut().zip(integers) {
             *value = integer as f64;

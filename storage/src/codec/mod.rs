@@ -1,19 +1,22 @@
 //! Chunk codecs: how up to 1,024 samples of one series become bytes. Plain functions, no I/O.
 //!
 //! ```text
-//! values ──► constant | integer (decimal scaling) | bits | raw      float.rs, integer.rs
+//! values ──► constant | integer (decimal scaling) | bits | raw      values.rs, integer.rs
 //!                            │          │
 //!                            └─► stream (delta, delta², runs) ─► pack (patched bit-packing)
+//! cold ──► integer as multiples of a step, relative to a bucket ─► entropy coding, where smaller
 //! timestamps ─► grid residuals, delta or delta² ─► pack             timestamps.rs
 //! histograms ─► one column per bucket, each as above                histogram.rs
 //! ```
 //!
 //! Invariants: every codec gives back the same bits, NaN payloads and −0.0 included; decoding any
 //! bytes ends in values or in [`Damaged`], never in a panic or in an allocation that the stated
-//! count does not bound. Described for other readers in `docs/formats/chunk-codecs.md`.
+//! count does not bound. Described for other readers in `docs/formats/codecs.md`.
 
+mod entropy;
 pub mod histogram;
 mod integer;
+mod multiples;
 mod pack;
 mod stream;
 pub mod timestamps;
@@ -22,7 +25,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use values::{Codec, Decoder, Encoded, Encoder};
+pub use values::{Codec, Decoder, Effort, Encoded, Encoder};
 
 /// Most samples in one chunk. Larger chunks hardly compress better and cost short queries more
 /// decoding (measured at 480 to 5,760).

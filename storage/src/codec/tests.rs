@@ -5,13 +5,19 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::pack::{put_all, take_all};
-use super::{CHUNK_SAMPLES_MAX, Codec, Decoder, Encoder, histogram, timestamps};
+use super::{CHUNK_SAMPLES_MAX, Codec, Decoder, Effort, Encoder, histogram, timestamps};
 
 /// Encodes, decodes, compares bits; gives back codec and payload.
 #[track_caller]
 fn round_trip(values: &[f64]) -> (Codec, Vec<u8>) {
+    round_trip_with(Effort::Cold, values);
+    round_trip_with(Effort::Young, values)
+}
+
+#[track_caller]
+fn round_trip_with(effort: Effort, values: &[f64]) -> (Codec, Vec<u8>) {
     let mut payload = Vec::new();
-    let encoded = Encoder::default().encode(values, &mut payload);
+    let encoded = Encoder::new(effort).encode(values, &mut payload);
     let mut decoded = vec![0.0; values.len()];
     let constant = encoded.constant.unwrap_or(f64::NAN);
     Decoder::default()
@@ -170,7 +176,12 @@ proptest! {
             instants.push(next);
         }
         let mut encoded = Vec::new();
-        timestamps::encode(&instants, &mut encoded);
+        timestamps::encode(&instants, Effort::Young, &mut encoded);
+        prop_assert_eq!(timestamps::decode(&encoded), Ok(instants.clone()));
+        let packed = encoded.len();
+        encoded.clear();
+        timestamps::encode(&instants, Effort::Cold, &mut encoded);
+        prop_assert!(encoded.len() <= packed);
         prop_assert_eq!(timestamps::decode(&encoded), Ok(instants));
     }
 
@@ -186,7 +197,16 @@ proptest! {
     #[test]
     fn any_bytes_end_in_an_answer(bytes in vec(any::<u8>(), 0..200), count in 1usize..=CHUNK_SAMPLES_MAX) {
         let mut out = vec![0.0; count];
-        for codec in [Codec::Constant, Codec::Integer, Codec::Bits, Codec::Raw, Codec::Histogram] {
+        let codecs = [
+            Codec::Constant,
+            Codec::Integer,
+            Codec::Bits,
+            Codec::Raw,
+            Codec::Multiples,
+            Codec::EntropyCoded,
+            Codec::Histogram,
+        ];
+        for codec in codecs {
             let _ = Decoder::default().decode(codec, 0.0, &bytes, &mut out);
         }
         let _ = timestamps::decode(&bytes);
@@ -195,12 +215,47 @@ proptest! {
 
     #[test]
     fn damaged_payloads_end_in_an_answer(values in realistic(), at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let (codec, mut payload) = round_trip(&values);
-        if !payload.is_empty() {
+        for (codec, mut payload) in
+            [Effort::Young, Effort::Cold].map(|effort| round_trip_with(effort, &values))
+        {
+            if payload.is_empty() {
+                continue;
+            }
             let at = at.index(payload.len());
             payload[at] ^= 1 << bit;
             let _ = Decoder::default().decode(codec, 0.0, &payload, &mut vec![0.0; values.len()]);
             let _ = Decoder::default().decode(codec, 0.0, &payload[..at], &mut vec![0.0; values.len()]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn values_relative_to_others_survive(values in realistic(), steps in vec(0u32..50, CHUNK_SAMPLES_MAX), odd in any::<prop::sample::Index>()) {
+        // A bucket above another: whole numbers, now and then the same odd value in both.
+        let whole = |v: &f64| if v.is_finite() { v.abs().min(1e12).trunc() } else { *v };
+        let mut base: Vec<f64> = values.iter().map(whole).collect();
+        let above = |(v, step): (&f64, &u32)| if v.is_finite() { v + f64::from(*step) } else { *v };
+        let values: Vec<f64> = base.iter().zip(&steps).map(above).collect();
+        let mut payload = Vec::new();
+        let mut encoder = Encoder::new(Effort::Cold);
+        if let Some(encoded) = encoder.encode_relative(&values, &base, &mut payload) {
+            let mut decoded = vec![0.0; values.len()];
+            let read = Decoder::default()
+                .decode_relative(encoded.codec, 0.0, &payload, Some(&base), &mut decoded);
+            prop_assert_eq!(read, Ok(()));
+            let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(&decoded), bits(&values));
+            let alone = Decoder::default().decode(encoded.codec, 0.0, &payload, &mut decoded);
+            prop_assert!(alone.is_err(), "it does not stand for itself");
+        }
+        // Whatever is not whole where the other one is cannot be relative.
+        let at = odd.index(base.len());
+        if values[at].is_finite() {
+            base[at] = 0.5;
+            prop_assert!(encoder.encode_relative(&values, &base, &mut Vec::new()).is_none());
         }
     }
 }
@@ -257,7 +312,7 @@ fn sizes_are_as_they_were() {
     let mut differ = Vec::new();
     let mut state = 0.0;
     check_size(&mut differ, "constant", "Constant 0.00", |_, _| 42.0);
-    check_size(&mut differ, "counter, steady", "Integer 0.03", |_, i| (i * 1500) as f64);
+    check_size(&mut differ, "counter, steady", "Multiples 0.02", |_, i| (i * 1500) as f64);
     check_size(&mut differ, "counter, 0 to 999 a step", "Integer 1.27", |r, _| {
         state += (r.next() % 1000) as f64;
         state

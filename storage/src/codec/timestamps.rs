@@ -3,14 +3,22 @@
 //! A vector: its length and its first instant as varints; if there are more, the step (the
 //! median difference), how the rest is written (0: distance from the grid of that step,
 //! 1: difference to the one before less the step, 2: difference of differences), packed blocks.
+//! 3 is 0 with entropy-coded numbers instead of packed blocks.
 
 use model::varint;
 
+use super::entropy::{put_numbers, take_numbers};
 use super::pack::{put_all, take_all};
-use super::{CHUNK_SAMPLES_MAX, Damaged, take_byte, take_signed, take_varint};
+use super::{CHUNK_SAMPLES_MAX, Damaged, Effort, take_byte, take_signed, take_varint};
+
+/// Distance from the grid, entropy-coded instead of packed.
+const ENTROPY_CODED: u8 = 3;
+
+/// Fewest distances that are entropy-coded.
+const ENTROPY_CODED_MIN: usize = 64;
 
 /// Appends a vector of 1 to [`CHUNK_SAMPLES_MAX`] instants.
-pub fn encode(instants: &[i64], out: &mut Vec<u8>) {
+pub fn encode(instants: &[i64], effort: Effort, out: &mut Vec<u8>) {
     varint::put(out, instants.len() as u64);
     varint::put_signed(out, instants[0]);
     if instants.len() == 1 {
@@ -28,7 +36,26 @@ pub fn encode(instants: &[i64], out: &mut Vec<u8>) {
             best = Some(packed);
         }
     }
-    out.extend(best.unwrap_or_default());
+    let mut best = best.unwrap_or_default();
+    if effort == Effort::Cold
+        && let Some(coded) = entropy_coded(&residuals(instants, step, 0))
+        && coded.len() < best.len()
+    {
+        best = coded;
+    }
+    out.extend(best);
+}
+
+/// The least distance from the grid, and what the others are above it.
+fn entropy_coded(residuals: &[i64]) -> Option<Vec<u8>> {
+    if residuals.len() < ENTROPY_CODED_MIN {
+        return None;
+    }
+    let least = residuals.iter().copied().min()?;
+    let above: Vec<u64> = residuals.iter().map(|r| r.wrapping_sub(least) as u64).collect();
+    let mut coded = vec![ENTROPY_CODED];
+    varint::put_signed(&mut coded, least);
+    put_numbers(&above, &mut coded).then_some(coded)
 }
 
 fn residuals(instants: &[i64], step: i64, mode: u8) -> Vec<i64> {
@@ -60,8 +87,13 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
         let step = take_signed(bytes)?;
         let mode = take_byte(bytes)?;
         let rest = &mut out[1..];
-        take_all(bytes, rest)?;
-        restore(first, step, mode, rest)?;
+        if mode == ENTROPY_CODED {
+            take_entropy_coded(bytes, rest)?;
+            restore(first, step, 0, rest)?;
+        } else {
+            take_all(bytes, rest)?;
+            restore(first, step, mode, rest)?;
+        }
     }
     if !bytes.is_empty() {
         return Err(Damaged("bytes after the last timestamp"));
@@ -70,6 +102,17 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
         return Err(Damaged("timestamps do not increase"));
     }
     Ok(out)
+}
+
+fn take_entropy_coded(bytes: &mut &[u8], out: &mut [i64]) -> Result<(), Damaged> {
+    let least = take_signed(bytes)?;
+    let mut above = vec![0; out.len()];
+    take_numbers(bytes, &mut above)?;
+    *bytes = &[];
+    for (residual, above) in out.iter_mut().zip(above) {
+        *residual = least.wrapping_add(above as i64);
+    }
+    Ok(())
 }
 
 fn restore(first: i64, step: i64, mode: u8, rest: &mut [i64]) -> Result<(), Damaged> {

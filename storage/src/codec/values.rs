@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::Damaged;
+use super::entropy::{put_floats, take_floats};
 use super::integer::Scaled;
+use super::multiples::Body;
 use super::stream::{Scratch, put_stream, take_stream};
 
 /// How a chunk's payload is to be read; the numbers are on disk.
@@ -18,6 +20,10 @@ pub enum Codec {
     Bits = 3,
     /// Eight bytes each, little-endian.
     Raw = 4,
+    /// Integers as multiples of a step, perhaps relative to another chunk.
+    Multiples = 5,
+    /// Entropy-coded floats.
+    EntropyCoded = 6,
     /// Native histograms ([`super::histogram`]).
     Histogram = 16,
 }
@@ -30,6 +36,8 @@ impl Codec {
             2 => Self::Integer,
             3 => Self::Bits,
             4 => Self::Raw,
+            5 => Self::Multiples,
+            6 => Self::EntropyCoded,
             16 => Self::Histogram,
             _ => return None,
         })
@@ -45,15 +53,42 @@ pub struct Encoded {
     pub constant: Option<f64>,
 }
 
+/// How much may be done for size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Quick to write and to read.
+    #[default]
+    Young,
+    /// Written once for the years: entropy coding where it saves something.
+    Cold,
+}
+
+/// Entropy coding must save one byte in so many: it takes twice as long to read.
+const SAVING: usize = 32;
+
+/// Fewest integers of which a common step is looked for.
+const STEP_VALUES_MIN: usize = 16;
+
+/// Fewest values that are entropy-coded.
+const ENTROPY_CODED_MIN: usize = 64;
+
 /// Encodes float chunks, reusing its memory.
 #[derive(Debug, Default)]
 pub struct Encoder {
+    effort: Effort,
+    has_cold: bool,
+    other: Vec<u8>,
     scaled: Scaled,
     ordered: Vec<i64>,
     scratch: Scratch,
 }
 
 impl Encoder {
+    /// An encoder that takes this effort.
+    pub fn new(effort: Effort) -> Self {
+        Self { effort, ..Self::default() }
+    }
+
     /// Appends the payload of `values` (at least one) to `out`.
     pub fn encode(&mut self, values: &[f64], out: &mut Vec<u8>) -> Encoded {
         let first = values[0];
@@ -61,12 +96,66 @@ impl Encoder {
             return Encoded { codec: Codec::Constant, constant: Some(first) };
         }
         let codec = if self.scaled.scale(values) {
-            self.scaled.encode(&mut self.scratch, out);
-            Codec::Integer
+            self.encode_integers(false, out)
         } else {
             self.encode_noise(values, out)
         };
+        self.has_cold |= matches!(codec, Codec::Multiples | Codec::EntropyCoded);
         Encoded { codec, constant: None }
+    }
+
+    /// Appends the payload of `values` relative to those of a chunk of as many samples. `None`,
+    /// and nothing is appended, if they are not all whole numbers.
+    pub fn encode_relative(
+        &mut self,
+        values: &[f64],
+        base: &[f64],
+        out: &mut Vec<u8>,
+    ) -> Option<Encoded> {
+        let is_fit = self.scaled.scale(values) && self.scaled.make_relative(base);
+        if !is_fit {
+            return None;
+        }
+        self.has_cold = true;
+        Some(Encoded { codec: self.encode_integers(true, out), constant: None })
+    }
+
+    /// Whether a codec was used that the first readers did not know.
+    pub fn has_cold(&self) -> bool {
+        self.has_cold
+    }
+
+    /// What was scaled.
+    fn encode_integers(&mut self, relative: bool, out: &mut Vec<u8>) -> Codec {
+        let Self { scaled, scratch, other, .. } = self;
+        let start = out.len();
+        let mut codec = Codec::Integer;
+        if relative {
+            codec = Codec::Multiples;
+            scaled.encode_multiples(1, true, Body::Packed, scratch, out);
+        } else {
+            scaled.encode(scratch, out);
+        }
+        let mut keep_if = |is_better: &dyn Fn(usize, usize) -> bool, other: &[u8]| {
+            if is_better(other.len(), out.len() - start) {
+                codec = Codec::Multiples;
+                out.truncate(start);
+                out.extend_from_slice(other);
+            }
+        };
+        let step = if scaled.integers.len() < STEP_VALUES_MIN { 1 } else { scaled.step() };
+        if step > 1 {
+            other.clear();
+            scaled.encode_multiples(step, relative, Body::Packed, scratch, other);
+            keep_if(&|multiples, plain| multiples < plain, other);
+        }
+        if self.effort == Effort::Cold {
+            other.clear();
+            if scaled.encode_multiples(step, relative, Body::EntropyCoded, scratch, other) {
+                keep_if(&is_smaller, other);
+            }
+        }
+        codec
     }
 
     /// Values with full mantissas.
@@ -78,15 +167,30 @@ impl Encoder {
         // Values that come back need no bits at all when the page's zstd sees them whole.
         let distinct: HashSet<i64> = self.ordered.iter().copied().collect();
         let raw_bytes = values.len() * 8;
-        if out.len() - start >= raw_bytes
-            || (out.len() - start) > distinct.len() * 8 + values.len() * 2
-        {
+        let repeats_bytes = distinct.len() * 8 + values.len() * 2;
+        let mut codec = Codec::Bits;
+        if out.len() - start >= raw_bytes || (out.len() - start) > repeats_bytes {
             out.truncate(start);
             out.extend(values.iter().flat_map(|v| v.to_bits().to_le_bytes()));
-            return Codec::Raw;
+            codec = Codec::Raw;
         }
-        Codec::Bits
+        self.other.clear();
+        if self.effort == Effort::Cold
+            && values.len() >= ENTROPY_CODED_MIN
+            && put_floats(values, &mut self.other)
+            && is_smaller(self.other.len(), out.len() - start)
+            && is_smaller(self.other.len(), repeats_bytes)
+        {
+            codec = Codec::EntropyCoded;
+            out.truncate(start);
+            out.extend_from_slice(&self.other);
+        }
+        codec
     }
+}
+
+fn is_smaller(entropy_coded: usize, packed: usize) -> bool {
+    entropy_coded + packed / SAVING < packed
 }
 
 /// Decodes float chunks, reusing its memory.
@@ -98,12 +202,24 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Fills `out` with the values of a chunk of exactly that many samples.
+    /// Fills `out` with the values of a chunk of exactly that many samples that stands for itself.
     pub fn decode(
         &mut self,
         codec: Codec,
         constant: f64,
+        payload: &[u8],
+        out: &mut [f64],
+    ) -> Result<(), Damaged> {
+        self.decode_relative(codec, constant, payload, None, out)
+    }
+
+    /// The same; `base` are the values of the chunk it may be relative to.
+    pub fn decode_relative(
+        &mut self,
+        codec: Codec,
+        constant: f64,
         mut payload: &[u8],
+        base: Option<&[f64]>,
         out: &mut [f64],
     ) -> Result<(), Damaged> {
         match codec {
@@ -135,6 +251,10 @@ impl Decoder {
                     *value = f64::from_bits(u64::from_le_bytes(word));
                 }
             }
+            Codec::Multiples => {
+                self.scaled.decode_multiples(payload, base, &mut self.scratch, out)?;
+            }
+            Codec::EntropyCoded => take_floats(payload, out)?,
             Codec::Histogram => return Err(Damaged("histograms where floats were expected")),
         }
         Ok(())

@@ -26,7 +26,8 @@ use crate::look_up::Question;
 use crate::place::Place;
 use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
-use intern::Interner;
+pub(crate) use intern::Interner;
+pub(crate) use merge::merge as merge_samples;
 
 /// The series that match a question, in order of their labels.
 #[derive(Debug)]

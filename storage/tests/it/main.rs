@@ -1,6 +1,7 @@
 //! The store as its users see it: real log, real objects, a disk in memory.
 
 mod bounds;
+mod compaction;
 mod crashes;
 mod damage;
 mod deletes;

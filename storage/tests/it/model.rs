@@ -1,6 +1,6 @@
 //! The store against a sorted map: random writes (in order, late, repeated, conflicting),
-//! deletions, flushes of which some fail, restarts of all kinds, series that go quiet, and random
-//! questions.
+//! deletions, flushes and merges of which some fail, restarts of all kinds, series that go quiet,
+//! and random questions.
 //!
 //! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first.
 
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::model::{Clock, Labels, MatchOp, Matcher, TENANT_LABEL, TimeRange};
-use storage::{Config, Delete, Storage};
+use storage::{Config, Delete, Extent, Storage};
 use tenancy::{DeleteScope, Limits, ReadScope};
 use testkit::{Fault, SeededRandom};
 
@@ -47,6 +47,7 @@ struct Seen {
     renumberings: u64,
     renumberings_replayed: u64,
     restarts: u64,
+    merges: u64,
     answers: u64,
     deleted_rows: u64,
     dropped_tombstones: u64,
@@ -86,7 +87,8 @@ impl World {
         match self.below(100) {
             0..50 => self.write().await,
             50..55 => self.delete().await,
-            55..65 => self.flush().await,
+            55..62 => self.flush().await,
+            62..65 => self.compact().await,
             65..72 => self.flush_with_a_fault().await,
             72..77 => self.restart().await,
             77..82 => self.go_quiet(),
@@ -197,6 +199,31 @@ impl World {
         self.seen.flushes += 1;
         self.seen.renumberings += u64::from(totals.active_series < series);
         self.in_heads.clear();
+    }
+
+    /// Merges blocks: what is due, or everything; now and then with a call that fails.
+    async fn compact(&mut self) {
+        let extent = [Extent::Due, Extent::Everything][self.below(2) as usize];
+        let fails = self.random.chance(30);
+        if fails {
+            let n = self.ground.disk.operations() + 1 + self.below(60);
+            self.ground.disk.fail_at(n, Fault::Enospc);
+        }
+        let merges = self.storage.compaction().merges;
+        let merged = self.storage.compact(extent).await;
+        self.seen.merges += u64::from(self.storage.compaction().merges != merges);
+        self.ground.disk.heal();
+        if fails {
+            // The manifest may or may not name the new blocks: then it takes a restart.
+            if !self.storage.read_only().is_empty() {
+                self.restart().await;
+            }
+            return;
+        }
+        merged.expect("a sound disk");
+        if self.random.chance(20) {
+            self.storage.remove_merged().await;
+        }
     }
 
     /// One call on the disk fails, as often as not after series were numbered anew.
@@ -364,12 +391,14 @@ async fn the_store_answers_like_a_map() {
         all.renumberings += seen.renumberings;
         all.renumberings_replayed += seen.renumberings_replayed;
         all.restarts += seen.restarts;
+        all.merges += seen.merges;
         all.answers += seen.answers;
         all.deleted_rows += seen.deleted_rows;
         all.dropped_tombstones += seen.dropped_tombstones;
     }
     if cases >= 60 {
-        let rare = [all.conflicts, all.flushes, all.failed_flushes, all.restarts, all.answers];
+        let rare =
+            [all.conflicts, all.flushes, all.failed_flushes, all.restarts, all.merges, all.answers];
         assert!(rare.iter().all(|n| *n > 50), "{all:?}");
         assert!(all.deleted_rows > 1_000 && all.dropped_tombstones > 10, "{all:?}");
         assert!(all.renumberings > 20 && all.renumberings_replayed > 0, "{all:?}");

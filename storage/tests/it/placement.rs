@@ -1,8 +1,11 @@
-//! The answer does not depend on where the rows lie: head, being flushed, one block, many, after
-//! a restart.
+//! The answer does not depend on where the rows lie: head, being flushed, one block, many, merged
+//! ones of either level, after a restart.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use model::{MatchOp, Matcher, TimeRange, stale_nan};
-use storage::Storage;
+use storage::{Extent, Storage};
 use tenancy::{Limits, ReadScope};
 
 use crate::store::{Ground, NOW_MS, Row, read, write};
@@ -73,7 +76,7 @@ async fn answers(storage: &Storage) -> String {
 }
 
 /// Writes all scrapes, flushing after those for which `flush` says so.
-async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, reopen: bool) -> String {
+async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, then: Then) -> String {
     let storage = ground.open().await.expect("a new store");
     for (i, rows) in scrapes().iter().enumerate() {
         for tenant in [1, 2] {
@@ -84,26 +87,51 @@ async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, reopen: bool) ->
             storage.flush_all().await.expect("a good flush");
         }
     }
-    if !reopen {
+    if let Then::Merge { windows_only } | Then::MergeAndReopen { windows_only } = then {
+        let extent = if windows_only {
+            ground.clock.advance(Duration::from_secs(3 * 3600));
+            Extent::Due
+        } else {
+            Extent::Everything
+        };
+        storage.compact(extent).await.expect("a good merge");
+        let levels: BTreeSet<u8> = storage.blocks().iter().map(|(_, b)| b.level).collect();
+        assert_eq!(levels, BTreeSet::from([if windows_only { 1 } else { 2 }]));
+    }
+    if matches!(then, Then::Merge { .. } | Then::Nothing) {
         return answers(&storage).await;
     }
     drop(storage);
     answers(&ground.open().await.expect("the same store")).await
 }
 
+/// What happens to a store before it is asked.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Nothing,
+    Reopen,
+    Merge { windows_only: bool },
+    MergeAndReopen { windows_only: bool },
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_do_not_depend_on_placement() {
-    let in_head = placed(&Ground::default(), |_| false, false).await;
+    let in_head = placed(&Ground::default(), |_| false, Then::Nothing).await;
     assert!(in_head.contains("pod-9") && in_head.contains("team-2"), "{in_head}");
-    for (what, every, reopen) in [
-        ("one block", 20, false),
-        ("a block a scrape", 1, false),
-        ("blocks and head", 7, false),
-        ("replayed", 100, true),
-        ("blocks, reopened", 1, true),
-        ("blocks and replay", 7, true),
+    for (what, every, then) in [
+        ("one block", 20, Then::Nothing),
+        ("a block a scrape", 1, Then::Nothing),
+        ("blocks and head", 7, Then::Nothing),
+        ("replayed", 100, Then::Reopen),
+        ("blocks, reopened", 1, Then::Reopen),
+        ("blocks and replay", 7, Then::Reopen),
+        ("one block of two hours", 1, Then::Merge { windows_only: true }),
+        ("one block of a day", 1, Then::Merge { windows_only: false }),
+        ("a merged block and head", 7, Then::Merge { windows_only: false }),
+        ("a merged block and replay", 7, Then::MergeAndReopen { windows_only: true }),
+        ("one block of a day, reopened", 3, Then::MergeAndReopen { windows_only: false }),
     ] {
-        let there = placed(&Ground::default(), |i| (i + 1) % every == 0, reopen).await;
+        let there = placed(&Ground::default(), |i| (i + 1) % every == 0, then).await;
         assert!(there == in_head, "{what}:\n{there}\nin the head:\n{in_head}");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{Clock, Labels, METRIC_NAME, Matcher, TimeRange};
-use storage::{Appended, Config, MetricRows, Parts, Select, SeriesRows, Storage};
+use storage::{Appended, Config, MetricRows, Parts, Select, Selection, SeriesRows, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
 use testkit::{FaultyDisk, ManualClock, SeededRandom};
 
@@ -114,4 +114,11 @@ pub(crate) async fn read(
         }
     }
     Ok(all)
+}
+
+/// A question for all series of a tenant whose samples were not read yet.
+pub(crate) async fn begin(storage: &Storage, tenant: u32) -> Selection {
+    let scope = ReadScope::for_test(&[(tenant, &format!("team-{tenant}"))]);
+    let request = Select { matchers: Vec::new(), range: TimeRange::ALL };
+    storage.select(&scope, &request).await.expect("series")
 }

@@ -354,7 +354,7 @@ impl IndexBuilder {
     }
 
     /// The bytes of `index.bin`.
-    pub(in crate::block) fn finish(mut self, meta: &Meta) -> Result<Vec<u8>, Error> {
+    pub(in crate::block) fn finish(mut self, meta: &Meta, features: u64) -> Result<Vec<u8>, Error> {
         self.close_tenant()?;
         self.close_chunk_run();
         if self.rows > 0 {
@@ -371,7 +371,7 @@ impl IndexBuilder {
         symbols.extend_from_slice(&self.symbols.lengths);
         symbols.extend_from_slice(self.symbols.text.as_bytes());
         let fst = self.fst.into_inner().map_err(|e| in_memory(io::Error::other(e)))?;
-        container::write(&[
+        let sections = [
             (Section::Meta, meta_bytes),
             (Section::Tenants, tenants),
             (Section::Symbols, symbols),
@@ -381,7 +381,8 @@ impl IndexBuilder {
             (Section::Fst, fst),
             (Section::Postings, self.postings),
             (Section::OddIds, self.odd_ids),
-        ])
+        ];
+        container::write(features, &sections)
     }
 }
 

@@ -6,6 +6,9 @@ use crate::Error;
 
 const MAGIC: &[u8; 8] = b"TFBLOCK\n";
 const VERSION: u16 = 1;
+/// Chunks or timestamp vectors may have the codecs of cold blocks: 5, 6 and mode 3.
+pub(in crate::block) const FEATURE_COLD: u64 = 1;
+const FEATURES_KNOWN: u64 = FEATURE_COLD;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 2;
 const ENTRY_BYTES: usize = 2 + 1 + 1 + 8 + 8 + 8 + 4;
 
@@ -37,11 +40,11 @@ pub(in crate::block) enum Section {
 }
 
 /// Puts sections together.
-pub(super) fn write(sections: &[(Section, Vec<u8>)]) -> Result<Vec<u8>, Error> {
+pub(super) fn write(features: u64, sections: &[(Section, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     let mut header = Vec::with_capacity(HEADER_BYTES + sections.len() * ENTRY_BYTES + 4);
     header.extend_from_slice(MAGIC);
     header.extend_from_slice(&VERSION.to_le_bytes());
-    header.extend_from_slice(&0u64.to_le_bytes());
+    header.extend_from_slice(&features.to_le_bytes());
     header.extend_from_slice(&(sections.len() as u16).to_le_bytes());
     let mut offset = (HEADER_BYTES + sections.len() * ENTRY_BYTES + 4) as u64;
     let mut body = Vec::new();
@@ -159,9 +162,9 @@ fn read_table(what: &str, bytes: &[u8]) -> Result<Option<Vec<Entry>>, Error> {
             None => Ok(None),
         };
     }
-    if version != VERSION || features != 0 {
+    if version != VERSION || features & !FEATURES_KNOWN != 0 {
         let feature = if version == VERSION {
-            format!("feature bits {features:#x}")
+            format!("feature bits {:#x}", features & !FEATURES_KNOWN)
         } else {
             format!("block format version {version}")
         };

@@ -10,6 +10,7 @@ mod read;
 mod select;
 
 pub(super) use build::IndexBuilder;
+pub(super) use container::FEATURE_COLD;
 pub use read::TenantRows;
 pub(super) use read::{Index, RowCursor};
 

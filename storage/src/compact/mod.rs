@@ -1,0 +1,291 @@
+//! Compaction: many small blocks become few large ones, while nobody notices.
+//!
+//! ```text
+//! planner (plain function) ─► job: sources ─► merge ─► new blocks ─► ONE manifest edit
+//!                                                                      └─► graves ─► removed
+//! ```
+//!
+//! Invariants: a reader sees a row in the old blocks or in the new ones, never in both or in none;
+//! a merge that fails leaves everything as it was; objects of merged blocks stay for longer than
+//! the longest question. One merge runs at a time, at a pace that leaves the machine to others.
+
+mod config;
+mod counters;
+mod job;
+mod merge;
+mod pace;
+mod planner;
+mod source;
+
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+use tokio::sync::watch;
+
+use crate::block::OBJECT_NAMES;
+use crate::manifest::BlockMeta;
+use crate::partition::Partition;
+use crate::{Error, Storage};
+
+pub use config::Config;
+pub use counters::CompactionTotals;
+pub(crate) use counters::Counters;
+pub(crate) use planner::order_of;
+use planner::{DAY, Job, Stock};
+
+/// How often it is looked for what is due.
+const CHECK: Duration = Duration::from_secs(10);
+
+/// After a merge failed: first wait, and the longest.
+const RETRY_SECONDS: f64 = 30.0;
+const RETRY_SECONDS_MAX: f64 = 3600.0;
+
+/// Blocks are written anew without what was deleted so long ago: it is gone within a day, and
+/// several deletions cost one rewriting.
+const STRIP_AFTER_MS: i64 = 12 * 3_600_000;
+
+/// Merges a forced compaction may make in one partition before something must be wrong.
+const ROUNDS_MAX: usize = 10_000;
+
+/// How much is merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What is due, at a pace that spares the machine.
+    Due,
+    /// Everything that can be, at once, as if all days were over: before sizes are measured, or
+    /// to free space.
+    Everything,
+}
+
+/// What is held while something is merged.
+#[derive(Debug, Default)]
+pub(crate) struct CompactState {
+    /// When a merge that failed may be tried again, by its first input, and after which wait.
+    failed: HashMap<String, (f64, f64)>,
+}
+
+/// A block that no manifest names any more.
+#[derive(Debug)]
+pub(crate) struct Grave {
+    name: String,
+    /// Monotonic seconds.
+    since: f64,
+}
+
+impl Storage {
+    /// Merges what is due and removes what was merged, until `shutdown` says true.
+    pub(crate) async fn run_compaction(&self, shutdown: watch::Receiver<bool>) {
+        loop {
+            self.compact_due(&shutdown).await;
+            let mut stopping = shutdown.clone();
+            tokio::select! {
+                _ = stopping.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(CHECK) => {}
+            }
+        }
+    }
+
+    /// Merges blocks, and removes what was merged long enough ago.
+    pub async fn compact(&self, extent: Extent) -> Result<(), Error> {
+        let (_keep, never) = watch::channel(false);
+        match extent {
+            Extent::Due => self.compact_due(&never).await,
+            Extent::Everything => self.compact_all(&never).await?,
+        }
+        Ok(())
+    }
+
+    /// Failures are logged and tried again later.
+    async fn compact_due(&self, stop: &watch::Receiver<bool>) {
+        let mut state = self.compact.lock().await;
+        self.remove_retired().await;
+        for partition in &self.partitions {
+            while !*stop.borrow() && partition.read_only().is_none() {
+                let now = self.monotonic();
+                let jobs = self.jobs(partition, Extent::Due);
+                let ready = |job: &&Job| {
+                    let failed = job.inputs.first().and_then(|first| state.failed.get(first));
+                    failed.is_none_or(|(until, _)| now >= *until)
+                };
+                let Some(job) = jobs.iter().find(ready) else { break };
+                match self.compact_one(&mut state, partition, job, Extent::Due, stop).await {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) => self.note_failure(&mut state, partition, job, &error),
+                }
+            }
+        }
+        self.note_backlog();
+    }
+
+    async fn compact_all(&self, stop: &watch::Receiver<bool>) -> Result<(), Error> {
+        let mut state = self.compact.lock().await;
+        for partition in &self.partitions {
+            partition.check_writable()?;
+            for _ in 0..ROUNDS_MAX {
+                let jobs = self.jobs(partition, Extent::Everything);
+                let Some(job) = jobs.first() else { break };
+                self.compact_one(&mut state, partition, job, Extent::Everything, stop).await?;
+            }
+        }
+        self.note_backlog();
+        Ok(())
+    }
+
+    /// Removes the objects of all merged blocks now, though questions may still be reading them:
+    /// for who knows that there are none.
+    pub async fn remove_merged(&self) {
+        self.graves.lock().iter_mut().for_each(|grave| grave.since = f64::NEG_INFINITY);
+        self.remove_retired().await;
+    }
+
+    /// What the manifests say of all blocks that can be read, by partition and log position.
+    pub fn blocks(&self) -> Vec<(u16, BlockMeta)> {
+        let of = |p: &Partition| {
+            p.blocks().iter().map(|stored| (p.number, stored.meta.clone())).collect::<Vec<_>>()
+        };
+        self.partitions.iter().flat_map(of).collect()
+    }
+
+    /// Figures of compaction since the start.
+    pub fn compaction(&self) -> CompactionTotals {
+        self.counters.totals()
+    }
+
+    fn jobs(&self, partition: &Partition, extent: Extent) -> Vec<Job> {
+        let blocks: Vec<BlockMeta> =
+            partition.blocks().iter().map(|stored| stored.meta.clone()).collect();
+        let (tombstones, now_ms) = (partition.tombstones(), self.clock.now_ms());
+        let is_stripped = |block: &&BlockMeta| {
+            let oldest_ms = tombstones.of_block(block).oldest_ms();
+            oldest_ms.is_some_and(|oldest| now_ms >= oldest.saturating_add(STRIP_AFTER_MS))
+        };
+        let stripped = if tombstones.is_empty() {
+            Vec::new()
+        } else {
+            blocks.iter().filter(is_stripped).map(|block| block.name.clone()).collect()
+        };
+        let unreadable = partition.unreadable().cloned().collect();
+        let stock = Stock { blocks, unreadable, stripped };
+        planner::plan(&stock, now_ms, extent, &self.config.compaction)
+    }
+
+    /// Does one merge; says whether it was done.
+    async fn compact_one(
+        &self,
+        state: &mut CompactState,
+        partition: &Partition,
+        job: &Job,
+        extent: Extent,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        let started = self.monotonic();
+        let done = self.run_job(partition, job, extent, stop.clone()).await;
+        let seconds = self.monotonic() - started;
+        let Some(done) = done? else { return Ok(false) };
+        self.retire(job.inputs.iter().cloned());
+        state.failed.remove(&job.inputs[0]);
+        // What deletions hid in the old blocks is gone.
+        if let Err(error) = self.drop_spent(partition).await {
+            tracing::warn!(partition = partition.number, %error, "tombstones could not be dropped");
+        }
+        self.counters.update(|totals| {
+            totals.merges[usize::from(job.level == DAY)] += 1;
+            totals.bytes_in += job.bytes;
+            totals.bytes_out += done.bytes;
+            totals.samples += done.samples;
+            totals.work_seconds += done.work_seconds;
+            totals.wall_seconds += seconds;
+        });
+        tracing::info!(
+            partition = partition.number,
+            level = job.level,
+            blocks_in = job.inputs.len(),
+            blocks_out = done.blocks,
+            bytes_in = job.bytes,
+            bytes_out = done.bytes,
+            samples = done.samples,
+            work_seconds = done.work_seconds,
+            seconds,
+            "merged blocks"
+        );
+        Ok(true)
+    }
+
+    fn note_failure(
+        &self,
+        state: &mut CompactState,
+        partition: &Partition,
+        job: &Job,
+        error: &Error,
+    ) {
+        self.counters.update(|totals| totals.failures += 1);
+        let Some(first) = job.inputs.first() else { return };
+        let wait = state.failed.get(first).map_or(RETRY_SECONDS, |(_, wait)| wait * 2.0);
+        let wait = wait.min(RETRY_SECONDS_MAX);
+        state.failed.insert(first.clone(), (self.monotonic() + wait, wait));
+        let error: &dyn std::error::Error = error;
+        tracing::error!(
+            partition = partition.number,
+            level = job.level,
+            first,
+            blocks = job.inputs.len(),
+            retry_seconds = wait,
+            error,
+            "merging blocks failed and will be tried again"
+        );
+    }
+
+    /// Removes the objects of blocks that were merged long enough ago. What cannot be removed is
+    /// tried again; what a stop leaves behind goes at the next start.
+    async fn remove_retired(&self) {
+        let (now, grace) = (self.monotonic(), self.config.compaction.grace_seconds as f64);
+        let old: Vec<Grave> =
+            self.graves.lock().extract_if(.., |grave| now - grave.since >= grace).collect();
+        for grave in old {
+            if !self.remove_block(&grave.name).await {
+                self.graves.lock().push(grave);
+            }
+        }
+    }
+
+    /// Has the objects of blocks removed that no manifest names any more, once all questions that
+    /// may be reading them have ended.
+    pub(crate) fn retire(&self, names: impl Iterator<Item = String>) {
+        let since = self.monotonic();
+        self.graves.lock().extend(names.map(|name| Grave { name, since }));
+    }
+
+    /// Removes all objects of a block; says whether none is left.
+    async fn remove_block(&self, name: &str) -> bool {
+        let mut all_gone = true;
+        for object in OBJECT_NAMES {
+            let path = Path::from(name).join(object);
+            match self.objects.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%path, %error, "object of a merged block could not be removed");
+                    all_gone = false;
+                }
+            }
+        }
+        all_gone
+    }
+
+    fn note_backlog(&self) {
+        let waiting = self.graves.lock().len();
+        let due: Vec<Job> =
+            self.partitions.iter().flat_map(|p| self.jobs(p, Extent::Due)).collect();
+        self.counters.update(|totals| {
+            totals.backlog_blocks = due.iter().map(|job| job.inputs.len() as u64).sum();
+            totals.backlog_bytes = due.iter().map(|job| job.bytes).sum();
+            totals.removed_waiting = waiting as u64;
+        });
+    }
+
+    fn monotonic(&self) -> f64 {
+        self.clock.monotonic().as_secs_f64()
+    }
+}
