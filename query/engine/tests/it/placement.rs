@@ -244,10 +244,11 @@ fn float(value: f64) -> String {
     if value.is_nan() { "NaN".to_owned() } else { format!("{value:?}#{:x}", value.to_bits()) }
 }
 
+/// (Without what is known of resets: a store compares the samples that are read, a table all.)
 fn histogram(h: &FloatHistogram) -> String {
     let numbers = [h.count, h.sum, h.zero_count, h.zero_threshold].map(float);
     let sides = [buckets(&h.positive_spans, &h.positive), buckets(&h.negative_spans, &h.negative)];
-    format!("{{{} {:?} {numbers:?} {sides:?} {:?}}}", h.schema, h.reset_hint, h.custom_values)
+    format!("{{{} {numbers:?} {sides:?} {:?}}}", h.schema, h.custom_values)
 }
 
 /// What the evaluations of a script give in one place, by line; `Err` says why rows could not be
