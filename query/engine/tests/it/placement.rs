@@ -311,6 +311,15 @@ async fn in_memory(text: &str, pool: &Arc<Pool>, options: &Options) -> Vec<(usiz
     answers
 }
 
+/// Evaluations of Prometheus' scripts that differ, by script and line, and why.
+const KNOWN: &[(&str, usize, &str)] =
+    &[("native_histograms.test", 1310, NO_HINTS), ("native_histograms.test", 1315, NO_HINTS)];
+
+/// The store keeps what senders say of resets and, unlike Prometheus' own, does not add what it sees
+/// itself. Of the first histogram that a range reads nobody can then say that it follows none, and
+/// that it contradicts the second one goes unsaid.
+const NO_HINTS: &str = "conflicting counter resets";
+
 /// Every difference between places, as text; and how many evaluations were compared.
 async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>, usize) {
     let pool = Pool::new(2);
@@ -323,6 +332,11 @@ async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>,
             compared += 1;
             match found {
                 Ok(found) if found == *expected => {}
+                // Only the warning is missing.
+                Ok(found) if is_known(name, *line, expected) => {
+                    let values = |text: &str| text.rsplit_once("\n[").map(|t| t.0.to_owned());
+                    assert_eq!(values(&found), values(expected), "{name}:{line} {placement:?}");
+                }
                 Ok(found) => differences.push(format!(
                     "{name}:{line} {placement:?}\n  there: {found}  in memory: {expected}"
                 )),
@@ -331,6 +345,13 @@ async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>,
         }
     }
     (differences, compared)
+}
+
+fn is_known(name: &str, line: usize, expected: &str) -> bool {
+    let here = |(script, at, why): &&(&str, usize, &str)| {
+        *script == name && *at == line && expected.contains(why)
+    };
+    KNOWN.iter().any(|known| here(&known))
 }
 
 async fn all_equal(folder: &std::path::Path, options: impl Fn(&str) -> Options) -> usize {
