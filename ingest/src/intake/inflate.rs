@@ -7,6 +7,8 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use snap::raw::{Decoder, decompress_len};
 
+use super::inflated::Inflated;
+
 /// Copies of 64 bytes are written in 3: no block can grow by more than 64/3.
 const RATIO_MAX: usize = 22;
 
@@ -112,12 +114,12 @@ pub enum InflateError {
     },
 }
 
-/// Unpacks into `buffer`, which only grows, and gives the part that was filled.
+/// Unpacks into `buffer` and gives the part that was filled.
 pub(crate) fn inflate<'b>(
     encoding: Encoding,
     compressed: &'b [u8],
     limit: usize,
-    buffer: &'b mut Vec<u8>,
+    buffer: &'b mut Inflated,
 ) -> Result<&'b [u8], InflateError> {
     match encoding {
         Encoding::Identity if compressed.len() > limit => Err(InflateError::Grows { limit }),
@@ -144,7 +146,7 @@ fn grpc<'b>(
     encoding: Encoding,
     framed: &'b [u8],
     limit: usize,
-    buffer: &'b mut Vec<u8>,
+    buffer: &'b mut Inflated,
 ) -> Result<&'b [u8], InflateError> {
     let wrong = |why: &str| broken("one gRPC message", &why);
     let (prefix, message) =
@@ -163,7 +165,7 @@ fn grpc<'b>(
 fn snappy<'b>(
     compressed: &[u8],
     limit: usize,
-    buffer: &'b mut Vec<u8>,
+    buffer: &'b mut Inflated,
 ) -> Result<&'b [u8], InflateError> {
     if compressed.starts_with(FRAMED) {
         return Err(InflateError::Framed);
@@ -176,11 +178,9 @@ fn snappy<'b>(
     if declared > compressed.len().saturating_mul(RATIO_MAX) {
         return Err(InflateError::Implausible { bytes: compressed.len(), declared });
     }
-    if buffer.len() < declared {
-        buffer.resize(declared, 0);
-    }
-    let filled = Decoder::new().decompress(compressed, &mut buffer[..declared]).map_err(broken)?;
-    Ok(&buffer[..filled])
+    let room = &mut buffer.room(declared, 0, declared)[..declared];
+    let filled = Decoder::new().decompress(compressed, room).map_err(broken)?;
+    Ok(buffer.filled(filled))
 }
 
 /// Formats that do not say how much they hold: unpacked step by step up to the limit.
@@ -188,17 +188,16 @@ fn stream<'b>(
     what: &'static str,
     mut decoder: impl Read,
     limit: usize,
-    buffer: &'b mut Vec<u8>,
+    buffer: &'b mut Inflated,
 ) -> Result<&'b [u8], InflateError> {
     let mut filled = 0;
     loop {
         // One byte more than allowed tells a body that is too long from one that just fits.
-        let end = (filled + STEP_BYTES).min(limit.saturating_add(1));
-        if buffer.len() < end {
-            buffer.resize(end, 0);
-        }
-        match decoder.read(&mut buffer[filled..end]) {
-            Ok(0) => return Ok(&buffer[..filled]),
+        let most = limit.saturating_add(1);
+        let end = (filled + STEP_BYTES).min(most);
+        let room = &mut buffer.room(end, filled, most)[filled..end];
+        match decoder.read(room) {
+            Ok(0) => return Ok(buffer.filled(filled)),
             Ok(read) => filled += read,
             Err(why) if why.kind() == std::io::ErrorKind::Interrupted => {}
             Err(why) => return Err(broken(what, &why)),
@@ -219,13 +218,13 @@ mod tests {
 
     #[track_caller]
     fn check(compressed: &[u8], limit: usize, result: &str) {
-        let mut buffer = vec![7; 3];
+        let mut buffer = Inflated::default();
         let shown = match inflate(Encoding::Snappy, compressed, limit, &mut buffer) {
             Ok(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Err(why) => why.to_string(),
         };
         assert_eq!(shown, result);
-        assert!(buffer.capacity() <= limit.max(3) + 64, "no room is made for a refused body");
+        assert!(buffer.len() <= limit, "no room is made for a refused body");
     }
 
     #[test]
@@ -261,15 +260,15 @@ mod tests {
             "body is in snappy's framed format; remote write uses the block format",
         );
         assert!(matches!(
-            snappy(b"", 9, &mut Vec::new()),
+            snappy(b"", 9, &mut Inflated::default()),
             Err(InflateError::Broken { .. }) | Ok([])
         ));
         assert!(matches!(
-            snappy(&declares(5, b"\x10hell"), 9, &mut Vec::new()),
+            snappy(&declares(5, b"\x10hell"), 9, &mut Inflated::default()),
             Err(InflateError::Broken { .. })
         ));
         assert!(matches!(
-            snappy(&[0xff; 11], 9, &mut Vec::new()),
+            snappy(&[0xff; 11], 9, &mut Inflated::default()),
             Err(InflateError::Broken { .. })
         ));
     }
@@ -279,7 +278,7 @@ mod tests {
         let zeros = vec![0; 1 << 20];
         let packed = snap::raw::Encoder::new().compress_vec(&zeros).expect("compresses");
         assert_eq!(
-            snappy(&packed, zeros.len(), &mut Vec::new()).expect("inflates").len(),
+            snappy(&packed, zeros.len(), &mut Inflated::default()).expect("inflates").len(),
             zeros.len()
         );
     }
@@ -297,9 +296,9 @@ mod tests {
         for length in [0, 1, STEP_BYTES - 1, STEP_BYTES, STEP_BYTES + 1, 200_000] {
             let text: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
             for (encoding, packed) in both(&text) {
-                let mut buffer = vec![9; 5];
+                let mut buffer = Inflated::default();
                 assert_eq!(inflate(encoding, &packed, length, &mut buffer), Ok(&text[..]));
-                let mut buffer = Vec::new();
+                let mut buffer = Inflated::default();
                 if length > 0 {
                     let limit = length - 1;
                     let refused = inflate(encoding, &packed, limit, &mut buffer);
@@ -314,12 +313,15 @@ mod tests {
         }
         let [(_, gzip), (_, zstd)] = both(&vec![0; 64 << 20]);
         for (encoding, bomb) in [(Encoding::Gzip, gzip), (Encoding::Zstd, zstd)] {
-            let mut buffer = Vec::new();
+            let mut buffer = Inflated::default();
             assert!(inflate(encoding, &bomb, 1 << 20, &mut buffer).is_err());
             assert!(buffer.len() <= (1 << 20) + 1, "a bomb takes no more than its limit");
         }
-        assert!(inflate(Encoding::Identity, b"abc", 2, &mut Vec::new()).is_err());
-        assert_eq!(inflate(Encoding::Identity, b"abc", 3, &mut Vec::new()), Ok(&b"abc"[..]));
+        assert!(inflate(Encoding::Identity, b"abc", 2, &mut Inflated::default()).is_err());
+        assert_eq!(
+            inflate(Encoding::Identity, b"abc", 3, &mut Inflated::default()),
+            Ok(&b"abc"[..])
+        );
     }
 
     #[test]
@@ -327,7 +329,7 @@ mod tests {
         let framed = |flag: u8, message: &[u8]| {
             [&[flag][..], &(message.len() as u32).to_be_bytes(), message].concat()
         };
-        let mut buffer = Vec::new();
+        let mut buffer = Inflated::default();
         let mut check = |encoding, body: &[u8], shown: &str| {
             let read = inflate(encoding, body, 9, &mut buffer).map(String::from_utf8_lossy);
             assert_eq!(read.map_or_else(|e| e.to_string(), |text| text.into_owned()), shown);

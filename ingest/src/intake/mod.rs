@@ -7,6 +7,7 @@
 
 mod body;
 mod inflate;
+mod inflated;
 mod pool;
 mod refusal;
 

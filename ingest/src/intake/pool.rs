@@ -4,11 +4,10 @@ use model::Sample;
 use parking_lot::Mutex;
 use storage::{MetricRows, SeriesRows};
 
-/// Inflated bodies above this are rare; their buffers are given back to the allocator. A third more
-/// than a large request of Prometheus (10,000 samples of 300 bytes). There are a few at most.
-const INFLATED_KEPT_BYTES_MAX: usize = 4 << 20;
+use super::inflated::Inflated;
 
-/// The same for bodies as they arrive, of which dozens may be spare.
+/// Bodies above this, as they arrive, are rare; their buffers are given back to the allocator.
+/// Dozens may be spare.
 const BODY_KEPT_BYTES_MAX: usize = 512 << 10;
 
 /// Rows kept: as many as such a body holds.
@@ -57,17 +56,15 @@ impl Recycle for Vec<u8> {
 /// What one request needs while it is taken apart.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
-    /// The decompressed body; never shortened, so that it is zeroed once and not per request.
-    pub(crate) inflated: Vec<u8>,
+    /// The decompressed body.
+    pub(crate) inflated: Inflated,
     /// Rows without a body.
     pub(crate) rows: MetricRows<'static>,
 }
 
 impl Recycle for Work {
     fn clear_for_reuse(&mut self) {
-        if self.inflated.capacity() > INFLATED_KEPT_BYTES_MAX {
-            self.inflated = Vec::new();
-        }
+        self.inflated.clear();
         let rows = &mut self.rows;
         rows.series.clear();
         rows.samples.clear();
