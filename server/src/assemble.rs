@@ -8,6 +8,7 @@ use ingest::Intake;
 use ingest::host::{Host, Root};
 use ingest::scrape::{SelfScraper, Target};
 use model::{Clock, Disk, OsRandom, SystemClock};
+use storage::retention::TenantRules;
 use storage::{OsDisk, Storage};
 use tenancy::{AuditLog, Authenticator, Directory, TenantName};
 use tokio::net::TcpListener;
@@ -53,8 +54,12 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let query = config.query.clone();
     let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics, query };
 
+    storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(Arc::clone(&storage).run(stopping.clone()))];
+    let mut tasks = vec![
+        tokio::spawn(Arc::clone(&storage).run(stopping.clone())),
+        tokio::spawn(Arc::clone(&storage).run_retention(stopping.clone())),
+    ];
     tasks.extend(
         self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
     );

@@ -8,13 +8,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
 use model::{Labels, Log, METRIC_NAME, Matcher, Position, RecordKind, TimeRange};
 use tenancy::{DeleteScope, TenantId};
 
 use crate::head::Removed;
-use crate::manifest::Edit;
-use crate::partition::Partition;
+use crate::manifest::{BlockMeta, Edit};
+use crate::partition::{Partition, StoredBlock};
 use crate::tombstone::Tombstone;
 use crate::{Error, Select, SeriesSamples, Storage};
 
@@ -155,8 +154,7 @@ impl Storage {
         Ok(preview)
     }
 
-    /// Forgets tombstones that hide nothing any more, and has the others carried out by the
-    /// next compactions.
+    /// Forgets tombstones that hide nothing any more. The others are carried out by compaction.
     pub async fn clean_tombstones(&self) -> Result<(), Error> {
         for partition in &self.partitions {
             self.drop_spent(partition).await?;
@@ -166,39 +164,21 @@ impl Storage {
 
     /// Drops tombstones of one partition that hide nothing in any of its blocks.
     pub(crate) async fn drop_spent(&self, partition: &Partition) -> Result<(), Error> {
-        let tombstones = partition.tombstones();
-        if tombstones.is_empty() {
-            return Ok(());
-        }
+        self.note_untouched(partition).await?;
         let mut flush = partition.flush.lock().await;
         // What is frozen is not in a block yet, and will be hidden there.
         if flush.freight.is_some() || partition.check_writable().is_err() {
             return Ok(());
         }
-        let mut needed: HashSet<u64> = HashSet::new();
-        for stored in partition.blocks().iter() {
-            let concerned = tombstones.of_block(&stored.meta);
-            if concerned.iter().all(|t| needed.contains(&t.id)) {
-                continue;
-            }
-            // Whether its tenant has rows there at all is found without the whole index.
-            let tenants = stored.block.tenants().await?;
-            for tombstone in
-                concerned.iter().filter(|t| !needed.contains(&t.id)).collect::<Vec<_>>()
-            {
-                let own = tenants.iter().find(|rows| rows.tenant == tombstone.tenant);
-                if own.is_some_and(|rows| rows.range.overlaps(tombstone.range))
-                    && !stored.block.open().await?.deleted_rows(tombstone)?.is_empty()
-                {
-                    needed.insert(tombstone.id);
-                }
-            }
-        }
         // Of one that is not covered the log still has the record, and the snapshot may still say
         // that its series had samples.
         let covered = flush.state.covered;
-        let spent = flush.state.tombstones.iter().filter(|t| t.position < covered);
-        let spent: Vec<u64> = spent.map(|t| t.id).filter(|id| !needed.contains(id)).collect();
+        let mut spent = Vec::new();
+        for tombstone in flush.state.tombstones.iter().filter(|t| t.position < covered) {
+            if !self.hides(partition, tombstone).await? {
+                spent.push(tombstone.id);
+            }
+        }
         if spent.is_empty() {
             return Ok(());
         }
@@ -207,8 +187,50 @@ impl Storage {
             next_object: flush.state.next_object,
             ..Edit::default()
         };
-        flush.state = flush.manifest.commit(edit).await?;
+        let committed = flush.manifest.commit(edit).await;
+        if let (Err(_), Some(reason)) = (&committed, flush.manifest.broken()) {
+            partition.make_read_only(&format!("its manifest: {reason}"));
+        }
+        flush.state = committed?;
         partition.drop_tombstones(&spent);
+        Ok(())
+    }
+
+    /// Whether a tombstone hides rows in a block.
+    async fn hides(
+        &self,
+        partition: &Partition,
+        tombstone: &Arc<Tombstone>,
+    ) -> Result<bool, Error> {
+        let concerns = |b: &BlockMeta| {
+            tombstone.position >= b.deleted_to() && tombstone.range.overlaps(b.range)
+        };
+        if partition.unreadable().any(concerns) {
+            return Ok(true);
+        }
+        for stored in partition.blocks().iter().filter(|b| concerns(&b.meta)) {
+            if touches(stored, std::iter::once(tombstone)).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds the blocks in which tombstones could hide rows and do not: they need not be written
+    /// anew because of them. Known until the next start.
+    pub(crate) async fn note_untouched(&self, partition: &Partition) -> Result<(), Error> {
+        let tombstones = partition.tombstones();
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        for stored in partition.blocks().iter() {
+            let concerned = tombstones.of_block(&stored.meta);
+            if concerned.is_empty() || touches(stored, concerned.iter()).await? {
+                continue;
+            }
+            partition
+                .note_clean(&stored.meta.name, tombstones.deleted_to([&stored.meta].into_iter()));
+        }
         Ok(())
     }
 
@@ -338,6 +360,27 @@ impl Storage {
         match last {
             Some(position) => self.durable(position).await,
             None => Ok(()),
+        }
+    }
+}
+
+/// Whether one of the tombstones means rows that a block has.
+async fn touches(
+    stored: &StoredBlock,
+    mut tombstones: impl Iterator<Item = &Arc<Tombstone>>,
+) -> Result<bool, Error> {
+    // Whether their tenants have rows there at all is found without the whole index.
+    let tenants = stored.block.tenants().await?;
+    loop {
+        let Some(tombstone) = tombstones.next() else { return Ok(false) };
+        let own = tenants.iter().find(|rows| rows.tenant == tombstone.tenant);
+        if !own.is_some_and(|rows| rows.range.overlaps(tombstone.range)) {
+            continue;
+        }
+        if tombstone.matchers.is_empty()
+            || !stored.block.open().await?.deleted_rows(tombstone)?.is_empty()
+        {
+            return Ok(true);
         }
     }
 }

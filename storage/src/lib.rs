@@ -32,6 +32,7 @@ mod partition;
 mod partition_map;
 mod place;
 mod replay;
+pub mod retention;
 mod rows;
 mod samples;
 mod select;

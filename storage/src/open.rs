@@ -20,6 +20,7 @@ use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Losses, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
 use crate::replay;
+use crate::retention::ClockGuard;
 use crate::tombstone::Tombstones;
 use crate::usage::{Usage, tenant_series};
 use crate::{Config, Error, LocalObjects, Storage};
@@ -92,6 +93,8 @@ impl Storage {
             replayed.await.map_err(|e| Error::Internal(format!("replay the log: {e}")))??;
         let usage = Usage::new(Arc::clone(&parts.clock));
         let now = parts.clock.monotonic().as_secs_f64();
+        let written = restored.iter().flat_map(|r| r.state.blocks.iter().map(|b| b.created_ms));
+        let guard = ClockGuard::new(written.max(), parts.clock.now_ms(), now);
         let partitions =
             (0..).zip(restored).map(|(number, r)| r.finish(number, &usage, now)).collect();
         let storage = Arc::new(Self {
@@ -105,6 +108,8 @@ impl Storage {
             usage,
             recovery,
             deleting: tokio::sync::Mutex::default(),
+            rules: parking_lot::RwLock::default(),
+            clock_guard: parking_lot::Mutex::new(guard),
             wake: tokio::sync::Notify::new(),
             compact: tokio::sync::Mutex::default(),
             graves: parking_lot::Mutex::default(),

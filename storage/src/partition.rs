@@ -178,6 +178,19 @@ impl Partition {
         *blocks = in_order(all.collect());
     }
 
+    /// Notes that tombstones before a position hide nothing in a block.
+    pub(crate) fn note_clean(&self, name: &str, deleted_to: Position) {
+        let mut blocks = self.blocks.write();
+        let clean = |stored: &StoredBlock| match stored.meta.name == name {
+            true => {
+                let meta = BlockMeta { deleted_to: Some(deleted_to), ..stored.meta.clone() };
+                StoredBlock { meta, ..stored.clone() }
+            }
+            false => stored.clone(),
+        };
+        *blocks = blocks.iter().map(clean).collect();
+    }
+
     /// What manifests say of the blocks that could not be opened.
     pub(crate) fn unreadable(&self) -> impl Iterator<Item = &BlockMeta> {
         self.losses.blocks.iter().map(|(meta, _)| meta)

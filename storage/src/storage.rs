@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{Clock, DiskLock, Log};
 use object_store::ObjectStore;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::block::BlockCache;
@@ -15,6 +15,7 @@ use crate::log::{Damage, LocalLog, Recovery};
 use crate::manifest::BlockMeta;
 use crate::partition::Partition;
 use crate::partition_map::PartitionMap;
+use crate::retention::{ClockGuard, TenantRules};
 use crate::usage::Usage;
 use crate::{Config, Error};
 
@@ -42,6 +43,9 @@ pub struct Storage {
     /// Held by a deletion until its records are in the log: one at a time, so that each has a
     /// number of its own.
     pub(crate) deleting: tokio::sync::Mutex<()>,
+    /// What tenants may keep; without, everything is kept.
+    pub(crate) rules: RwLock<Option<Arc<dyn TenantRules>>>,
+    pub(crate) clock_guard: Mutex<ClockGuard>,
     /// Rung when a partition has enough for a flush.
     pub(crate) wake: Notify,
     /// Held while blocks are merged: one merge at a time.
@@ -79,11 +83,6 @@ impl Storage {
             lost.map(named).collect::<Vec<_>>()
         };
         self.partitions.iter().flat_map(of).collect()
-    }
-
-    /// The time by which rows expire.
-    pub(crate) fn retention_now_ms(&self) -> i64 {
-        self.clock.now_ms()
     }
 
     /// Why some partitions take no writes; empty if all do.

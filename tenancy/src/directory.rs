@@ -276,6 +276,11 @@ impl Directory {
         })
     }
 
+    /// Whether there was a tenant of this number that is no more.
+    pub fn is_deleted(&self, id: TenantId) -> bool {
+        self.tables.read().deleted.contains_key(&id)
+    }
+
     /// Tenants that are no more, in order of their numbers.
     pub fn deleted(&self) -> Vec<DeletedTenant> {
         self.tables.read().deleted.values().cloned().collect()

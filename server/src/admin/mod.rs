@@ -7,6 +7,7 @@
 //! Answers are Prometheus' envelope: `{"status":"success","data":…}`, or `error` with its type.
 
 mod deletes;
+mod retention;
 mod tenants;
 
 use axum::http::StatusCode;
@@ -22,6 +23,8 @@ use crate::routes::Parts;
 pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/admin/audit"),
     ("POST", "/api/v1/admin/delete"),
+    ("GET", "/api/v1/admin/retention"),
+    ("POST", "/api/v1/admin/retention"),
     ("GET", "/api/v1/admin/tenants"),
     ("POST", "/api/v1/admin/tenants"),
     ("GET", "/api/v1/admin/tenants/{name}"),
@@ -53,6 +56,7 @@ pub(crate) fn router() -> Router<Parts> {
     Router::new()
         .route(&at("/audit"), get(tenants::audit))
         .route(&at("/delete"), post(deletes::delete))
+        .route(&at("/retention"), get(retention::preview).post(retention::retain))
         .route(&at("/tenants"), get(tenants::list).post(tenants::create))
         .route(&at("/tenants/{name}"), get(tenants::show).merge(delete(tenants::delete)))
         .route(&at("/tenants/{name}/limits"), get(tenants::limits).put(tenants::set_limits))

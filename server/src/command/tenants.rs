@@ -69,6 +69,8 @@ enum Command {
     },
     /// What a tenant uses.
     Usage { name: String },
+    /// What retention would let go now: whole blocks, and tenants' rows in blocks that stay.
+    Retention,
     /// Who changed what, newest first.
     Audit {
         /// Only of this tenant.
@@ -129,6 +131,7 @@ fn ask(client: &Client, command: &Command) -> Result<Value> {
             client.call("PUT", &of(name, "/limits"), Some(&Value::Object(settings(set)?)))
         }
         Command::Usage { name } => client.call("GET", &of(name, "/usage"), None),
+        Command::Retention => client.call("GET", "/api/v1/admin/retention", None),
         Command::Audit { tenant, limit } => {
             let of = tenant.as_ref().map(|t| format!("&tenant={}", escaped(t)));
             let path = format!("/api/v1/admin/audit?limit={limit}{}", of.unwrap_or_default());
@@ -206,6 +209,17 @@ fn shown(command: &Command, data: &Value) -> String {
                 vec![key.clone(), text(value), whose.to_owned()]
             });
             table(&["LIMIT", "VALUE", "FROM"], rows)
+        }
+        Command::Retention => {
+            let rows = data["tenants"].as_array().into_iter().flatten().map(|t| {
+                ["id", "name", "because", "before_ms", "bytes", "bytes_going", "series_going"]
+                    .map(|key| text(&t[key]))
+                    .to_vec()
+            });
+            let header =
+                ["ID", "NAME", "BECAUSE", "BEFORE MS", "BYTES", "BYTES GOING", "SERIES GOING"];
+            let blocks = data["blocks"].as_array().map_or(0, Vec::len);
+            format!("{blocks} blocks go, {} bytes\n{}", data["blocks_bytes"], table(&header, rows))
         }
         Command::Audit { .. } => {
             let rows = data["entries"].as_array().into_iter().flatten().map(|e| {

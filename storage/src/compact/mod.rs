@@ -102,6 +102,14 @@ impl Storage {
         let mut state = self.compact.lock().await;
         self.remove_retired().await;
         for partition in &self.partitions {
+            if let Err(error) = self.note_untouched(partition).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(
+                    partition = partition.number,
+                    error,
+                    "blocks may be written anew for nothing"
+                );
+            }
             while !*stop.borrow() && partition.read_only().is_none() {
                 let now = self.monotonic();
                 let jobs = self.jobs(partition, Extent::Due);

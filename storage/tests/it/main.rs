@@ -10,4 +10,5 @@ mod faults;
 mod losses;
 mod model;
 mod placement;
+mod retention;
 mod store;

@@ -1,0 +1,76 @@
+//! Retention: what would go now, and letting it go without waiting for the next look.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+use storage::retention::{Plan, RetentionTime};
+use tenancy::Admin;
+
+use super::{Failure, success};
+use crate::routes::Parts;
+
+/// What would go now; nothing is changed.
+pub(super) async fn preview(
+    State(parts): State<Parts>,
+    Admin(_): Admin,
+) -> Result<Response, Failure> {
+    let plan = parts.storage.plan_retention().await?;
+    Ok(success(plan_json(&parts, &plan, parts.storage.retention_time())))
+}
+
+/// Lets go what is kept no longer, and says what that was.
+pub(super) async fn retain(
+    State(parts): State<Parts>,
+    Admin(who): Admin,
+) -> Result<Response, Failure> {
+    tracing::info!(principal = who.name(), "retention asked for");
+    let storage = Arc::clone(&parts.storage);
+    // On a task of its own: a client that hangs up must not stop it half-way.
+    let done = tokio::spawn(async move { storage.retain().await }).await;
+    let plan = done.map_err(|e| Failure::unavailable(&e))??;
+    Ok(success(plan_json(&parts, &plan, parts.storage.retention_time())))
+}
+
+fn plan_json(parts: &Parts, plan: &Plan, time: RetentionTime) -> Value {
+    let directory = parts.authenticator.directory();
+    let blocks: Vec<Value> = plan
+        .blocks
+        .iter()
+        .map(|block| {
+            json!({
+                "name": block.name,
+                "partition": block.partition,
+                "bytes": block.bytes,
+                "first_ms": block.range.start_ms,
+                "last_ms": block.range.end_ms,
+            })
+        })
+        .collect();
+    let going = plan.tenants.iter().filter(|(_, tenant)| tenant.bytes_going > 0);
+    let tenants: Vec<Value> = going
+        .map(|(id, tenant)| {
+            json!({
+                "id": id.0,
+                "name": directory.get(*id).map(|t| t.name.as_str().to_owned()),
+                "bytes": tenant.bytes,
+                "bytes_going": tenant.bytes_going,
+                "series_going": tenant.series_going,
+                "before_ms": tenant.before_ms,
+                "because": match (tenant.before_ms, tenant.by_size) {
+                    (i64::MAX, _) => "deleted",
+                    (_, true) => "size",
+                    (_, false) => "age",
+                },
+            })
+        })
+        .collect();
+    json!({
+        "now_ms": time.now_ms,
+        "clock_ahead_ms": time.doubted_ms,
+        "blocks": blocks,
+        "blocks_bytes": plan.blocks.iter().map(|block| block.bytes).sum::<u64>(),
+        "tenants": tenants,
+    })
+}
