@@ -83,7 +83,7 @@ pub struct MatrixSeries {
 }
 
 /// What an evaluation cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Series selected.
     pub series: u64,
@@ -92,6 +92,8 @@ pub struct Stats {
     /// Samples the steps looked at: one that lies in the windows of ten steps counts ten times
     /// (Prometheus' `totalQueryableSamples`).
     pub samples_queryable: u64,
+    /// The same by instant of the question, if that was asked for.
+    pub samples_per_step: Vec<(i64, u64)>,
     /// Most samples in memory at a time.
     pub samples_peak: u64,
     /// Time for planning and selecting series.

@@ -91,6 +91,8 @@ pub struct Evaluation {
     pub lookback_ms: i64,
     /// Wall time the evaluation may take. The caller also stops waiting by itself.
     pub timeout: Duration,
+    /// Whether to count samples by step (`stats=all`).
+    pub per_step_stats: bool,
     /// Set when nobody waits for the answer any more.
     pub cancel: Cancel,
 }

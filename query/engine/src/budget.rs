@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use query::{Cancel, Error, Usage};
 use tenancy::Limits;
 
 use crate::column::Column;
+use crate::queryable::Queryable;
 
 /// Someone else who counts the memory, too: DataFusion's pool when the evaluator is a plan's node.
 pub(crate) trait Accountant: Debug + Send + Sync {
@@ -24,7 +24,7 @@ pub(crate) struct Budget {
     deadline: Instant,
     timeout: Duration,
     accountant: Option<Arc<dyn Accountant>>,
-    samples_queryable: AtomicU64,
+    pub(crate) queryable: Queryable,
 }
 
 impl Budget {
@@ -44,7 +44,7 @@ impl Budget {
             deadline: now.checked_add(timeout).unwrap_or(now + Duration::from_secs(86_400)),
             timeout,
             accountant,
-            samples_queryable: AtomicU64::new(0),
+            queryable: Queryable::default(),
         })
     }
 
@@ -101,10 +101,6 @@ impl Budget {
         within(total, limit, "read too much from storage", " bytes", "query_bytes_max")
     }
 
-    pub(crate) fn saw_queryable(&self, count: u64) {
-        self.samples_queryable.fetch_add(count, Ordering::Relaxed);
-    }
-
     /// Accounts for memory until the returned value is dropped.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
         let limit = self.limits.query_memory_bytes_max as u64;
@@ -143,7 +139,7 @@ impl Budget {
     pub(crate) fn used(&self) -> (u64, u64, u64, u64) {
         let used = self.usage().now();
         let peak = used.memory_bytes_peak / size_of::<f64>() as u64;
-        (used.series, used.samples, self.samples_queryable.load(Ordering::Relaxed), peak)
+        (used.series, used.samples, self.queryable.total(), peak)
     }
 }
 

@@ -53,6 +53,9 @@ impl Engine {
         let (question, instant) = self.question(evaluation, limits.query_samples_max)?;
         let plan = lower(&evaluation.expr, question)?;
         let budget = Budget::new(limits, evaluation.cancel.clone(), evaluation.timeout, accountant);
+        if evaluation.per_step_stats {
+            budget.queryable.count_by_step(question.grid);
+        }
         Ok(Evaluator {
             selected: plan.selects.iter().map(|_| OnceCell::new()).collect(),
             plan,
@@ -102,6 +105,7 @@ pub fn instant(expr: Expr, at_ms: i64) -> Evaluation {
         step_ms: 0,
         lookback_ms: 300_000,
         timeout: Duration::from_secs(120),
+        per_step_stats: false,
         cancel: Cancel::default(),
     }
 }

@@ -107,6 +107,14 @@ impl Evaluator {
         })
     }
 
+    /// Evaluates what a subquery is over.
+    pub(crate) async fn eval_inside(&self, node: &Node) -> Result<Outcome, Error> {
+        self.budget.queryable.enter_subquery();
+        let outcome = self.eval(node).await;
+        self.budget.queryable.leave_subquery();
+        outcome
+    }
+
     /// Not async itself: each kind has its own future on the heap, so that a level of the
     /// expression takes the stack of its own kind and not of all of them.
     fn eval_kind<'a>(&'a self, node: &'a Node) -> BoxFuture<'a, Result<Outcome, Error>> {
@@ -139,7 +147,9 @@ impl Evaluator {
             Kind::Binary(operation) => Box::pin(self.binary(operation, node)),
             Kind::Negate(input) => Box::pin(self.negate(input)),
             Kind::Once(inner) => Box::pin(async move {
+                let before = self.budget.queryable.total();
                 let outcome = self.eval(inner).await?;
+                self.budget.queryable.repeat(&node.grid, before);
                 self.repeated(outcome, steps)
             }),
         }
@@ -299,7 +309,7 @@ impl Evaluator {
                 self.select(selector, task, twins, (Some(call), call.input_span)).await?
             }
             RangeInput::Subquery { node, times, range_ms } => {
-                let inner = self.eval(node).await?.into_frame()?;
+                let inner = self.eval_inside(node).await?.into_frame()?;
                 let work = self.plain_work(*times, *range_ms, task);
                 self.over_frame(inner, node, work, call).await?
             }

@@ -25,6 +25,7 @@ mod kernels;
 mod notes;
 mod plan;
 mod pool;
+mod queryable;
 mod read;
 mod source;
 mod table;

@@ -7,7 +7,7 @@ use model::{Exemplar, Labels};
 use super::Question;
 use super::documents::{List, Notes, Single, of_answer};
 use super::json::{Timings, comma, push_labels, push_quoted, push_string};
-use super::params::invalid;
+use super::params::{invalid, quoted};
 use super::reply::Reply;
 use super::syntax::push_expr;
 use crate::number::push_seconds;
@@ -83,6 +83,8 @@ async fn evaluate(
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, params.duration("timeout")?)?;
     let lookback_ms = params.lookback_ms(querier.config())?;
+    let stats = params.get("stats").to_owned();
+    let per_step_stats = stats == "all";
     let text = params.expression();
     let asked_text: Arc<str> = params.get("query").into();
     let work = async |cancel| {
@@ -96,8 +98,17 @@ async fn evaluate(
         }
         let (expr, text, timeout) = (Arc::new(expr), asked_text, deadline.timeout);
         let Instants { start_ms, end_ms, step_ms } = at;
-        let evaluation =
-            Evaluation { expr, text, start_ms, end_ms, step_ms, lookback_ms, timeout, cancel };
+        let evaluation = Evaluation {
+            expr,
+            text,
+            start_ms,
+            end_ms,
+            step_ms,
+            lookback_ms,
+            timeout,
+            per_step_stats,
+            cancel,
+        };
         querier.executor().evaluate(&scope, evaluation).await
     };
     let Instants { start_ms, end_ms, step_ms } = at;
@@ -105,7 +116,14 @@ async fn evaluate(
     let Timed { mut answer, queued, ran } = querier.run(&scope, deadline, asked, work).await?;
     querier.count(&answer);
     let truncated = finish(&mut answer, limit);
-    let wants_stats = !params.get("stats").is_empty();
+    let wants_stats = !stats.is_empty();
+    if !matches!(stats.as_str(), "" | "true" | "all") {
+        let shown = quoted(&stats);
+        let text = format!(
+            "stats={shown} is deprecated and taken for \"true\"; ask for \"true\" or \"all\""
+        );
+        answer.warnings.push(text);
+    }
     let timings = Timings { queued: queued.as_secs_f64(), evaluated: ran.as_secs_f64() };
     Ok(Reply::Document(of_answer(answer, truncated, wants_stats.then_some(timings))))
 }

@@ -148,6 +148,18 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &Stats, timings: Timings) {
         ("samplesRead", stats.samples_read),
     ];
     out.extend_from_slice(b"},\"samples\":{");
+    if !stats.samples_per_step.is_empty() {
+        out.extend_from_slice(b"\"totalQueryableSamplesPerStep\":[");
+        for (i, (at_ms, count)) in stats.samples_per_step.iter().enumerate() {
+            comma(out, i);
+            out.push(b'[');
+            push_seconds(out, *at_ms);
+            out.push(b',');
+            push_unsigned(out, *count);
+            out.push(b']');
+        }
+        out.extend_from_slice(b"],");
+    }
     for (i, (name, value)) in samples.into_iter().enumerate() {
         comma(out, i);
         push_string(out, name);

@@ -31,7 +31,7 @@ pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
     let selector = params.selector("match_target");
     let work = async |cancel| selector.read(querier, &cancel).await;
     querier.run(&scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
-    Err(Error::NotFound("specified metadata not found".to_owned()))
+    Ok(data(b"[]"))
 }
 
 /// `scrape_pools`

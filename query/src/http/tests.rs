@@ -127,6 +127,8 @@ fn instant_queries() {
         GET /api/v1/query?query=nothing
         GET /api/v1/query?query=noisy
         GET /api/v1/query?query=up&stats=true
+        GET /api/v1/query?query=up&time=1.5&stats=all
+        GET /api/v1/query?query=up&stats=yes
         GET /api/v1/query?query=echo&time=-5
         GET /api/v1/query?query=echo&time=1e15&timeout=30&lookback_delta=1m&merge_tenants=true
         GET /api/v1/query?query=echo&timeout=1h&lookback_delta=0

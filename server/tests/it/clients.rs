@@ -81,6 +81,7 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/rules", "type=alert&rule_group[]=g&file[]=f&group_limit=40", "object+"),
     ("GET", "/api/v1/alerts", "", "object+"),
     ("GET", "/api/v1/targets", "state=active", "object+"),
+    ("GET", "/api/v1/targets/metadata", "metric=up&limit=5", "array"),
     ("GET", "/api/v1/alertmanagers", "", "object+"),
     ("GET", "/api/v1/status/config", "", "object+"),
     ("GET", "/api/v1/status/flags", "", "object+"),

@@ -33,6 +33,7 @@ impl Evaluator {
             samples_read,
             samples_queryable,
             samples_peak,
+            samples_per_step: self.budget.queryable.by_step(),
             evaluate,
             ..Stats::default()
         };
@@ -89,7 +90,7 @@ impl Evaluator {
         match input {
             RangeInput::Selector(selector) => self.raw(selector).await,
             RangeInput::Subquery { node, times, range_ms } => {
-                let frame = self.finished(self.eval(node).await?.into_frame()?)?;
+                let frame = self.finished(self.eval_inside(node).await?.into_frame()?)?;
                 let _reserved = self.budget.reserve(answer_bytes(&frame))?;
                 let start_ms = times.end(0).saturating_sub(*range_ms);
                 let mut series = matrix_of(frame, node.grid);

@@ -169,7 +169,8 @@ impl SeriesWork {
                 column.set(step, self.value_of(samples, at));
                 seen += 1;
             }
-            self.budget.saw_queryable(seen);
+            let live = column.present.ones().map(|step| (step, 1));
+            self.budget.queryable.saw(&self.times.grid, seen, live);
             return Ok(column);
         }
         for step in 0..self.steps() {
@@ -195,7 +196,22 @@ impl SeriesWork {
                 _ => {}
             }
         }
+        // A histogram counts as the samples that fit into its memory.
+        let histogram = |h: &Arc<FloatHistogram>| {
+            ((histogram_bytes(h) + size_of::<i64>()) / size_of::<(i64, f64)>()) as u64
+        };
+        let count =
+            |step| column.histogram(step).map_or(u64::from(column.get(step).is_some()), histogram);
+        let total = (0..self.steps()).map(count).sum();
+        let counts = (0..self.steps()).map(|step| (step, count(step)));
+        self.budget.queryable.saw(&self.times.grid, total, counts);
         Ok(column)
+    }
+
+    /// Counts what the steps look at.
+    fn saw(&self, windows: &Windows) {
+        let counts = windows.iter().map(|window| window.len() as u64).enumerate();
+        self.budget.queryable.saw(&self.times.grid, windows.samples(), counts);
     }
 
     fn value_of(&self, samples: &Samples, at: usize) -> f64 {
@@ -210,7 +226,7 @@ impl SeriesWork {
     fn interpolated(&self, samples: Samples, shared: &mut SharedByGroup) -> Result<Column, Error> {
         let samples = without_markers(samples);
         let windows = shared.windows(&samples, self)?;
-        self.budget.saw_queryable(windows.samples());
+        self.saw(&windows);
         let mut column = Column::empty(self.steps());
         for (step, window) in windows.iter().enumerate() {
             let at_ms = self.times.end(step);
@@ -234,7 +250,7 @@ impl SeriesWork {
     ) -> Result<Column, Error> {
         let samples = without_markers(samples);
         let windows = shared.windows(&samples, self)?;
-        self.budget.saw_queryable(windows.samples());
+        self.saw(&windows);
         let mut column = Column::empty(self.steps());
         match func.kernel {
             RangeKernel::Floats(kernel) => {

@@ -53,6 +53,7 @@ impl Executor for Fake {
             samples_read: 3,
             samples_queryable: 4,
             samples_peak: 5,
+            samples_per_step: if evaluation.per_step_stats { vec![(at_ms, 4)] } else { Vec::new() },
             ..Stats::default()
         };
         Ok(Answer { stats, ..Answer::new(value) })
