@@ -9,7 +9,7 @@ use engine::{Options, Pool, StorageExecutor};
 use model::{Clock, Labels, Sample};
 use query::promql::{Features, parse_with};
 use query::{Answer, Error, Evaluation, Executor, FloatHistogram, MatrixSeries, PointValue, Value};
-use storage::{MetricRows, Parts, SeriesRows, Storage};
+use storage::{Extent, MetricRows, Parts, SeriesRows, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
 use testkit::{FaultyDisk, ManualClock, SeededRandom};
 
@@ -27,6 +27,8 @@ enum Placement {
     Block,
     /// In a block for every few rows.
     Blocks,
+    /// In blocks that were merged.
+    Compacted,
     /// In the head, replayed from the log.
     Replayed,
     /// In blocks and the log, opened again.
@@ -37,10 +39,9 @@ enum Placement {
     TenantsInBlocks,
 }
 
-/// (To come with compaction: rows of blocks that were merged.)
-const ALL: [Placement; 7] = {
-    use Placement::{Block, Blocks, Head, Reopened, Replayed, Tenants, TenantsInBlocks};
-    [Head, Block, Blocks, Replayed, Reopened, Tenants, TenantsInBlocks]
+const ALL: [Placement; 8] = {
+    use Placement::{Block, Blocks, Compacted, Head, Reopened, Replayed, Tenants, TenantsInBlocks};
+    [Head, Block, Blocks, Compacted, Replayed, Reopened, Tenants, TenantsInBlocks]
 };
 
 /// Tenants that rows are spread over.
@@ -60,6 +61,8 @@ struct Ground {
     placement: Placement,
     disk: FaultyDisk,
     storage: Option<Arc<Storage>>,
+    /// Blocks that are no more because they were merged.
+    merged: usize,
     pool: Arc<Pool>,
     options: Options,
 }
@@ -69,7 +72,7 @@ type Batch<'a> = Vec<(&'a Labels, Rows)>;
 impl Ground {
     fn new(placement: Placement, pool: &Arc<Pool>, options: &Options) -> Self {
         let (pool, options) = (Arc::clone(pool), options.clone());
-        Self { placement, disk: FaultyDisk::default(), storage: None, pool, options }
+        Self { placement, disk: FaultyDisk::default(), storage: None, merged: 0, pool, options }
     }
 
     async fn open(&mut self) -> Arc<Storage> {
@@ -106,9 +109,9 @@ impl Ground {
 
     /// Writes the rows of one load.
     async fn load(&mut self, rows: &BTreeMap<Labels, Rows>) -> Result<(), String> {
-        use Placement::{Block, Blocks, Reopened, Replayed, TenantsInBlocks};
+        use Placement::{Block, Blocks, Compacted, Reopened, Replayed, TenantsInBlocks};
         let flushes = match self.placement {
-            Blocks | Reopened | TenantsInBlocks => FLUSHES,
+            Blocks | Compacted | Reopened | TenantsInBlocks => FLUSHES,
             _ => 1,
         };
         for (i, batch) in cut(rows, flushes).into_iter().enumerate() {
@@ -117,6 +120,15 @@ impl Ground {
             let last = i + 1 == flushes;
             match self.placement {
                 Block | Blocks | TenantsInBlocks => storage.flush_all().await.unwrap(),
+                Compacted => {
+                    storage.flush_all().await.unwrap();
+                    if last {
+                        let before = storage.blocks().len();
+                        storage.compact(Extent::Everything).await.unwrap();
+                        storage.remove_merged().await;
+                        self.merged += before.saturating_sub(storage.blocks().len());
+                    }
+                }
                 // The last rows stay in the log.
                 Reopened if !last => storage.flush_all().await.unwrap(),
                 _ => {}
@@ -260,10 +272,13 @@ async fn answers(
     options: &Options,
 ) -> Vec<(usize, Result<String, String>)> {
     let mut ground = Ground::new(placement, pool, options);
-    let (mut loaded, mut answers) = (Ok(()), Vec::new());
+    let (mut loaded, mut answers, mut merged) = (Ok(()), Vec::new(), 0);
     for Command { line, kind } in parse(text) {
         match kind {
-            Kind::Clear => (ground, loaded) = (Ground::new(placement, pool, options), Ok(())),
+            Kind::Clear => {
+                merged += ground.merged;
+                (ground, loaded) = (Ground::new(placement, pool, options), Ok(()));
+            }
             Kind::Load { step_ms, series, with_buckets } => {
                 let mut rows = BTreeMap::new();
                 let histograms = if with_buckets { nhcb::converted(&series) } else { Vec::new() };
@@ -282,6 +297,9 @@ async fn answers(
             }
         }
     }
+    let has_rows = text.contains("load ");
+    let is_compacted = placement == Placement::Compacted && has_rows;
+    assert!(!is_compacted || merged + ground.merged > 0, "nothing was merged");
     answers
 }
 
