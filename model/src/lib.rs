@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! labels ─► series_id          sample, histogram, exemplar, metadata
-//! matcher                      time
+//! matcher                      time, cancel
 //! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
 //! ```
 //!
 //! Never here: I/O, threads, tenants, anything that knows who asks.
 
+mod cancel;
 mod clock;
 mod disk;
 mod exemplar;
@@ -24,6 +25,7 @@ mod series_id;
 mod time;
 pub mod varint;
 
+pub use cancel::{Cancel, CancelGuard, Pace, Stopped};
 pub use clock::{Clock, SystemClock};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode};
 pub use exemplar::Exemplar;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::PatternBudget;
 use crate::pattern::Pattern;
+use crate::{Pace, PatternBudget, Stopped};
 
 /// A term that a label's value must satisfy. A label that is absent has the empty value.
 #[derive(Clone)]
@@ -96,8 +96,26 @@ impl Matcher {
         }
     }
 
+    /// The same, for one of many values: it stops when `pace` says so, in the middle of a long
+    /// value too, and when the patterns of a question have taken all the work they may.
+    #[inline]
+    pub fn matches_at(&self, value: &str, pace: &mut Pace) -> Result<bool, Stopped> {
+        match (&self.pattern, self.op) {
+            (Some(pattern), MatchOp::Regex) => pattern.matches_at(value, pace),
+            (Some(pattern), _) => pattern.matches_at(value, pace).map(|found| !found),
+            (None, _) => pace.work(1).map(|()| self.matches(value)),
+        }
+    }
+
     fn pattern_matches(&self, value: &str) -> bool {
         self.pattern.as_ref().is_some_and(|p| p.matches(value))
+    }
+
+    /// Takes from a budget what this matcher's pattern took when it was read.
+    pub fn take_from(&self, budget: &mut PatternBudget) {
+        if let Some(pattern) = &self.pattern {
+            budget.take(&self.value, pattern);
+        }
     }
 
     /// Whether series without the label satisfy it.

@@ -4,9 +4,13 @@
 //! Most patterns that dashboards send are lists of values or a value's start. Those are compared
 //! as texts; only the rest is compiled.
 
-use regex_automata::meta;
+mod automaton;
+
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
+
+use crate::{Pace, Stopped};
+use automaton::{Automaton, Refused, Sizes};
 
 /// Regular expressions in one request. Dashboards' largest have some dozens.
 const PATTERNS_MAX: usize = 256;
@@ -25,8 +29,12 @@ const PATTERN_BYTES_MAX: usize = 1 << 20;
 /// several kilobytes of ranges, and folding their case takes milliseconds.
 const CLASSES_MAX: usize = 512;
 
-/// What matching one compiled pattern may keep at hand on each thread. Bytes.
-const CACHE_BYTES_MAX: usize = 256 << 10;
+/// What matching all compiled patterns of a request may keep at hand on each thread, as far as
+/// they can do with less. Bytes.
+const CACHES_BYTES_MAX: usize = 4 << 20;
+
+/// The same for one of them, a quarter of what is left, and the least each gets. Bytes.
+const CACHE_BYTES_MIN: usize = 16 << 10;
 
 /// Values that a pattern may be taken apart into. More are quicker to find by an automaton.
 const LITERALS_MAX: usize = 4096;
@@ -44,6 +52,7 @@ pub struct PatternBudget {
     text_bytes: usize,
     classes: usize,
     compiled_bytes: usize,
+    cache_bytes: usize,
 }
 
 impl Default for PatternBudget {
@@ -53,6 +62,7 @@ impl Default for PatternBudget {
             text_bytes: TEXT_BYTES_MAX,
             classes: CLASSES_MAX,
             compiled_bytes: COMPILED_BYTES_MAX,
+            cache_bytes: CACHES_BYTES_MAX,
         }
     }
 }
@@ -74,8 +84,19 @@ impl PatternBudget {
         let Some(classes) = self.classes.checked_sub(classes(pattern)) else {
             return refused(CLASSES_MAX, "character classes");
         };
-        *self = Self { patterns, text_bytes, classes, ..*self };
+        (self.patterns, self.text_bytes, self.classes) = (patterns, text_bytes, classes);
         Ok(())
+    }
+
+    /// Takes what a pattern took that was read elsewhere.
+    pub(crate) fn take(&mut self, text: &str, pattern: &Pattern) {
+        self.patterns = self.patterns.saturating_sub(1);
+        self.text_bytes = self.text_bytes.saturating_sub(text.len());
+        self.classes = self.classes.saturating_sub(classes(text));
+        self.compiled_bytes = self.compiled_bytes.saturating_sub(pattern.compiled_bytes());
+        if let Pattern::Compiled(automaton) = pattern {
+            self.cache_bytes = self.cache_bytes.saturating_sub(automaton.cache_bytes());
+        }
     }
 
     fn spend_compiled(&mut self, bytes: usize) -> Result<(), String> {
@@ -108,7 +129,7 @@ pub(crate) enum Pattern {
     /// The value is a text with anything before or after it.
     Around { before: Gap, text: Box<str>, after: Gap },
     /// Everything else.
-    Compiled(meta::Regex),
+    Compiled(Box<Automaton>),
 }
 
 /// How many characters, of any kind, there may be.
@@ -130,14 +151,38 @@ impl Pattern {
         if let Some(mut literals) = product(parts) {
             literals.sort_unstable();
             literals.dedup();
-            let bytes: usize = literals.iter().map(|l| l.len() + size_of::<Box<str>>()).sum();
-            budget.spend_compiled(bytes)?;
-            return Ok(Self::Literals(literals.into_iter().map(String::into_boxed_str).collect()));
+            let pattern =
+                Self::Literals(literals.into_iter().map(String::into_boxed_str).collect());
+            budget.spend_compiled(pattern.compiled_bytes())?;
+            return Ok(pattern);
         }
         if let Some(around) = around(parts) {
             return Ok(around);
         }
-        compile(hir, budget).map(Self::Compiled)
+        compile(hir, budget).map(|automaton| Self::Compiled(Box::new(automaton)))
+    }
+
+    fn compiled_bytes(&self) -> usize {
+        match self {
+            Self::Literals(literals) => {
+                literals.iter().map(|l| l.len() + size_of::<Box<str>>()).sum()
+            }
+            Self::Around { .. } => 0,
+            Self::Compiled(automaton) => automaton.program_bytes(),
+        }
+    }
+
+    /// Whether a value matches; stops when `pace` says so, and when the patterns of a request have
+    /// taken all the work they may.
+    #[inline]
+    pub(crate) fn matches_at(&self, value: &str, pace: &mut Pace) -> Result<bool, Stopped> {
+        match self {
+            Self::Compiled(automaton) => automaton.matches_at(value, pace),
+            quick => {
+                pace.work(2 + value.len() / 16)?;
+                Ok(quick.matches(value))
+            }
+        }
     }
 
     #[inline]
@@ -147,7 +192,7 @@ impl Pattern {
                 literals.binary_search_by(|literal| (**literal).cmp(value)).is_ok()
             }
             Self::Around { before, text, after } => is_around(*before, text, *after, value),
-            Self::Compiled(regex) => regex.is_match(value),
+            Self::Compiled(automaton) => automaton.matches(value),
         }
     }
 }
@@ -289,22 +334,22 @@ fn is_any(hir: &Hir) -> bool {
     }
 }
 
-fn compile(hir: Hir, budget: &mut PatternBudget) -> Result<meta::Regex, String> {
+fn compile(hir: Hir, budget: &mut PatternBudget) -> Result<Automaton, String> {
     let whole = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
-    let limit = PATTERN_BYTES_MAX.min(budget.compiled_bytes);
-    let config = meta::Config::new()
-        .nfa_size_limit(Some(limit))
-        .hybrid_cache_capacity(CACHE_BYTES_MAX)
-        // Only finds captures quicker, and nobody asks for them.
-        .onepass(false);
-    let regex = meta::Builder::new().configure(config).build_from_hir(&whole);
-    let regex = regex.map_err(|e| match e.size_limit() {
-        Some(_) if limit < PATTERN_BYTES_MAX => too_large(),
-        Some(_) => format!("compiled, it takes more than {PATTERN_BYTES_MAX} bytes"),
-        None => e.to_string(),
+    let program_max = PATTERN_BYTES_MAX.min(budget.compiled_bytes);
+    let cache_max = (budget.cache_bytes / 4).max(CACHE_BYTES_MIN);
+    let sizes = Sizes { program_max, cache_max };
+    let automaton = Automaton::new(&whole, &sizes);
+    let automaton = automaton.map_err(|refused| match refused {
+        Refused::TooLarge if program_max < PATTERN_BYTES_MAX => too_large(),
+        Refused::TooLarge => format!("compiled, it takes more than {PATTERN_BYTES_MAX} bytes"),
+        Refused::Wrong(reason) => reason,
     })?;
-    budget.spend_compiled(regex.memory_usage())?;
-    Ok(regex)
+    // A large program needs room for some of its states at least: that is part of its price.
+    let forced = automaton.cache_bytes().saturating_sub(cache_max);
+    budget.spend_compiled(automaton.program_bytes().saturating_add(forced))?;
+    budget.cache_bytes = budget.cache_bytes.saturating_sub(automaton.cache_bytes());
+    Ok(automaton)
 }
 
 #[cfg(test)]

@@ -2,36 +2,43 @@
 //! counters in which they say what they have used.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A shared flag: set when the client is gone, the deadline passed or somebody ended the question.
 /// Evaluators look at it once per morsel.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<Shared>);
-
-#[derive(Debug, Default)]
-struct Shared {
-    set: AtomicBool,
-    usage: Usage,
+pub struct Cancel {
+    stop: model::Cancel,
+    usage: Arc<Usage>,
 }
 
 impl Cancel {
+    /// The same question with a deadline; the earlier one of two counts.
+    pub fn until(&self, deadline: Instant) -> Self {
+        Self { stop: self.stop.until(deadline), usage: Arc::clone(&self.usage) }
+    }
+
     /// Tells everyone who holds the flag to stop.
     pub fn set(&self) {
-        self.0.set.store(true, Ordering::Relaxed);
+        self.stop.set();
     }
 
     /// Whether to stop.
     #[inline]
     pub fn is_set(&self) -> bool {
-        self.0.set.load(Ordering::Relaxed)
+        self.stop.is_set()
+    }
+
+    /// The flag and the deadline, for those who count nothing.
+    pub fn stop(&self) -> &model::Cancel {
+        &self.stop
     }
 
     /// What the question has used so far.
     #[inline]
     pub fn usage(&self) -> &Usage {
-        &self.0.usage
+        &self.usage
     }
 
     /// A guard that sets the flag when it is dropped: kept in a future, it ends the work of that

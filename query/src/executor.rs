@@ -19,7 +19,7 @@ use crate::{Answer, Cancel, Error};
 /// label sets of two tenants are an error that names both.
 ///
 /// A dropped future must free its core soon: work that was handed to other threads watches
-/// [`Evaluation::cancel`] or [`SeriesRequest::cancel`].
+/// the [`Cancel`] it was given.
 #[async_trait]
 pub trait Executor: Debug + Send + Sync {
     /// Evaluates an expression at one instant or over a range.
@@ -52,6 +52,7 @@ pub trait Executor: Debug + Send + Sync {
         &self,
         scope: &ReadScope,
         metric: Option<&str>,
+        cancel: &Cancel,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, Error>;
 
     /// Exemplars of the series that match one of the selectors.
@@ -60,6 +61,7 @@ pub trait Executor: Debug + Send + Sync {
         scope: &ReadScope,
         selectors: Vec<Vec<Matcher>>,
         range: TimeRange,
+        cancel: &Cancel,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error>;
 
     /// The stored samples of the series that match, in the order of their labels, some series at a
@@ -71,7 +73,12 @@ pub trait Executor: Debug + Send + Sync {
     ) -> Result<Box<dyn Batches>, Error>;
 
     /// How many series there are and what they are made of; lists have at most `limit` entries.
-    async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error>;
+    async fn statistics(
+        &self,
+        scope: &ReadScope,
+        limit: usize,
+        cancel: &Cancel,
+    ) -> Result<Statistics, Error>;
 }
 
 /// An expression and when to evaluate it.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::Clock;
 use tenancy::ReadScope;
@@ -146,7 +146,11 @@ impl Querier {
             let running = Gauged::new(&self.metrics.running);
             let queued = listed.begin();
             let left = deadline.timeout.saturating_sub(queued);
-            let work = tokio::time::timeout(left, work(entry.cancel.clone()));
+            let cancel = match Instant::now().checked_add(left) {
+                Some(end) => entry.cancel.until(end),
+                None => entry.cancel.clone(),
+            };
+            let work = tokio::time::timeout(left, work(cancel));
             let answer = work.await.map_err(|_| too_slow(deadline))??;
             drop((turn, running));
             Ok(Timed { answer, queued, ran: listed.age().saturating_sub(queued) })

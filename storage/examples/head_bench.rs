@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use model::{Labels, MatchOp, Matcher, RecordKind, Sample, SeriesId, TimeRange};
+use model::{Labels, MatchOp, Matcher, Pace, RecordKind, Sample, SeriesId, TimeRange};
 use storage::head::{Append, Head, Payloads, SharedTimestamps};
 use storage::{AppendOutcome, MetricRows, SeriesRows};
 use tenancy::{Limits, TenantId};
@@ -143,9 +143,18 @@ impl Bench {
 
     fn read(&self) {
         let time = |what: &str, matchers: &[Matcher]| {
-            let found: u64 = self.heads.iter().map(|h| h.select(TENANT, matchers).len()).sum();
-            let spent =
-                repeated(|| self.heads.iter().for_each(|h| drop(h.select(TENANT, matchers))));
+            let found: u64 = self
+                .heads
+                .iter()
+                .map(|h| {
+                    h.select(TENANT, matchers, &mut Pace::default()).expect("nobody stops it").len()
+                })
+                .sum();
+            let spent = repeated(|| {
+                self.heads
+                    .iter()
+                    .for_each(|h| drop(h.select(TENANT, matchers, &mut Pace::default())))
+            });
             println!("select {what:<14}{spent:7.0} µs, {found} series");
         };
         let name = Matcher::equal("__name__", "metric_7_total");
@@ -155,9 +164,9 @@ impl Bench {
         time("pods", &[pods]);
         let spent = repeated(|| {
             self.heads.iter().for_each(|h| {
-                h.for_each_value(TENANT, "__name__", None, |_, n| {
+                let _ = h.for_each_value(TENANT, "__name__", None, &mut Pace::default(), |_, n| {
                     black_box(n);
-                })
+                });
             })
         });
         println!("count by name        {spent:7.0} µs");

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use model::LogError;
+use model::{LogError, Stopped};
 
 /// Storage's errors.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,9 @@ pub enum Error {
     /// A question asks for more than its limits allow. 422.
     #[error("{0}")]
     Limit(String),
+    /// Nobody waits any more, or it takes too long. 499, 503, 422.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The scope does not allow this kind of answer. 403.
     #[error("{0} is not available to a restricted scope")]
     Restricted(&'static str),

@@ -19,6 +19,8 @@ mod delete;
 mod disk;
 mod error;
 mod flush;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod head;
 mod hidden;
 mod listing;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Exemplar, Labels, Matcher, Metadata, TENANT_LABEL, TimeRange};
+use model::{Cancel, Exemplar, Labels, Matcher, Metadata, Pace, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
@@ -59,9 +59,10 @@ impl ListSeries {
         tenant: &TenantRead,
         place: &Place<'_>,
         rows: RoaringBitmap,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let found = &mut self.found;
-        place.labels(&rows, &mut |labels| {
+        place.labels(&rows, pace, &mut |labels| {
             debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
             found.insert(shown(scope, tenant, labels));
         })?;
@@ -82,9 +83,10 @@ impl Question for ListSeries {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
-        self.add(scope, tenant, &Place::Head(head), rows)
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
+        self.add(scope, tenant, &Place::Head(head), rows, pace)
     }
 
     fn block(
@@ -94,13 +96,14 @@ impl Question for ListSeries {
         _number: u32,
         block: &Block,
         hidden: &Hidden,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
-        self.add(scope, tenant, &place, rows)
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
+        self.add(scope, tenant, &place, rows, pace)
     }
 
-    fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
+    fn finish(self, _scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
         Ok(self.found)
     }
 }
@@ -117,8 +120,9 @@ impl ListNames {
         tenant: &TenantRead,
         place: &Place<'_>,
         rows: RoaringBitmap,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
-        if rows.is_empty() { Ok(()) } else { place.names(tenant, &rows, &mut self.names) }
+        if rows.is_empty() { Ok(()) } else { place.names(tenant, &rows, &mut self.names, pace) }
     }
 }
 
@@ -135,9 +139,10 @@ impl Question for ListNames {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
-        self.add(scope, tenant, &Place::Head(head), rows)
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
+        self.add(scope, tenant, &Place::Head(head), rows, pace)
     }
 
     fn block(
@@ -147,13 +152,14 @@ impl Question for ListNames {
         _number: u32,
         block: &Block,
         hidden: &Hidden,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
-        self.add(scope, tenant, &place, rows)
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
+        self.add(scope, tenant, &place, rows, pace)
     }
 
-    fn finish(mut self, scope: &ReadScope) -> Result<Self::Answer, Error> {
+    fn finish(mut self, scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
         if scope.is_labelled() && !self.names.is_empty() {
             self.names.insert(TENANT_LABEL.to_owned());
         }
@@ -175,6 +181,7 @@ impl ListValues {
         tenant: &TenantRead,
         place: &Place<'_>,
         rows: RoaringBitmap,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         if rows.is_empty() {
             return Ok(());
@@ -183,7 +190,7 @@ impl ListValues {
             self.values.insert(tenant.name.as_str().to_owned());
             return Ok(());
         }
-        place.values(tenant, &self.name, &rows, &mut self.values)
+        place.values(tenant, &self.name, &rows, &mut self.values, pace)
     }
 }
 
@@ -200,9 +207,10 @@ impl Question for ListValues {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms)?;
-        self.add(scope, tenant, &Place::Head(head), rows)
+        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
+        self.add(scope, tenant, &Place::Head(head), rows, pace)
     }
 
     fn block(
@@ -212,13 +220,14 @@ impl Question for ListValues {
         _number: u32,
         block: &Block,
         hidden: &Hidden,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors)?);
-        self.add(scope, tenant, &place, rows)
+        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
+        self.add(scope, tenant, &place, rows, pace)
     }
 
-    fn finish(self, _scope: &ReadScope) -> Result<Self::Answer, Error> {
+    fn finish(self, _scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
         Ok(self.values)
     }
 }
@@ -231,8 +240,10 @@ impl Asked {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
-        let rows = Place::Head(head).visible(scope, tenant, &self.selectors)?;
+        let rows = Place::Head(head).visible(scope, tenant, &self.selectors, pace)?;
+        pace.work(rows.len() as usize)?;
         let from_ms = self.range.start_ms.max(oldest_ms);
         Ok(rows.into_iter().filter(|&n| was_active(head, n, from_ms)).collect())
     }
@@ -275,10 +286,12 @@ impl Storage {
         &self,
         scope: &ReadScope,
         metric: Option<&str>,
+        cancel: &Cancel,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, Error> {
         if scope.is_restricted() {
             return Err(Error::Restricted("metadata"));
         }
+        let mut pace = Pace::new(cancel);
         let mut all: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
         for partition in &self.partitions {
             let head = partition.head.read();
@@ -287,6 +300,7 @@ impl Storage {
                     .metadata(tenant.id)
                     .filter(|(family, _)| metric.is_none_or(|m| m == *family));
                 for (family, metadata) in wanted {
+                    pace.work(50)?;
                     let known = all.entry(family.to_owned()).or_default();
                     if !known.contains(metadata) {
                         known.push(metadata.clone());
@@ -303,7 +317,9 @@ impl Storage {
         scope: &ReadScope,
         selectors: Selectors<'_>,
         range: TimeRange,
+        cancel: &Cancel,
     ) -> Result<BTreeMap<Labels, Vec<Exemplar>>, Error> {
+        let mut pace = Pace::new(cancel);
         let mut all: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
         for (partition, tenant) in
             self.partitions.iter().flat_map(|p| scope.tenants().iter().map(move |t| (p, t)))
@@ -311,14 +327,14 @@ impl Storage {
             partition.check_blocks(range)?;
             let oldest_ms = tenant.oldest_ms(self.retention_now_ms());
             let range = TimeRange { start_ms: range.start_ms.max(oldest_ms), ..range };
-            exemplars_of_head(partition, scope, tenant, selectors, range, &mut all)?;
+            exemplars_of_head(partition, scope, tenant, selectors, range, &mut pace, &mut all)?;
             let tombstones = partition.tombstones();
             for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
                 let block = stored.block.open().await?;
                 let tombstones = tombstones.of_block_in(&stored.meta, scope);
                 let hidden = Hidden::of(&block, tenant.id, &tombstones, oldest_ms).await?;
-                let rows = Place::Block(&block).visible(scope, tenant, selectors)?;
-                for found in block.exemplars(&rows, range).await? {
+                let rows = Place::Block(&block).visible(scope, tenant, selectors, &mut pace)?;
+                for found in block.exemplars(&rows, range, &mut pace).await? {
                     if hidden.is_hidden(found.row, found.exemplar.timestamp_ms) {
                         continue;
                     }
@@ -335,24 +351,37 @@ impl Storage {
     }
 
     /// Cardinality of the heads' series, for `/api/v1/status/tsdb`.
-    pub fn cardinality(&self, scope: &ReadScope) -> Result<Cardinality, Error> {
+    pub fn cardinality(&self, scope: &ReadScope, cancel: &Cancel) -> Result<Cardinality, Error> {
         if scope.is_restricted() {
             return Err(Error::Restricted("statistics"));
         }
+        let mut pace = Pace::new(cancel);
         let mut sum = Cardinality::default();
         for partition in &self.partitions {
             let head = partition.head.read();
-            scope.tenants().iter().for_each(|tenant| head.add_cardinality(tenant.id, &mut sum));
+            for tenant in scope.tenants() {
+                head.add_cardinality(tenant.id, &mut sum, &mut pace)?;
+            }
         }
         Ok(sum)
     }
 }
 
 impl Place<'_> {
-    fn labels(&self, rows: &RoaringBitmap, each: &mut dyn FnMut(Labels)) -> Result<(), Error> {
+    fn labels(
+        &self,
+        rows: &RoaringBitmap,
+        pace: &mut Pace,
+        each: &mut dyn FnMut(Labels),
+    ) -> Result<(), Error> {
         match self {
-            Self::Head(head) => rows.iter().for_each(|n| each(head.labels(n))),
-            Self::Block(block) => block.for_each_series(rows, |_, _, labels| each(labels))?,
+            Self::Head(head) => {
+                for number in rows {
+                    pace.work(100)?;
+                    each(head.labels(number));
+                }
+            }
+            Self::Block(block) => block.for_each_series(rows, pace, |_, _, labels| each(labels))?,
         }
         Ok(())
     }
@@ -362,12 +391,14 @@ impl Place<'_> {
         tenant: &TenantRead,
         rows: &RoaringBitmap,
         names: &mut BTreeSet<String>,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         match self {
             Self::Head(head) => {
-                names.extend(head.label_names(tenant.id, Some(rows)).into_iter().map(str::to_owned))
+                let found = head.label_names(tenant.id, Some(rows), pace)?;
+                names.extend(found.into_iter().map(str::to_owned));
             }
-            Self::Block(block) => names.extend(block.label_names(tenant.id, Some(rows))?),
+            Self::Block(block) => names.extend(block.label_names(tenant.id, Some(rows), pace)?),
         }
         Ok(())
     }
@@ -378,12 +409,21 @@ impl Place<'_> {
         name: &str,
         rows: &RoaringBitmap,
         values: &mut BTreeSet<String>,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         match self {
-            Self::Head(head) => values.extend(
-                head.label_values(tenant.id, name, Some(rows)).into_iter().map(str::to_owned),
-            ),
-            Self::Block(block) => values.extend(block.label_values(tenant.id, name, Some(rows))?),
+            Self::Head(head) => {
+                for value in head.label_values(tenant.id, name, Some(rows), pace)? {
+                    pace.work(50)?;
+                    values.insert(value.to_owned());
+                }
+            }
+            Self::Block(block) => {
+                for value in block.label_values(tenant.id, name, Some(rows), pace)? {
+                    pace.work(50)?;
+                    values.insert(value);
+                }
+            }
         }
         Ok(())
     }
@@ -401,10 +441,12 @@ fn exemplars_of_head(
     tenant: &TenantRead,
     selectors: Selectors<'_>,
     range: TimeRange,
+    pace: &mut Pace,
     all: &mut BTreeMap<Labels, Vec<Exemplar>>,
 ) -> Result<(), Error> {
     let head = partition.head.read();
-    for number in Place::Head(&head).visible(scope, tenant, selectors)? {
+    for number in Place::Head(&head).visible(scope, tenant, selectors, pace)? {
+        pace.work(10)?;
         let exemplars = head.exemplars(number, range);
         if !exemplars.is_empty() {
             let labels = shown(scope, tenant, head.labels(number));

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use model::TimeRange;
+use model::{Cancel, Pace, TimeRange};
 use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
@@ -42,6 +42,7 @@ pub trait Question: Send + 'static {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<(), Error>;
 
     /// Takes in what a block has of one tenant, but for what is hidden. Of one partition, a block
@@ -53,10 +54,11 @@ pub trait Question: Send + 'static {
         number: u32,
         block: &Block,
         hidden: &Hidden,
+        pace: &mut Pace,
     ) -> Result<(), Error>;
 
     /// Everything was seen.
-    fn finish(self, scope: &ReadScope) -> Result<Self::Answer, Error>;
+    fn finish(self, scope: &ReadScope, pace: &mut Pace) -> Result<Self::Answer, Error>;
 }
 
 /// A question on its way through the blocks.
@@ -64,6 +66,7 @@ pub trait Question: Send + 'static {
 pub struct LookUp<Q> {
     scope: ReadScope,
     question: Q,
+    pace: Pace,
     waiting: VecDeque<Waiting>,
     opened: Vec<Opened>,
     now_ms: i64,
@@ -86,12 +89,15 @@ struct Opened {
 }
 
 impl Storage {
-    /// Begins a question. CPU work in proportion to what is found: belongs on the CPU pool.
+    /// Begins a question. CPU work in proportion to what is found: belongs on the CPU pool. It and
+    /// all that follows stops soon after `cancel` says so.
     pub fn begin<Q: Question>(
         &self,
         scope: &ReadScope,
         mut question: Q,
+        cancel: &Cancel,
     ) -> Result<LookUp<Q>, Error> {
+        let mut pace = Pace::new(cancel);
         let range = question.range();
         let mut waiting = VecDeque::new();
         let mut number = 0;
@@ -100,7 +106,7 @@ impl Storage {
             partition.check_blocks(range)?;
             for tenant in scope.tenants() {
                 let head = partition.head.read();
-                question.head(scope, tenant, &head, tenant.oldest_ms(now_ms))?;
+                question.head(scope, tenant, &head, tenant.oldest_ms(now_ms), &mut pace)?;
             }
             // Before the blocks: one is dropped only after the blocks it concerns.
             let tombstones = partition.tombstones();
@@ -111,7 +117,7 @@ impl Storage {
                         for tenant in scope.tenants() {
                             let oldest_ms = tenant.oldest_ms(now_ms);
                             let hidden = Hidden::expired(&block, tenant.id, oldest_ms);
-                            question.block(scope, tenant, number, &block, &hidden)?;
+                            question.block(scope, tenant, number, &block, &hidden, &mut pace)?;
                         }
                     }
                     None => {
@@ -122,16 +128,16 @@ impl Storage {
                 number += 1;
             }
         }
-        Ok(LookUp { scope: scope.clone(), question, waiting, opened: Vec::new(), now_ms })
+        Ok(LookUp { scope: scope.clone(), question, pace, waiting, opened: Vec::new(), now_ms })
     }
 
-    /// Answers a question where it is asked, CPU work included.
+    /// Answers a question where it is asked, CPU work included; nothing stops it.
     pub(crate) async fn answer<Q: Question>(
         &self,
         scope: &ReadScope,
         question: Q,
     ) -> Result<Q::Answer, Error> {
-        let mut look_up = self.begin(scope, question)?;
+        let mut look_up = self.begin(scope, question, &Cancel::default())?;
         while look_up.open_next().await? {
             look_up.read_opened()?;
         }
@@ -156,19 +162,19 @@ impl<Q: Question> LookUp<Q> {
 
     /// Takes in the blocks that were opened, and lets their indexes go. CPU work.
     pub fn read_opened(&mut self) -> Result<(), Error> {
-        let Self { scope, question, .. } = self;
+        let Self { scope, question, pace, .. } = self;
         for Opened { number, block, hidden } in std::mem::take(&mut self.opened) {
             for (tenant, hidden) in scope.tenants().iter().zip(&hidden) {
-                question.block(scope, tenant, number, &block, hidden)?;
+                question.block(scope, tenant, number, &block, hidden, pace)?;
             }
         }
         Ok(())
     }
 
     /// The answer, once the look-up is complete. CPU work.
-    pub fn finish(self) -> Result<Q::Answer, Error> {
+    pub fn finish(mut self) -> Result<Q::Answer, Error> {
         debug_assert!(self.is_complete(), "not all was looked at");
-        self.question.finish(&self.scope)
+        self.question.finish(&self.scope, &mut self.pace)
     }
 }
 

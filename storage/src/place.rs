@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use model::{Matcher, TENANT_LABEL};
+use model::{Matcher, Pace, TENANT_LABEL};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
@@ -29,14 +29,15 @@ impl Place<'_> {
         scope: &ReadScope,
         tenant: &TenantRead,
         selectors: Selectors<'_>,
+        pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
         let mut found = RoaringBitmap::new();
         if selectors.is_empty() {
-            found = self.select(tenant.id, &[])?;
+            found = self.select(tenant.id, &[], pace)?;
         }
         for matchers in selectors {
             if let Some(matchers) = of_tenant(scope, tenant, matchers) {
-                found |= self.select(tenant.id, &matchers)?;
+                found |= self.select(tenant.id, &matchers, pace)?;
             }
         }
         if tenant.alternatives.is_empty() || found.is_empty() {
@@ -44,15 +45,21 @@ impl Place<'_> {
         }
         let mut allowed = RoaringBitmap::new();
         for matchers in tenant.alternatives.iter() {
-            allowed |= self.select(tenant.id, matchers)?;
+            allowed |= self.select(tenant.id, matchers, pace)?;
         }
         Ok(found & allowed)
     }
 
-    fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
+    fn select(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Error> {
+        pace.look()?;
         match self {
-            Self::Head(head) => Ok(head.select(tenant, matchers)),
-            Self::Block(block) => block.select(tenant, matchers),
+            Self::Head(head) => Ok(head.select(tenant, matchers, pace)?),
+            Self::Block(block) => block.select(tenant, matchers, pace),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::{MatchOp, Matcher, PatternBudget};
+use parking_lot::Mutex;
 use query::{Cancel, Error, Usage};
 use tenancy::Limits;
 
@@ -25,6 +27,8 @@ pub(crate) struct Budget {
     timeout: Duration,
     accountant: Option<Arc<dyn Accountant>>,
     pub(crate) queryable: Queryable,
+    /// What is left for patterns that are read during the evaluation.
+    patterns: Mutex<PatternBudget>,
 }
 
 impl Budget {
@@ -45,7 +49,26 @@ impl Budget {
             timeout,
             accountant,
             queryable: Queryable::default(),
+            patterns: Mutex::default(),
         })
+    }
+
+    /// Tells whoever does a part of the work when to stop.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.cancel.until(self.deadline)
+    }
+
+    /// Takes from the patterns' budget what the question's own selectors took.
+    pub(crate) fn take_patterns<'a>(&self, matchers: impl Iterator<Item = &'a Matcher>) {
+        let mut patterns = self.patterns.lock();
+        matchers.for_each(|matcher| matcher.take_from(&mut patterns));
+    }
+
+    /// Reads a pattern within what selectors and patterns before have left.
+    pub(crate) fn pattern(&self, text: &str) -> Result<Matcher, String> {
+        let mut patterns = self.patterns.lock();
+        let read = Matcher::within(&mut patterns, MatchOp::Regex, String::new(), text);
+        read.map_err(|e| e.reason)
     }
 
     /// Whether to go on. Looked at once per morsel and every few thousand points.

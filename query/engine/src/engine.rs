@@ -56,6 +56,7 @@ impl Engine {
         if evaluation.per_step_stats {
             budget.queryable.count_by_step(question.grid);
         }
+        budget.take_patterns(plan.selects.iter().flat_map(|select| &select.matchers));
         Ok(Evaluator {
             selected: plan.selects.iter().map(|_| OnceCell::new()).collect(),
             plan,

@@ -206,8 +206,8 @@ impl Evaluator {
     pub(crate) async fn selected(&self, select: usize) -> Result<&Arc<dyn Selected>, Error> {
         let cell = self.selected.get(select).ok_or_else(|| mistyped("a selection"))?;
         cell.get_or_try_init(|| async {
-            let selected =
-                self.source.select(&self.scope, self.plan.selects[select].clone()).await?;
+            let request = self.plan.selects[select].clone();
+            let selected = self.source.select(&self.scope, request, &self.budget.cancel()).await?;
             self.budget.take_series(selected.len())?;
             Ok(selected)
         })

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use model::{Exemplar, Labels, Matcher, Metadata, TimeRange};
+use model::Cancel as Stop;
+use model::{Exemplar, Labels, Matcher, Metadata, Stopped, TimeRange};
 use query::{
     Answer, Batches, Cancel, Error, Evaluation, Executor, Listing, ReadRequest, SeriesRequest,
     Statistics,
@@ -46,11 +47,11 @@ impl StorageExecutor {
         &self,
         scope: &ReadScope,
         cancel: &Cancel,
-        look_up: impl FnOnce(&Storage, &ReadScope) -> Result<T, storage::Error> + Send + 'static,
+        look_up: impl FnOnce(&Storage, &ReadScope, &Stop) -> Result<T, storage::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
-        let lane = self.pool.lane(&scope, cancel);
-        lane.run(move || look_up(&storage, &scope).map_err(asked)).await
+        let (lane, stop) = (self.pool.lane(&scope, cancel), cancel.stop().clone());
+        lane.run(move || look_up(&storage, &scope, &stop).map_err(asked)).await
     }
 
     async fn ask<Q: Question>(
@@ -60,21 +61,20 @@ impl StorageExecutor {
         question: Q,
     ) -> Result<Q::Answer, Error> {
         let lane = self.pool.lane(scope, cancel);
-        ask(&self.storage, lane, scope, question, Ok).await
+        let asking = Asking { storage: &self.storage, lane, scope, stop: cancel.stop() };
+        ask(asking, question, Ok).await
     }
 }
 
 /// Asks the store: arithmetic on the pool, reading of indexes beside it.
 async fn ask<Q: Question, T: Send + 'static>(
-    storage: &Arc<Storage>,
-    lane: Lane,
-    scope: &ReadScope,
+    Asking { storage, lane, scope, stop }: Asking<'_>,
     question: Q,
     then: impl FnOnce(Q::Answer) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let begin = {
-        let (storage, scope) = (Arc::clone(storage), scope.clone());
-        move || storage.begin(&scope, question).map_err(asked)
+        let (storage, scope, stop) = (Arc::clone(storage), scope.clone(), stop.clone());
+        move || storage.begin(&scope, question, &stop).map_err(asked)
     };
     // Mostly all indexes are in memory, and one job does it all.
     let begun = lane.run(move || match begin()? {
@@ -94,6 +94,14 @@ async fn ask<Q: Question, T: Send + 'static>(
     lane.run(move || looking.finish().map_err(asked).and_then(then)).await
 }
 
+/// Of whom a question is asked, by whom, where the work is done, and what ends it.
+struct Asking<'a> {
+    storage: &'a Arc<Storage>,
+    lane: Lane,
+    scope: &'a ReadScope,
+    stop: &'a Stop,
+}
+
 /// How far a question came without reading anything.
 enum Step<Q, T, F> {
     Done(T),
@@ -104,8 +112,20 @@ enum Step<Q, T, F> {
 fn asked(error: storage::Error) -> Error {
     match error {
         storage::Error::Limit(_) => Error::Execution(error.to_string()),
+        storage::Error::Stopped(why) => stopped(why),
         storage::Error::Restricted(_) => Error::Forbidden(error.to_string()),
         error => Error::internal("read the store", error),
+    }
+}
+
+/// Why work on a question stopped, as its answer.
+pub(crate) fn stopped(why: Stopped) -> Error {
+    match why {
+        Stopped::Canceled => {
+            Error::Canceled("query was canceled in expression evaluation".to_owned())
+        }
+        Stopped::Late => Error::Timeout("query timed out in expression evaluation".to_owned()),
+        Stopped::Laborious => Error::Execution(why.to_string()),
     }
 }
 
@@ -150,11 +170,13 @@ impl Executor for StorageExecutor {
         &self,
         scope: &ReadScope,
         metric: Option<&str>,
+        cancel: &Cancel,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, Error> {
         let metric = metric.map(str::to_owned);
-        let look_up =
-            move |storage: &Storage, scope: &ReadScope| storage.metadata(scope, metric.as_deref());
-        self.look_up(scope, &Cancel::default(), look_up).await
+        let look_up = move |storage: &Storage, scope: &ReadScope, stop: &Stop| {
+            storage.metadata(scope, metric.as_deref(), stop)
+        };
+        self.look_up(scope, cancel, look_up).await
     }
 
     async fn exemplars(
@@ -162,9 +184,10 @@ impl Executor for StorageExecutor {
         scope: &ReadScope,
         selectors: Vec<Vec<Matcher>>,
         range: TimeRange,
+        cancel: &Cancel,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error> {
         // The store's future may not move between threads, so it stays on one that may wait.
-        let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
+        let (storage, scope, cancel) = (Arc::clone(&self.storage), scope.clone(), cancel.clone());
         let runtime = tokio::runtime::Handle::current();
         let (mut send, receive) = oneshot::channel();
         let waiting = tokio::task::spawn_blocking(move || {
@@ -173,7 +196,7 @@ impl Executor for StorageExecutor {
                 let found = tokio::select! {
                     biased;
                     () = send.closed() => return,
-                    found = storage.exemplars(&scope, &selectors, range) => found,
+                    found = storage.exemplars(&scope, &selectors, range, cancel.stop()) => found,
                 };
                 let _ = send.send(found.map_err(asked));
             });
@@ -196,15 +219,21 @@ impl Executor for StorageExecutor {
         let limits = Arc::clone(scope.limits());
         let timeout = Duration::try_from_secs_f64(limits.query_seconds_max);
         let budget = Budget::new(limits, cancel.clone(), timeout.unwrap_or(Duration::MAX), None);
-        let selected = self.source.select(scope, Select { matchers, range }).await?;
+        let selected =
+            self.source.select(scope, Select { matchers, range }, &budget.cancel()).await?;
         budget.take_series(selected.len())?;
         let lane = self.pool.lane(scope, &cancel);
         Ok(Box::new(Reading::new(selected, budget, lane)))
     }
 
-    async fn statistics(&self, scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
-        self.look_up(scope, &Cancel::default(), move |storage, scope| {
-            let found = storage.cardinality(scope)?;
+    async fn statistics(
+        &self,
+        scope: &ReadScope,
+        limit: usize,
+        cancel: &Cancel,
+    ) -> Result<Statistics, Error> {
+        self.look_up(scope, cancel, move |storage, scope, stop| {
+            let found = storage.cardinality(scope, stop)?;
             let owned = |pairs: Vec<(&str, u64)>| {
                 pairs.into_iter().map(|(n, c)| (n.to_owned(), c)).collect()
             };
@@ -252,11 +281,17 @@ struct StorageSource {
 
 #[async_trait]
 impl Source for StorageSource {
-    async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
+    async fn select(
+        &self,
+        scope: &ReadScope,
+        select: Select,
+        cancel: &Cancel,
+    ) -> Result<Arc<dyn Selected>, Error> {
         let of = scope.clone();
         let apart = move |selection| check_apart(&of, &selection).map(|()| selection);
-        let lane = self.pool.lane(scope, &Cancel::default());
-        let selection = ask(&self.storage, lane, scope, select.question(), apart).await?;
+        let lane = self.pool.lane(scope, cancel);
+        let asking = Asking { storage: &self.storage, lane, scope, stop: cancel.stop() };
+        let selection = ask(asking, select.question(), apart).await?;
         Ok(Arc::new(StorageSelected(selection)))
     }
 }
@@ -300,6 +335,9 @@ mod tests {
         for (error, status) in [
             (storage::Error::Limit("too many series".to_owned()), 422),
             (storage::Error::Restricted("cardinality"), 403),
+            (storage::Error::Stopped(Stopped::Canceled), 499),
+            (storage::Error::Stopped(Stopped::Late), 503),
+            (storage::Error::Stopped(Stopped::Laborious), 422),
             (storage::Error::Internal("a task ended".to_owned()), 500),
         ] {
             assert_eq!(asked(error).status(), status);

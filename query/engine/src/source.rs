@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::Labels;
-use query::Error;
+use query::{Cancel, Error};
 use storage::{Select, SeriesSamples};
 use tenancy::ReadScope;
 
@@ -14,7 +14,12 @@ use tenancy::ReadScope;
 #[async_trait]
 pub trait Source: Debug + Send + Sync {
     /// The series of a scope that match.
-    async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error>;
+    async fn select(
+        &self,
+        scope: &ReadScope,
+        select: Select,
+        cancel: &Cancel,
+    ) -> Result<Arc<dyn Selected>, Error>;
 }
 
 /// Matching series. Their order is a function of the set of series alone, never of where rows lie,

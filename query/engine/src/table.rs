@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use model::{Histogram, Labels, ResetHint, TimeRange};
-use query::Error;
+use query::{Cancel, Error};
 use storage::{Select, SeriesSamples};
 use tenancy::ReadScope;
 
@@ -55,7 +55,12 @@ impl Table {
 
 #[async_trait]
 impl Source for Table {
-    async fn select(&self, scope: &ReadScope, select: Select) -> Result<Arc<dyn Selected>, Error> {
+    async fn select(
+        &self,
+        scope: &ReadScope,
+        select: Select,
+        _cancel: &Cancel,
+    ) -> Result<Arc<dyn Selected>, Error> {
         let matches = |labels: &Labels| {
             let value = |m: &model::Matcher| labels.get(m.name()).unwrap_or("").to_owned();
             select.matchers.iter().all(|m| m.matches(&value(m)))

@@ -159,14 +159,14 @@ pub(super) async fn exemplars(question: Question<'_>) -> Result<Reply, Error> {
     }
     let deadline = querier.deadline(&scope, None)?;
     let text = params.expression();
-    let work = async |_cancel| {
+    let work = async |cancel| {
         let expr = text.read(querier).await?.map_err(Error::BadData)?;
         let mut selectors = Vec::new();
         expr.selectors(|selector, _span| selectors.push(selector.matchers.clone()));
         if selectors.is_empty() {
             return Ok(None);
         }
-        querier.executor().exemplars(&scope, selectors, range).await.map(Some)
+        querier.executor().exemplars(&scope, selectors, range, &cancel).await.map(Some)
     };
     match querier.run(&scope, deadline, asked, work).await?.answer {
         Some(found) => Ok(Reply::document(List::new(found, Notes::default(), write_exemplars))),

@@ -128,7 +128,9 @@ pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
     let metric = Some(params.get("metric")).filter(|name| !name.is_empty());
     let deadline = querier.deadline(&scope, None)?;
     let found = querier
-        .run(&scope, deadline, asked, |_cancel| querier.executor().metadata(&scope, metric))
+        .run(&scope, deadline, asked, async |cancel| {
+            querier.executor().metadata(&scope, metric, &cancel).await
+        })
         .await?;
     Ok(Reply::document(Single::new(|out| {
         out.push(b'{');

@@ -189,7 +189,9 @@ pub(super) async fn tsdb(question: Question<'_>) -> Result<Reply, Error> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let deadline = querier.deadline(&scope, None)?;
     let found = querier
-        .run(&scope, deadline, asked, |_cancel| querier.executor().statistics(&scope, limit))
+        .run(&scope, deadline, asked, async |cancel| {
+            querier.executor().statistics(&scope, limit, &cancel).await
+        })
         .await?;
     Ok(Reply::document(Single::new(|out| push_statistics(out, &found.answer, limit))))
 }

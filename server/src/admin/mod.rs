@@ -133,6 +133,10 @@ impl From<storage::Error> for Failure {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 Self { status, kind: "execution", text: text.clone() }
             }
+            storage::Error::Stopped(why) => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                Self { status, kind: "execution", text: why.to_string() }
+            }
             _ => Self::unavailable(&error),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, TimestampMillisecondType, UInt32Type};
-use model::{Exemplar, Labels, Matcher, SeriesId, TimeRange};
+use model::{Exemplar, Labels, Matcher, Pace, SeriesId, TimeRange};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringBitmap;
@@ -128,8 +128,13 @@ impl Block {
     }
 
     /// Series rows of a tenant that satisfy all matchers.
-    pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> Result<RoaringBitmap, Error> {
-        self.index.select(tenant, matchers)
+    pub fn select(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Error> {
+        self.index.select(tenant, matchers, pace)
     }
 
     /// Series rows that a tombstone of a tenant means. Found once while the cache has room.
@@ -139,7 +144,9 @@ impl Block {
         if let Some(known) = self.samples.cache.get(key) {
             return Ok(known);
         }
-        let rows = Arc::new(self.select(tombstone.tenant, &tombstone.matchers)?);
+        // What was deleted is not decided by how long a question may take.
+        let pace = &mut Pace::endless();
+        let rows = Arc::new(self.select(tombstone.tenant, &tombstone.matchers, pace)?);
         let bytes = rows.serialized_size() + 64;
         self.samples.cache.put(key, Arc::clone(&rows), bytes);
         Ok(rows)
@@ -159,10 +166,12 @@ impl Block {
     pub fn for_each_series(
         &self,
         rows: impl IntoIterator<Item = u32>,
+        pace: &mut Pace,
         mut each: impl FnMut(u32, SeriesId, Labels),
     ) -> Result<(), Error> {
         let mut cursor = RowCursor::default();
         for row in rows {
+            pace.work(50)?;
             let labels = self.index.labels(row, &mut cursor)?;
             each(row, self.index.id(row, &labels), labels);
         }
@@ -174,8 +183,9 @@ impl Block {
         &self,
         tenant: TenantId,
         rows: Option<&RoaringBitmap>,
+        pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
-        self.index.label_names(tenant, rows)
+        self.index.label_names(tenant, rows, pace)
     }
 
     /// Values of a label in byte order, of `rows` only if given.
@@ -184,8 +194,9 @@ impl Block {
         tenant: TenantId,
         name: &str,
         rows: Option<&RoaringBitmap>,
+        pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
-        self.index.label_values(tenant, name, rows)
+        self.index.label_values(tenant, name, rows, pace)
     }
 
     /// Exemplars of some rows within a range, by row and then as they were written.
@@ -193,6 +204,7 @@ impl Block {
         &self,
         rows: &RoaringBitmap,
         range: TimeRange,
+        pace: &mut Pace,
     ) -> Result<Vec<BlockExemplar>, Error> {
         let samples = &self.samples;
         let Some(table) = &samples.exemplars else { return Ok(Vec::new()) };
@@ -206,6 +218,7 @@ impl Block {
                 continue;
             }
             for stretch in table.read_groups(&footer, &[group], columns).await? {
+                pace.look()?;
                 let batch = footer
                     .decode_group(stretch, group, columns)
                     .map_err(|e| table.object.damaged(e))?;

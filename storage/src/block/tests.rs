@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::{
-    Buckets, Exemplar, Histogram, Labels, MatchOp, Matcher, ResetHint, SeriesId, Span, TimeRange,
-    stale_nan,
+    Buckets, Exemplar, Histogram, Labels, MatchOp, Matcher, Pace, ResetHint, SeriesId, Span,
+    TimeRange, stale_nan,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -266,7 +266,8 @@ async fn a_block_answers_like_the_model() {
             ]);
             let matchers: Vec<Matcher> =
                 (0..random.below(4)).map(|_| random_matcher(&mut random)).collect();
-            let rows = block.select(tenant, &matchers).expect("a whole block");
+            let rows =
+                block.select(tenant, &matchers, &mut Pace::default()).expect("a whole block");
             assert_eq!(rows, brute_force(&all, tenant, &matchers), "{tenant} {matchers:?}");
             check_label_answers(&block, &all, tenant, &rows);
             let from = START_MS + random.below(40_000_000) as i64 - 1_000_000;
@@ -296,24 +297,29 @@ fn check_label_answers(block: &Block, all: &[Series], tenant: TenantId, rows: &R
     let pairs: Vec<(&str, &str)> =
         rows.iter().flat_map(|r| all[r as usize].labels.iter()).collect();
     let names: BTreeSet<&str> = pairs.iter().map(|(n, _)| *n).collect();
-    let found = block.label_names(tenant, Some(rows)).expect("a whole block");
+    let found = block.label_names(tenant, Some(rows), &mut Pace::default()).expect("a whole block");
     assert_eq!(found, Vec::from_iter(names.iter().copied()));
     let values: BTreeSet<&str> =
         pairs.iter().filter(|(n, _)| *n == "instance").map(|(_, v)| *v).collect();
     assert_eq!(
-        block.label_values(tenant, "instance", Some(rows)).expect("a whole block"),
+        block
+            .label_values(tenant, "instance", Some(rows), &mut Pace::default())
+            .expect("a whole block"),
         Vec::from_iter(values)
     );
     let of_tenant = brute_force(all, tenant, &[]);
     if *rows == of_tenant {
-        assert_eq!(block.label_names(tenant, None).expect("a whole block"), Vec::from_iter(names));
+        assert_eq!(
+            block.label_names(tenant, None, &mut Pace::default()).expect("a whole block"),
+            Vec::from_iter(names)
+        );
     }
 }
 
 async fn check_exemplars(block: &Block, all: &[Series]) {
     let rows: RoaringBitmap = (0..all.len() as u32).filter(|r| r % 2 == 0).collect();
     let range = TimeRange { start_ms: START_MS, end_ms: START_MS + 17_000 };
-    let found = block.exemplars(&rows, range).await.expect("a whole block");
+    let found = block.exemplars(&rows, range, &mut Pace::default()).await.expect("a whole block");
     let found: Vec<_> = found.into_iter().map(|e| (e.row, e.exemplar)).collect();
     let inside = |e: &&Exemplar| range.contains(e.timestamp_ms);
     let of =
@@ -337,8 +343,11 @@ async fn series_of_a_target_share_their_timestamps() {
         instance,
         Matcher::new(MatchOp::Regex, "__name__", "up|temperature|noise").expect("valid"),
     ];
-    let rows: Vec<u32> =
-        block.select(all[0].tenant, &matchers).expect("a whole block").iter().collect();
+    let rows: Vec<u32> = block
+        .select(all[0].tenant, &matchers, &mut Pace::default())
+        .expect("a whole block")
+        .iter()
+        .collect();
     assert_eq!(rows.len(), 3);
     for range in
         [TimeRange::ALL, TimeRange { start_ms: all[0].timestamps[0], end_ms: i64::MAX - 1 }]
@@ -432,7 +441,9 @@ async fn read_everything(store: &Arc<InMemory>, all: &[Series], rows: &[u32]) ->
     for (found, series) in decoded.iter().zip(all) {
         check_samples(found, series, TimeRange::ALL);
     }
-    let exemplars = block.exemplars(&rows.iter().copied().collect(), TimeRange::ALL).await?;
+    let exemplars = block
+        .exemplars(&rows.iter().copied().collect(), TimeRange::ALL, &mut Pace::default())
+        .await?;
     assert_eq!(exemplars.len(), all.iter().map(|s| s.exemplars.len()).sum::<usize>());
     Ok(())
 }
@@ -459,7 +470,7 @@ async fn an_empty_block_and_series_out_of_order() {
     let summary = write(&store, &[], BlockOptions::default()).await;
     assert_eq!((summary.series, summary.range), (0, None));
     let block = open(&store, 0).await.expect("an empty block");
-    assert!(block.select(TenantId(1), &[]).expect("empty").is_empty());
+    assert!(block.select(TenantId(1), &[], &mut Pace::default()).expect("empty").is_empty());
     assert!(
         block.fetch(&[], TimeRange::ALL).await.expect("empty").decode().expect("empty").is_empty()
     );
@@ -539,7 +550,7 @@ async fn ten_thousand_small_tenants_stay_small() {
     assert!(summary.bytes < 10_000 * 200, "{} bytes", summary.bytes);
     for tenant in [1u32, 777, 10_000] {
         let rows = block
-            .select(TenantId(tenant), &[Matcher::equal("__name__", "up")])
+            .select(TenantId(tenant), &[Matcher::equal("__name__", "up")], &mut Pace::default())
             .expect("a whole block");
         let rows: Vec<u32> = rows.iter().collect();
         let decoded =

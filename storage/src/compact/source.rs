@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::{Exemplar, Labels, SeriesId, TimeRange};
+use model::{Exemplar, Labels, Pace, SeriesId, TimeRange};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringBitmap;
@@ -53,7 +53,9 @@ impl Source {
             }
         }
         for start in (0..block.series_count()).step_by(EXEMPLAR_ROWS as usize) {
-            for found in block.exemplars(&stride(start), TimeRange::ALL).await? {
+            for found in
+                block.exemplars(&stride(start), TimeRange::ALL, &mut Pace::endless()).await?
+            {
                 let at = found.exemplar.timestamp_ms;
                 mark(&mut windows, grid, TimeRange { start_ms: at, end_ms: at }, found.row);
             }
@@ -153,7 +155,7 @@ impl Cursor {
             let end = last.saturating_add(EXEMPLAR_ROWS);
             let mut wanted = RoaringBitmap::new();
             wanted.insert_range(self.exemplars_until..end);
-            let found = self.block.exemplars(&wanted, self.window).await?;
+            let found = self.block.exemplars(&wanted, self.window, &mut Pace::endless()).await?;
             self.exemplars.extend(found.into_iter().map(|e| (e.row, e.exemplar)));
             self.exemplars_until = end;
         }
@@ -169,7 +171,7 @@ impl Cursor {
         let mut exemplars = exemplars.into_iter().peekable();
         let (block, ready, deleted) = (&self.block, &mut self.ready, &self.deleted);
         let tenants = block.tenants();
-        block.for_each_series(rows, |row, id, labels| {
+        block.for_each_series(rows, &mut Pace::endless(), |row, id, labels| {
             let at = tenants.partition_point(|t| t.series.end <= row);
             let mut samples = samples.next().unwrap_or_default();
             let mut own = Vec::new();

@@ -3,7 +3,7 @@
 //! The same deletion at the same place of the log leaves the same rows, whether it is applied as
 //! it is asked for or replayed: then what was frozen is still open.
 
-use model::{Matcher, Position, TimeRange, varint};
+use model::{Matcher, Pace, Position, TimeRange, varint};
 use tenancy::TenantId;
 
 use super::Head;
@@ -50,7 +50,9 @@ impl Head {
             return all;
         }
         let mut frozen_samples = 0;
-        for number in self.select(tenant, matchers) {
+        // Decided and logged already: it is carried out however long that takes, here and at replay.
+        let matching = self.select(tenant, matchers, &mut Pace::endless());
+        for number in matching.expect("an endless pace is not stopped") {
             let left = self.delete_frozen(number, range);
             let floats = self.delete_floats(number, range, left.newest);
             let histograms = self.delete_histograms(number, range, left.newest_histogram_ms);

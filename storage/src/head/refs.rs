@@ -1,5 +1,6 @@
 //! Sets of series: which ones have a label, in the form their number calls for.
 
+use model::{Pace, Stopped};
 use roaring::RoaringBitmap;
 
 /// Series numbers in ascending order. Most label values of most tenants have one or a few series.
@@ -133,8 +134,8 @@ impl Refs {
 }
 
 /// The union of several sets.
-pub(super) fn union(sets: &[&Refs]) -> RoaringBitmap {
-    match sets {
+pub(super) fn union(sets: &[&Refs], pace: &mut Pace) -> Result<RoaringBitmap, Stopped> {
+    Ok(match sets {
         [] => RoaringBitmap::new(),
         [one] => one.to_bitmap(),
         few if few.len() <= 4 => {
@@ -153,6 +154,7 @@ pub(super) fn union(sets: &[&Refs]) -> RoaringBitmap {
             // Setting bits in a plain array is far cheaper than growing a compressed set.
             let mut bits: Vec<u8> = Vec::new();
             for set in many {
+                pace.work(1 + set.len() as usize / 4)?;
                 set.for_each(|series| {
                     let at = series as usize / 8;
                     if at >= bits.len() {
@@ -163,5 +165,5 @@ pub(super) fn union(sets: &[&Refs]) -> RoaringBitmap {
             }
             RoaringBitmap::from_lsb0_bytes(0, &bits)
         }
-    }
+    })
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
-use model::{MatchOp, Matcher};
+use model::{MatchOp, Matcher, Pace, Stopped};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
@@ -19,31 +19,41 @@ const ONE_BY_ONE_MAX: u64 = 256;
 impl Head {
     /// The series of a tenant that satisfy all matchers and were not deleted. An absent label has
     /// the empty value.
-    pub fn select(&self, tenant: TenantId, matchers: &[Matcher]) -> RoaringBitmap {
-        let mut found = self.matching(tenant, matchers);
+    pub fn select(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Stopped> {
+        let mut found = self.matching(tenant, matchers, pace)?;
         if !self.hidden.is_empty() {
             found -= &self.hidden;
         }
-        found
+        Ok(found)
     }
 
-    fn matching(&self, tenant: TenantId, matchers: &[Matcher]) -> RoaringBitmap {
-        let Some(all) = self.index.tenants.get(&tenant) else { return RoaringBitmap::new() };
+    fn matching(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Stopped> {
+        let Some(all) = self.index.tenants.get(&tenant) else { return Ok(RoaringBitmap::new()) };
         if !self.index.is_indexed(tenant) {
-            return self.filter(&all.refs.to_bitmap(), &matchers.iter().collect::<Vec<_>>());
+            return self.filter(&all.refs.to_bitmap(), &matchers.iter().collect::<Vec<_>>(), pace);
         }
         let (equal, others): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|m| m.op() == MatchOp::Equal && !m.matches_empty());
         let Some(mut found) = self.having(tenant, &equal, &all.refs) else {
-            return RoaringBitmap::new();
+            return Ok(RoaringBitmap::new());
         };
         for (at, matcher) in others.iter().enumerate() {
             if found.len() <= ONE_BY_ONE_MAX {
-                return self.filter(&found, &others[at..]);
+                return self.filter(&found, &others[at..], pace);
             }
-            self.restrict(&mut found, tenant, matcher);
+            self.restrict(&mut found, tenant, matcher, pace)?;
         }
-        found
+        Ok(found)
     }
 
     /// The series that have all these label values; the rarest first.
@@ -63,10 +73,14 @@ impl Head {
         Some(found)
     }
 
-    fn restrict(&self, found: &mut RoaringBitmap, tenant: TenantId, matcher: &Matcher) {
+    fn restrict(
+        &self,
+        found: &mut RoaringBitmap,
+        tenant: TenantId,
+        matcher: &Matcher,
+        pace: &mut Pace,
+    ) -> Result<(), Stopped> {
         let matches_empty = matcher.matches_empty();
-        // Whichever side the absent label is not on: those values can be listed.
-        let listed = |text: &str| matcher.matches(text) != matches_empty;
         let symbols = &self.labels.symbols;
         let mut sets: Vec<&Refs> = Vec::new();
         if let Some(name) = symbols.get(matcher.name()) {
@@ -79,42 +93,59 @@ impl Head {
                     );
                 }
                 _ => {
-                    let values = self.index.values(tenant, name);
-                    sets.extend(
-                        values
-                            .filter(|(value, _)| listed(symbols.text(*value)))
-                            .map(|(_, refs)| refs),
-                    );
+                    for (value, refs) in self.index.values(tenant, name) {
+                        // Whichever side the absent label is not on: those values can be listed.
+                        if matcher.matches_at(symbols.text(value), pace)? != matches_empty {
+                            sets.push(refs);
+                        }
+                    }
                 }
             }
         }
         match (matches_empty, sets.as_slice()) {
             (true, few) if few.len() <= 4 => few.iter().for_each(|refs| refs.take_from(found)),
-            (true, many) => *found -= union(many),
-            (false, many) => *found &= union(many),
+            (true, many) => *found -= union(many, pace)?,
+            (false, many) => *found &= union(many, pace)?,
         }
+        Ok(())
     }
 
     /// Those of `candidates` that satisfy all matchers, looked at one by one.
-    fn filter(&self, candidates: &RoaringBitmap, matchers: &[&Matcher]) -> RoaringBitmap {
+    fn filter(
+        &self,
+        candidates: &RoaringBitmap,
+        matchers: &[&Matcher],
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Stopped> {
         let mut found = candidates.clone();
         for matcher in matchers {
             let Some(name) = self.labels.symbols.get(matcher.name()) else {
                 if matcher.matches_empty() {
                     continue;
                 }
-                return RoaringBitmap::new();
+                return Ok(RoaringBitmap::new());
             };
             let mut verdicts: HashMap<Option<u32>, bool> = HashMap::new();
-            let holds = |value: Option<u32>| {
-                matcher.matches(value.map_or("", |v| self.labels.symbols.text(v)))
-            };
-            found.retain(|series| {
+            let mut kept = RoaringBitmap::new();
+            for series in &found {
+                pace.work(2)?;
                 let value = self.labels.value_of(series, name);
-                *verdicts.entry(value).or_insert_with(|| holds(value))
-            });
+                let holds = match verdicts.get(&value) {
+                    Some(known) => *known,
+                    None => {
+                        let text = value.map_or("", |v| self.labels.symbols.text(v));
+                        let holds = matcher.matches_at(text, pace)?;
+                        verdicts.insert(value, holds);
+                        holds
+                    }
+                };
+                if holds {
+                    kept.insert(series);
+                }
+            }
+            found = kept;
         }
-        found
+        Ok(found)
     }
 
     /// All series of a tenant that were not deleted.
@@ -137,10 +168,15 @@ impl Head {
     }
 
     /// Label names of a tenant's series, or of those `within`.
-    pub fn label_names(&self, tenant: TenantId, within: Option<&RoaringBitmap>) -> BTreeSet<&str> {
+    pub fn label_names(
+        &self,
+        tenant: TenantId,
+        within: Option<&RoaringBitmap>,
+        pace: &mut Pace,
+    ) -> Result<BTreeSet<&str>, Stopped> {
         let text = |name: u32| self.labels.symbols.text(name);
         if within.is_none() && self.is_told_by_postings(tenant) {
-            return self.index.names(tenant).map(text).collect();
+            return Ok(self.index.names(tenant).map(text).collect());
         }
         let all;
         let within = match within {
@@ -150,13 +186,18 @@ impl Head {
                 &all
             }
         };
-        let shapes: BTreeSet<u32> =
-            within.iter().map(|s| self.labels.at[s as usize].shape).collect();
-        shapes
-            .iter()
-            .flat_map(|&shape| self.labels.shapes.names(shape))
-            .map(|&name| text(name))
-            .collect()
+        let mut shapes: BTreeSet<u32> = BTreeSet::new();
+        for series in within {
+            pace.work(2)?;
+            shapes.insert(self.labels.at[series as usize].shape);
+        }
+        let mut names = BTreeSet::new();
+        for shape in shapes {
+            let of_shape = self.labels.shapes.names(shape);
+            pace.work(4 * of_shape.len())?;
+            names.extend(of_shape.iter().map(|&name| text(name)));
+        }
+        Ok(names)
     }
 
     /// Values of a label over a tenant's series, or over those `within`.
@@ -165,12 +206,13 @@ impl Head {
         tenant: TenantId,
         name: &str,
         within: Option<&RoaringBitmap>,
-    ) -> BTreeSet<&str> {
+        pace: &mut Pace,
+    ) -> Result<BTreeSet<&str>, Stopped> {
         let mut values = BTreeSet::new();
-        self.for_each_value(tenant, name, within, |value, _| {
+        self.for_each_value(tenant, name, within, pace, |value, _| {
             values.insert(value);
-        });
-        values
+        })?;
+        Ok(values)
     }
 
     /// Calls `each` with every value of a label and how many series of the tenant, or of those
@@ -180,9 +222,10 @@ impl Head {
         tenant: TenantId,
         name: &str,
         within: Option<&RoaringBitmap>,
+        pace: &mut Pace,
         mut each: impl FnMut(&'a str, u64),
-    ) {
-        let Some(name) = self.labels.symbols.get(name) else { return };
+    ) -> Result<(), Stopped> {
+        let Some(name) = self.labels.symbols.get(name) else { return Ok(()) };
         let few = within.is_some_and(|w| w.len() <= ONE_BY_ONE_MAX);
         let told = if within.is_some() {
             self.index.is_indexed(tenant)
@@ -191,12 +234,13 @@ impl Head {
         };
         if told && !few {
             for (value, refs) in self.index.values(tenant, name) {
+                pace.work(20 + refs.len() as usize / 64)?;
                 let count = within.map_or_else(|| refs.len(), |within| refs.shared_with(within));
                 if count > 0 {
                     each(self.labels.symbols.text(value), count);
                 }
             }
-            return;
+            return Ok(());
         }
         let mut counts: HashMap<u32, u64> = HashMap::new();
         let all;
@@ -207,10 +251,17 @@ impl Head {
                 &all
             }
         };
-        for value in within.iter().filter_map(|series| self.labels.value_of(series, name)) {
-            *counts.entry(value).or_default() += 1;
+        for series in within {
+            pace.work(4)?;
+            if let Some(value) = self.labels.value_of(series, name) {
+                *counts.entry(value).or_default() += 1;
+            }
         }
-        counts.into_iter().for_each(|(value, count)| each(self.labels.symbols.text(value), count));
+        for (value, count) in counts {
+            pace.work(20)?;
+            each(self.labels.symbols.text(value), count);
+        }
+        Ok(())
     }
 
     /// One label of all series, to group many series by it without putting labels together.

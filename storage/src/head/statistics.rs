@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::METRIC_NAME;
+use model::{METRIC_NAME, Pace, Stopped};
 use tenancy::TenantId;
 
 use super::{Counts, Head};
@@ -60,20 +60,28 @@ impl Head {
     }
 
     /// Adds a tenant's cardinality to that of other partitions.
-    pub fn add_cardinality(&self, tenant: TenantId, sum: &mut Cardinality) {
+    pub fn add_cardinality(
+        &self,
+        tenant: TenantId,
+        sum: &mut Cardinality,
+        pace: &mut Pace,
+    ) -> Result<(), Stopped> {
         sum.series += self.tenant_series(tenant);
-        for name in self.label_names(tenant, None) {
+        for name in self.label_names(tenant, None, pace)? {
             let values = match sum.labels.get_mut(name) {
                 Some(values) => values,
                 None => sum.labels.entry(name.to_owned()).or_default(),
             };
-            self.for_each_value(tenant, name, None, |value, count| match values.get_mut(value) {
-                Some(known) => *known += count,
-                None => {
-                    values.insert(value.to_owned(), count);
+            self.for_each_value(tenant, name, None, pace, |value, count| {
+                match values.get_mut(value) {
+                    Some(known) => *known += count,
+                    None => {
+                        values.insert(value.to_owned(), count);
+                    }
                 }
-            });
+            })?;
         }
+        Ok(())
     }
 }
 

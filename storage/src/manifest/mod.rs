@@ -32,6 +32,15 @@ const CHECKPOINT_EVERY: u64 = 32;
 /// Objects read at a time while loading.
 const LOADS_AT_ONCE: usize = 16;
 
+/// Reads a manifest's JSON, applies it and writes it again; for fuzzing.
+pub(crate) fn decode_any(json: &[u8]) {
+    let Some(stored) = Stored::decode_json(json) else { return };
+    let _ = stored.encode();
+    if let Content::Edit(edit) = &stored.content {
+        let _ = PartitionState::default().after(edit);
+    }
+}
+
 /// Writes the manifest of one partition.
 #[derive(Debug)]
 pub struct ManifestStore {

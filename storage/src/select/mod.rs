@@ -11,11 +11,12 @@
 mod intern;
 mod merge;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{Labels, SeriesId, TENANT_LABEL, TimeRange};
+use model::{Labels, Pace, SeriesId, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
@@ -107,10 +108,11 @@ impl Question for Selecting {
         tenant: &TenantRead,
         head: &Head,
         oldest_ms: i64,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let TimeRange { start_ms, end_ms } = self.request.range;
         let range = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
-        let found = self.visible(&Place::Head(head), scope, tenant)?;
+        let found = self.visible(&Place::Head(head), scope, tenant, pace)?;
         check_series(scope, found.len())?;
         let counts = head.counts();
         let may_have_samples =
@@ -120,11 +122,14 @@ impl Question for Selecting {
         }
         let mut shared = SharedTimestamps::default();
         for number in found {
+            pace.work(100)?;
             let samples = head.read(number, range, &mut shared);
             if samples.values.is_empty() && samples.histograms.is_empty() {
                 continue;
             }
-            self.head_samples += samples.values.len() + samples.histograms.len();
+            let read = samples.values.len() + samples.histograms.len();
+            self.head_samples += read;
+            pace.work(read)?;
             check_samples(scope, self.head_samples)?;
             let at = self.find_or_add(scope, tenant, head.id(number), || head.labels(number))?;
             self.series[at].head = Some(samples);
@@ -139,8 +144,9 @@ impl Question for Selecting {
         number: u32,
         block: &Block,
         hidden: &Hidden,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = hidden.left(self.visible(&Place::Block(block), scope, tenant)?);
+        let rows = hidden.left(self.visible(&Place::Block(block), scope, tenant, pace)?);
         check_series(scope, rows.len())?;
         if rows.is_empty() {
             return Ok(());
@@ -151,7 +157,7 @@ impl Question for Selecting {
             start_ms: own.start_ms.max(self.request.range.start_ms),
             end_ms: own.end_ms.min(self.request.range.end_ms),
         };
-        block.for_each_series(rows, |row, id, labels| {
+        block.for_each_series(rows, pace, |row, id, labels| {
             let ranges = hidden.ranges(row);
             if ranges.covers(asked) {
                 return;
@@ -170,13 +176,52 @@ impl Question for Selecting {
         failed.map_or(Ok(()), Err)
     }
 
-    fn finish(self, _scope: &ReadScope) -> Result<Selection, Error> {
+    fn finish(self, _scope: &ReadScope, pace: &mut Pace) -> Result<Selection, Error> {
         let Self { request, mut series, blocks, hidden, .. } = self;
         series.retain(|s| s.head.is_some() || !s.rows.is_empty());
-        series.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        sort(&mut series, pace)?;
         let (hidden, interner) = (hidden.into(), Arc::default());
         Ok(Selection { range: request.range, series, blocks, hidden, interner })
     }
+}
+
+/// Series sorted at a time: a millisecond or two.
+const SORTED_AT_A_TIME: usize = 4_096;
+
+/// Sorts by labels, in pieces first and then, with looks at the clock between, into one another.
+fn sort(series: &mut Vec<Selected>, pace: &mut Pace) -> Result<(), Error> {
+    let by_labels = |a: &Selected, b: &Selected| a.labels.cmp(&b.labels);
+    if series.len() <= SORTED_AT_A_TIME {
+        series.sort_unstable_by(by_labels);
+        return Ok(());
+    }
+    let mut pieces = VecDeque::new();
+    while !series.is_empty() {
+        let mut piece = series.split_off(series.len().saturating_sub(SORTED_AT_A_TIME));
+        pace.look()?;
+        piece.sort_unstable_by(by_labels);
+        pieces.push_back(piece);
+    }
+    while let (Some(a), Some(b)) = (pieces.pop_front(), pieces.pop_front()) {
+        let mut both = Vec::with_capacity(a.len() + b.len());
+        let (mut a, mut b) = (a.into_iter().peekable(), b.into_iter().peekable());
+        loop {
+            pace.work(20)?;
+            let next = match (a.peek(), b.peek()) {
+                (Some(x), Some(y)) if y.labels < x.labels => b.next(),
+                (Some(_), _) => a.next(),
+                _ => b.next(),
+            };
+            let Some(next) = next else { break };
+            both.push(next);
+        }
+        pieces.push_back(both);
+        if let [_] = pieces.make_contiguous() {
+            break;
+        }
+    }
+    *series = pieces.pop_front().unwrap_or_default();
+    Ok(())
 }
 
 impl Selecting {
@@ -197,8 +242,9 @@ impl Selecting {
         place: &Place<'_>,
         scope: &ReadScope,
         tenant: &TenantRead,
+        pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
-        place.visible(scope, tenant, std::slice::from_ref(&self.request.matchers))
+        place.visible(scope, tenant, std::slice::from_ref(&self.request.matchers), pace)
     }
 
     /// The place of a series that the scope may see.

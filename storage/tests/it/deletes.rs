@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ::model::{MatchOp, Matcher, TimeRange};
+use ::model::{Cancel, MatchOp, Matcher, TimeRange};
 use storage::{Delete, Storage};
 use tenancy::{DeleteScope, Limits, ReadScope, Retention};
 use testkit::Fault;
@@ -124,7 +124,7 @@ async fn listings_and_statistics_know_nothing_of_it() {
         assert_eq!(pods, expected.into(), "{place:?}");
         let series = storage.series(&read, &[], TimeRange::ALL).await.expect("series");
         assert_eq!(series.len(), 5, "{place:?}");
-        let statistics = storage.cardinality(&read).expect("statistics");
+        let statistics = storage.cardinality(&read, &Cancel::default()).expect("statistics");
         assert_eq!(statistics.series, 5, "{place:?}");
         assert!(!statistics.labels["pod"].contains_key("pod-3"), "{place:?}");
         assert_eq!(storage.overview(&read).await[&tenancy::TenantId(1)].active_series, 5);
@@ -189,7 +189,10 @@ async fn rows_older_than_they_are_kept_are_not_there() {
         let found = read(&storage, &scope, &[], TimeRange::ALL).await.expect("readable");
         let oldest = found.iter().flat_map(|(_, points)| points).map(|(ms, _)| *ms).min();
         assert_eq!((found.len(), oldest), (6, Some(NOW_MS + 15_000)), "{place:?}");
-        let exemplars = storage.exemplars(&scope, &[], TimeRange::ALL).await.expect("exemplars");
+        let exemplars = storage
+            .exemplars(&scope, &[], TimeRange::ALL, &Cancel::default())
+            .await
+            .expect("exemplars");
         assert_eq!(exemplars.values().flatten().count(), 4, "{place:?}");
         ground.clock.advance(std::time::Duration::from_secs(60));
         assert!(read(&storage, &scope, &[], TimeRange::ALL).await.expect("readable").is_empty());

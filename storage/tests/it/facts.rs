@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use ::model::{Buckets, Exemplar, Histogram, Labels, Metadata, MetricKind, ResetHint, Sample};
-use ::model::{Span, TimeRange};
+use ::model::{Cancel, Span, TimeRange};
 use storage::{Config, MetricRows, Select, SeriesRows, Storage};
 use tenancy::ReadScope;
 
@@ -226,10 +226,12 @@ pub(crate) async fn everything(storage: &Storage) -> Result<BTreeSet<String>, st
                 facts.insert(format!("{tenant} {labels} {ms} {histogram:?}"));
             }
         }
-        for (labels, exemplars) in storage.exemplars(&scope, &[], TimeRange::ALL).await? {
+        for (labels, exemplars) in
+            storage.exemplars(&scope, &[], TimeRange::ALL, &Cancel::default()).await?
+        {
             facts.extend(exemplars.iter().map(|e| format!("{tenant} {labels} {e:?}")));
         }
-        for (family, all) in storage.metadata(&scope, None)? {
+        for (family, all) in storage.metadata(&scope, None, &Cancel::default())? {
             facts.extend(all.iter().map(|m| format!("{tenant} {family} {m:?}")));
         }
     }

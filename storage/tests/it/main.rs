@@ -1,6 +1,7 @@
 //! The store as its users see it: real log, real objects, a disk in memory.
 
 mod bounds;
+mod cancel;
 mod compaction;
 mod crashes;
 mod damage;
@@ -9,6 +10,7 @@ mod facts;
 mod faults;
 mod losses;
 mod model;
+mod noise;
 mod placement;
 mod retention;
 mod store;

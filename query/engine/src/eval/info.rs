@@ -62,7 +62,7 @@ impl Evaluator {
             }
         }
         let select = Select { matchers, range: call.range };
-        let selected = self.source.select(&self.scope, select).await?;
+        let selected = self.source.select(&self.scope, select, &self.budget.cancel()).await?;
         self.budget.take_series(selected.len())?;
         let work = self.plain_work(call.times, call.lookback_ms, Task::InfoTime);
         let collected = self.over_series(&selected, work, Collect::default()).await?;

@@ -1,11 +1,12 @@
 //! Functions that change labels and leave the points alone.
 
-use model::{Labels, METRIC_NAME};
+use model::{Labels, METRIC_NAME, Pace};
 use query::Error;
 use regex::{Captures, Regex, RegexBuilder};
 
 use super::CallContext;
 use crate::budget::Reserved;
+use crate::executor::stopped;
 use crate::frame::{Frame, Outcome, Series, Twins, mistyped};
 
 /// Compiled size of a pattern. Bytes; as for matchers.
@@ -21,6 +22,7 @@ pub(super) fn label_replace(context: &CallContext, args: Vec<Outcome>) -> Result
         <[Outcome; 5]>::try_from(args).map_err(|_| mistyped("five arguments"))?;
     let (target, replacement) = (target.into_text()?, replacement.into_text()?);
     let (source, pattern) = (source.into_text()?, pattern.into_text()?);
+    let quick = context.budget.pattern(&pattern).map_err(|e| wrong_pattern(&e))?;
     let pattern = compile(&pattern)?;
     if target.is_empty() {
         return Err(Error::Execution(format!(
@@ -29,9 +31,14 @@ pub(super) fn label_replace(context: &CallContext, args: Vec<Outcome>) -> Result
     }
     let mut frame = frame.into_frame()?;
     let mut made = Reserved::default();
+    let mut pace = Pace::new(context.budget.cancel().stop());
     for series in &mut frame.series {
         let value = series.labels.get(&source).unwrap_or("");
+        if !quick.matches_at(value, &mut pace).map_err(stopped)? {
+            continue;
+        }
         let Some(found) = pattern.captures(value) else { continue };
+        pace.work(200).map_err(stopped)?;
         let value = expanded(&found, &replacement, value.len())?;
         made.absorb(context.budget.reserve(value.len())?);
         set(series, &target, &value);
@@ -59,14 +66,15 @@ fn check_length(function: &str, bytes: usize) -> Result<(), Error> {
     )))
 }
 
+fn wrong_pattern(reason: &dyn std::fmt::Display) -> Error {
+    Error::Execution(format!("invalid regular expression in label_replace(): {reason}"))
+}
+
 fn compile(pattern: &str) -> Result<Regex, Error> {
-    let refused = |e: &dyn std::fmt::Display| {
-        Error::Execution(format!("invalid regular expression in label_replace(): {e}"))
-    };
     // By itself first: `a)|(b` is wrong, though it would be right between our parentheses.
     let limited = |text: &str| RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
-    limited(pattern).map_err(|e| refused(&e))?;
-    limited(&format!("^(?s:{pattern})$")).map_err(|e| refused(&e))
+    limited(pattern).map_err(|e| wrong_pattern(&e))?;
+    limited(&format!("^(?s:{pattern})$")).map_err(|e| wrong_pattern(&e))
 }
 
 /// `label_join(v, dst, separator, src…)`
@@ -87,7 +95,9 @@ pub(super) fn label_join(context: &CallContext, args: Vec<Outcome>) -> Result<Ou
         )));
     }
     let mut made = Reserved::default();
+    let mut pace = Pace::new(context.budget.cancel().stop());
     for series in &mut frame.series {
+        pace.work(100).map_err(stopped)?;
         let values: Vec<&str> =
             sources.iter().map(|s| series.labels.get(s).unwrap_or("")).collect();
         let separators = separator.len().saturating_mul(values.len().saturating_sub(1));

@@ -98,6 +98,7 @@ impl Executor for Fake {
         &self,
         _scope: &ReadScope,
         metric: Option<&str>,
+        _cancel: &Cancel,
     ) -> Result<BTreeMap<String, Vec<Metadata>>, Error> {
         let of = |kind, help: &str, unit: &str| Metadata {
             kind,
@@ -119,6 +120,7 @@ impl Executor for Fake {
         _scope: &ReadScope,
         selectors: Vec<Vec<Matcher>>,
         range: TimeRange,
+        _cancel: &Cancel,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>, Error> {
         if selectors == [[Matcher::equal("__name__", "test")]] {
             return Ok(Vec::new());
@@ -146,7 +148,12 @@ impl Executor for Fake {
         }
     }
 
-    async fn statistics(&self, _scope: &ReadScope, limit: usize) -> Result<Statistics, Error> {
+    async fn statistics(
+        &self,
+        _scope: &ReadScope,
+        limit: usize,
+        _cancel: &Cancel,
+    ) -> Result<Statistics, Error> {
         let counts = |names: &[&str]| names.iter().map(|n| ((*n).to_owned(), 7)).collect();
         if limit == 1 {
             return Ok(Statistics::default());

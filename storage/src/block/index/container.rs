@@ -39,6 +39,19 @@ pub(in crate::block) enum Section {
     OddIds = 9,
 }
 
+/// All of them.
+pub(super) const ALL: [Section; 9] = [
+    Section::Meta,
+    Section::Tenants,
+    Section::Symbols,
+    Section::Labels,
+    Section::LabelGroups,
+    Section::ChunkCounts,
+    Section::Fst,
+    Section::Postings,
+    Section::OddIds,
+];
+
 /// Puts sections together.
 pub(super) fn write(features: u64, sections: &[(Section, Vec<u8>)]) -> Result<Vec<u8>, Error> {
     let mut header = Vec::with_capacity(HEADER_BYTES + sections.len() * ENTRY_BYTES + 4);

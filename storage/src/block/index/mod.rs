@@ -32,6 +32,31 @@ const TAG_BITMAP: u64 = 2;
 const TAG_SHIFT: u32 = 62;
 const RUN_LENGTH_BITS: u32 = 30;
 
+/// Reads an index of any sections and asks it what readers ask; for fuzzing.
+pub(crate) fn decode_any(mut data: &[u8]) {
+    let mut sections = Vec::new();
+    for section in container::ALL {
+        let [low, high, rest @ ..] = data else { break };
+        let length = usize::from(u16::from_le_bytes([*low, *high])).min(rest.len());
+        sections.push((section, rest[..length].to_vec()));
+        data = &rest[length..];
+    }
+    let Ok(whole) = container::write(0, &sections) else { return };
+    let Ok(index) = Index::read("noise".to_owned(), &whole.into()) else { return };
+    let matchers = [model::Matcher::equal("a", "b")];
+    for rows in &index.tenants {
+        // Damage that is found late is an error, too.
+        let mut pace = model::Pace::default();
+        let _ = index.select(rows.tenant, &matchers, &mut pace);
+        let _ = index.label_names(rows.tenant, None, &mut pace);
+        let _ = index.label_values(rows.tenant, "a", None, &mut pace);
+        for row in rows.series.clone().take(64) {
+            let _ = index.labels(row, &mut RowCursor::default());
+            index.chunks_of(row);
+        }
+    }
+}
+
 /// Counts and objects of a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Meta {

@@ -2,7 +2,7 @@
 //! whatever is left by walking the label's values.
 
 use fst::{IntoStreamer, Streamer};
-use model::{MatchOp, Matcher, varint};
+use model::{MatchOp, Matcher, Pace, varint};
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
@@ -25,6 +25,7 @@ impl Index {
         &self,
         tenant: TenantId,
         matchers: &[Matcher],
+        pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
         let Some(rows) = self.tenant(tenant) else { return Ok(RoaringBitmap::new()) };
         let mut found = RoaringBitmap::new();
@@ -41,22 +42,27 @@ impl Index {
             }
             let is_look_up = matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual);
             if !is_look_up && found.len() <= CANDIDATES_FEW {
-                self.filter(&mut found, matcher)?;
+                self.filter(&mut found, matcher, pace)?;
             } else {
-                self.apply(&mut found, tenant, &all, matcher)?;
+                self.apply(&mut found, tenant, &all, matcher, pace)?;
             }
         }
         Ok(found)
     }
 
-    fn filter(&self, rows: &mut RoaringBitmap, matcher: &Matcher) -> Result<(), Error> {
+    fn filter(
+        &self,
+        rows: &mut RoaringBitmap,
+        matcher: &Matcher,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
         let mut cursor = RowCursor::default();
         let mut kept = RoaringBitmap::new();
         for row in rows.iter() {
             let pairs = self.pairs(row, &mut cursor)?;
             let value = pairs.iter().find(|(name, _)| self.symbol(*name) == Some(matcher.name()));
             let value = value.and_then(|(_, value)| self.symbol(*value)).unwrap_or("");
-            if matcher.matches(value) {
+            if matcher.matches_at(value, pace)? {
                 kept.insert(row);
             }
         }
@@ -70,6 +76,7 @@ impl Index {
         tenant: TenantId,
         all: &RoaringBitmap,
         matcher: &Matcher,
+        pace: &mut Pace,
     ) -> Result<(), Error> {
         let (name, value) = (matcher.name(), matcher.value());
         match matcher.op() {
@@ -78,7 +85,7 @@ impl Index {
             MatchOp::NotEqual if value.is_empty() => *found &= self.rows_with(tenant, name, "")?,
             MatchOp::NotEqual => *found -= self.rows_with(tenant, name, value)?,
             MatchOp::Regex | MatchOp::NotRegex => {
-                let mut matching = self.rows_matching(tenant, matcher)?;
+                let mut matching = self.rows_matching(tenant, matcher, pace)?;
                 let is_negated = matcher.op() == MatchOp::NotRegex;
                 if matcher.matches_empty() != is_negated {
                     matching |= all - self.rows_with(tenant, name, "")?;
@@ -94,7 +101,12 @@ impl Index {
     }
 
     /// Rows whose label is there and matches the pattern of a regex matcher, negated or not.
-    fn rows_matching(&self, tenant: TenantId, matcher: &Matcher) -> Result<RoaringBitmap, Error> {
+    fn rows_matching(
+        &self,
+        tenant: TenantId,
+        matcher: &Matcher,
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Error> {
         let name = matcher.name();
         if matches!(matcher.value(), ".*" | ".+") {
             return self.rows_with(tenant, name, "");
@@ -104,15 +116,20 @@ impl Index {
         for (literal, is_whole) in literals(matcher.value()) {
             let prefix = key(tenant, name, &literal);
             if is_whole {
-                let is_match = std::str::from_utf8(&literal)
-                    .is_ok_and(|v| !v.is_empty() && matcher.matches(v) != is_negated);
+                let is_match = match std::str::from_utf8(&literal) {
+                    Ok(value) if !value.is_empty() => {
+                        matcher.matches_at(value, pace)? != is_negated
+                    }
+                    _ => false,
+                };
                 if let Some(postings) = self.fst.get(&prefix).filter(|_| is_match) {
                     self.add_postings(postings, &mut union)?;
                 }
                 continue;
             }
             self.walk(&prefix, key(tenant, name, b"").len(), |value, postings| {
-                if matcher.matches(value) != is_negated {
+                if matcher.matches_at(value, pace)? != is_negated {
+                    pace.work(20)?;
                     self.add_postings(postings, &mut union)
                 } else {
                     Ok(())
@@ -186,6 +203,7 @@ impl Index {
         tenant: TenantId,
         name: &str,
         rows: Option<&RoaringBitmap>,
+        pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
         let mut values = Vec::new();
         if let Some(rows) = rows.filter(|r| r.len() <= CANDIDATES_FEW) {
@@ -200,6 +218,7 @@ impl Index {
         }
         let prefix = key(tenant, name, b"");
         self.walk(&prefix, prefix.len(), |value, postings| {
+            pace.work(50)?;
             if self.touches(postings, rows)? {
                 values.push(value.to_owned());
             }
@@ -213,6 +232,7 @@ impl Index {
         &self,
         tenant: TenantId,
         rows: Option<&RoaringBitmap>,
+        pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
         let mut names = Vec::new();
         if let Some(rows) = rows.filter(|r| r.len() <= CANDIDATES_FEW) {
@@ -234,6 +254,7 @@ impl Index {
             let name = std::str::from_utf8(&rest[..end])
                 .map_err(|_| self.damaged("a label name is not text"))?;
             // The first key of a name is the one for presence.
+            pace.work(200)?;
             if self.touches(postings, rows)? {
                 names.push(name.to_owned());
             }

@@ -3,7 +3,7 @@
 use model::{
     Buckets, Exemplar, Histogram, Labels, Matcher, Metadata, MetricKind, ResetHint, SeriesId, Span,
 };
-use model::{TimeRange, stale_nan};
+use model::{Pace, TimeRange, stale_nan};
 use tenancy::TenantId;
 
 use super::*;
@@ -195,7 +195,8 @@ fn tenants_have_their_own_series() {
     assert_eq!(rig.head.series_count(), 2);
     let selected = |tenant| {
         rig.head
-            .select(TenantId(tenant), &[Matcher::equal("job", "node")])
+            .select(TenantId(tenant), &[Matcher::equal("job", "node")], &mut Pace::default())
+            .expect("nobody stops it")
             .iter()
             .collect::<Vec<_>>()
     };

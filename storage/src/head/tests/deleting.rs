@@ -1,6 +1,6 @@
 //! Deletions: what is not floats, and what a series is without rows.
 
-use model::{MatchOp, Matcher, Metadata, MetricKind};
+use model::{MatchOp, Matcher, Metadata, MetricKind, Pace};
 
 use super::*;
 use crate::head::Removed;
@@ -72,9 +72,11 @@ fn a_series_without_rows_is_gone_until_it_gets_one() {
         assert_eq!(delete(&mut rig, "a|zzz", (0, 9_000)).series, 1);
         assert_eq!(delete(&mut rig, "a", (0, 9_000)), Removed::default(), "nothing is left");
         let head = &rig.head;
-        assert_eq!(head.select(TenantId(1), &[]).iter().collect::<Vec<_>>(), [1]);
+        assert_eq!(head.all(TenantId(1)).iter().collect::<Vec<_>>(), [1]);
         assert_eq!(head.tenant_series(TenantId(1)), 1);
-        let names = head.label_values(TenantId(1), "__name__", None);
+        let names = head
+            .label_values(TenantId(1), "__name__", None, &mut Pace::default())
+            .expect("nobody stops it");
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["b"]);
         let created = rig.send(1, &[sent(A, &[(2_100, 7.0)])]).series_created;
         assert_eq!((created, rig.head.tenant_series(TenantId(1))), (0, 2));

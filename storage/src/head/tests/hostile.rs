@@ -1,6 +1,6 @@
 //! Payloads and snapshots of anybody's making: errors at worst.
 
-use model::Labels;
+use model::{Labels, Pace};
 use proptest::prelude::*;
 
 use super::*;
@@ -56,9 +56,15 @@ fn touch(head: &mut Head) {
     }
     for tenant in 0..3 {
         let tenant = TenantId(tenant);
-        let names: Vec<String> =
-            head.label_names(tenant, None).into_iter().map(str::to_owned).collect();
-        names.iter().for_each(|name| drop(head.label_values(tenant, name, None)));
+        let names: Vec<String> = head
+            .label_names(tenant, None, &mut Pace::default())
+            .expect("nobody stops it")
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        names
+            .iter()
+            .for_each(|name| drop(head.label_values(tenant, name, None, &mut Pace::default())));
     }
     head.snapshot_full();
     head.cut(i64::MAX, 0);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{MatchOp, Matcher};
+use model::{MatchOp, Matcher, Pace};
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -57,7 +57,11 @@ fn check_select(head: &Head, all: &BTreeMap<u32, Labels>, matchers: &[Matcher]) 
     let holds =
         |labels: &Labels| matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")));
     let expected: RoaringBitmap = all.iter().filter(|(_, l)| holds(l)).map(|(s, _)| *s).collect();
-    assert_eq!(head.select(TenantId(1), matchers), expected, "{matchers:?}");
+    assert_eq!(
+        head.select(TenantId(1), matchers, &mut Pace::default()).expect("nobody stops it"),
+        expected,
+        "{matchers:?}"
+    );
 }
 
 fn check_lists(head: &Head, all: &BTreeMap<u32, Labels>, within: Option<&RoaringBitmap>) {
@@ -65,16 +69,25 @@ fn check_lists(head: &Head, all: &BTreeMap<u32, Labels>, within: Option<&Roaring
         all.iter().filter(|(s, _)| within.is_none_or(|w| w.contains(**s))).map(|(_, labels)| labels)
     };
     let names: BTreeSet<&str> = chosen().flat_map(|l| l.iter().map(|(n, _)| n)).collect();
-    assert_eq!(head.label_names(TenantId(1), within), names);
+    assert_eq!(
+        head.label_names(TenantId(1), within, &mut Pace::default()).expect("nobody stops it"),
+        names
+    );
     for name in ["a", "pod", "absent"] {
         let mut expected: BTreeMap<&str, u64> = BTreeMap::new();
         chosen().filter_map(|l| l.get(name)).for_each(|v| *expected.entry(v).or_default() += 1);
         let mut counts = BTreeMap::new();
-        head.for_each_value(TenantId(1), name, within, |value, count| {
+        head.for_each_value(TenantId(1), name, within, &mut Pace::default(), |value, count| {
             assert_eq!(counts.insert(value, count), None, "each value once");
-        });
+        })
+        .expect("nobody stops it");
         assert_eq!(counts, expected);
-        assert!(head.label_values(TenantId(1), name, within).into_iter().eq(expected.into_keys()));
+        assert!(
+            head.label_values(TenantId(1), name, within, &mut Pace::default())
+                .expect("nobody stops it")
+                .into_iter()
+                .eq(expected.into_keys())
+        );
     }
     let column = head.label_column("pod");
     for (series, labels) in all {
@@ -102,7 +115,7 @@ proptest! {
             }
             check_lists(head, &all, None);
             for matchers in &matchers[..4] {
-                check_lists(head, &all, Some(&head.select(TenantId(1), matchers)));
+                check_lists(head, &all, Some(&head.select(TenantId(1), matchers, &mut Pace::default()).expect("nobody stops it")));
             }
         }
     }
@@ -136,7 +149,11 @@ fn postings_hold_after_a_renumbering() {
             ],
         );
     }
-    assert_eq!(rig.head.select(TenantId(2), &[]), RoaringBitmap::new(), "all its series were idle");
+    assert_eq!(
+        rig.head.select(TenantId(2), &[], &mut Pace::default()).expect("nobody stops it"),
+        RoaringBitmap::new(),
+        "all its series were idle"
+    );
 }
 
 #[test]
@@ -144,8 +161,8 @@ fn cardinality_adds_up_over_partitions() {
     let sets: Vec<[usize; 4]> = (0..100).map(|i| [1 + i % 2, 1, 0, i % 40]).collect();
     let (rig, all) = head_of(&sets);
     let mut sum = Cardinality::default();
-    rig.head.add_cardinality(TenantId(1), &mut sum);
-    rig.head.add_cardinality(TenantId(1), &mut sum);
+    rig.head.add_cardinality(TenantId(1), &mut sum, &mut Pace::default()).expect("nobody stops it");
+    rig.head.add_cardinality(TenantId(1), &mut sum, &mut Pace::default()).expect("nobody stops it");
     let series = 2 * all.len() as u64;
     assert_eq!(
         (sum.series, sum.top_metrics(5)),

@@ -1,0 +1,106 @@
+//! Every look-up stops when nobody waits any more and when its time is over, wherever the rows lie.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::model::{Cancel, MatchOp, Matcher, Stopped, TimeRange};
+use storage::{Error, ListNames, ListSeries, ListValues, Question, Select, Storage};
+use tenancy::ReadScope;
+
+use crate::store::{Ground, NOW_MS, Row, write};
+
+/// How each kind of look-up ends.
+async fn ends(storage: &Storage, scope: &ReadScope, cancel: &Cancel) -> Vec<Result<(), Error>> {
+    let matchers =
+        vec![Matcher::new(MatchOp::Regex, "pod", "(p|q)od-.*[0-9]").expect("a valid pattern")];
+    let (selectors, all) = (vec![matchers.clone()], TimeRange::ALL);
+    let ask = (storage, scope, cancel);
+    vec![
+        end(ask, Select { matchers, range: all }.question()).await,
+        end(ask, ListSeries::new(selectors.clone(), all)).await,
+        end(ask, ListSeries::new(Vec::new(), all)).await,
+        end(ask, ListNames::new(selectors.clone(), all)).await,
+        end(ask, ListValues::new("pod", selectors.clone(), all)).await,
+        end(ask, ListValues::new("pod", Vec::new(), all)).await,
+        storage.exemplars(scope, &selectors, all, cancel).await.map(drop),
+    ]
+}
+
+async fn end<Q: Question>(
+    (storage, scope, cancel): (&Storage, &ReadScope, &Cancel),
+    question: Q,
+) -> Result<(), Error> {
+    let mut looking = storage.begin(scope, question, cancel)?;
+    while looking.open_next().await? {
+        looking.read_opened()?;
+    }
+    looking.finish().map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn look_ups_stop_in_heads_and_blocks() {
+    let storage = Ground::default().open().await.expect("a new store");
+    let rows: Vec<Row> = (0..400).map(|series| (series, NOW_MS, 1.0)).collect();
+    write(&storage, 1, &rows).await.expect("a good write");
+    let scope = ReadScope::for_test(&[(1, "team-1")]);
+    for place in ["head", "block"] {
+        let waiting = Cancel::default();
+        for (i, end) in ends(&storage, &scope, &waiting).await.into_iter().enumerate() {
+            assert!(end.is_ok(), "{place}, look-up {i}: {end:?}");
+        }
+        let late = waiting.until(Instant::now());
+        let gone = Cancel::default();
+        gone.set();
+        for (cancel, why) in [(late, Stopped::Late), (gone, Stopped::Canceled)] {
+            for (i, end) in ends(&storage, &scope, &cancel).await.into_iter().enumerate() {
+                assert!(
+                    matches!(&end, Err(Error::Stopped(found)) if *found == why),
+                    "{place}, look-up {i}, {why}: {end:?}"
+                );
+            }
+        }
+        storage.flush_all().await.expect("a good flush");
+    }
+}
+
+/// Only catches what does not stop at all; the figure is printed.
+const STOPPED_WITHIN: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_in_many_series_stops_soon() {
+    let storage = Ground::default().open().await.expect("a new store");
+    for chunk in 0..4 {
+        let rows: Vec<Row> =
+            (chunk * 5_000..(chunk + 1) * 5_000).map(|series| (series, NOW_MS, 1.0)).collect();
+        write(&storage, 1, &rows).await.expect("a good write");
+    }
+    let matchers =
+        vec![Matcher::new(MatchOp::Regex, "pod", "(p|q)od-.*[0-9]").expect("a valid pattern")];
+    for place in ["head", "block"] {
+        let mut longest = Duration::ZERO;
+        for round in 0..20 {
+            let cancel = Cancel::default();
+            let (storage, matchers, asked) =
+                (Arc::clone(&storage), matchers.clone(), cancel.clone());
+            let asking = tokio::spawn(async move {
+                let scope = ReadScope::for_test(&[(1, "team-1")]);
+                let ask = (&*storage, &scope, &asked);
+                loop {
+                    let select = Select { matchers: matchers.clone(), range: TimeRange::ALL };
+                    if let Err(stopped) = end(ask, select.question()).await {
+                        return stopped;
+                    }
+                }
+            });
+            tokio::time::sleep(Duration::from_millis(20 + 7 * round)).await;
+            let cancelled = Instant::now();
+            cancel.set();
+            let stopped = asking.await.expect("no panic");
+            longest = longest.max(cancelled.elapsed());
+            assert!(matches!(stopped, Error::Stopped(Stopped::Canceled)), "{place}: {stopped}");
+        }
+        println!("{place}: at most {longest:?} from the flag to the end of the look-up");
+        assert!(longest < STOPPED_WITHIN, "{place}: {longest:?}");
+        storage.flush_all().await.expect("a good flush");
+    }
+}
