@@ -25,6 +25,11 @@ pub struct Config {
     /// Whether the experimental parts of PromQL are on, as Prometheus' feature switches would have
     /// it: functions, `anchored` and `smoothed`, fill modifiers. They may change.
     pub experimental_promql: bool,
+    /// Whether names of metrics are dropped at the end of an evaluation and not by each function:
+    /// Prometheus' feature `promql-delayed-name-removal`.
+    pub delayed_name_removal: bool,
+    /// The step of subqueries that name none, in seconds: Prometheus' evaluation interval.
+    pub subquery_step_seconds: f64,
     /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
     /// tenants that run nothing; within a tenant `queries_concurrent_max` holds.
     pub running_max: usize,
@@ -45,6 +50,8 @@ impl Default for Config {
             steps_max: 11_000,
             lookback_seconds: 300.0,
             experimental_promql: false,
+            delayed_name_removal: false,
+            subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,
             cors_origin: String::new(),
@@ -64,6 +71,12 @@ impl Config {
                 "lookback_seconds must be above 0 and at most 1e9, it is {seconds}"
             ));
         }
+        let step = self.subquery_step_seconds;
+        if !(0.001..=1e9).contains(&step) {
+            return Err(format!(
+                "subquery_step_seconds must be at least 0.001 and at most 1e9, it is {step}"
+            ));
+        }
         if self.running_max == 0 {
             return Err("running_max must be at least 1, or nothing could be asked".to_owned());
         }
@@ -80,6 +93,11 @@ impl Config {
     /// What of PromQL is switched on.
     pub fn features(&self) -> Features {
         if self.experimental_promql { Features::ALL } else { Features::default() }
+    }
+
+    /// The step of subqueries that name none, in milliseconds.
+    pub fn subquery_step_ms(&self) -> i64 {
+        (self.subquery_step_seconds * 1000.0) as i64
     }
 
     /// The look-back in milliseconds.

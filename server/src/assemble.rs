@@ -39,7 +39,11 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let engine = Arc::new(engine::StorageExecutor::new(
         Arc::clone(&storage),
         engine::Pool::of_all_cores(),
-        engine::Options::default(),
+        engine::Options {
+            subquery_step_ms: config.query.subquery_step_ms(),
+            late_names: config.query.delayed_name_removal,
+            ..engine::Options::default()
+        },
     ));
     let querier =
         query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));

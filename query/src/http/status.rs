@@ -12,7 +12,7 @@ use super::reply::Reply;
 use super::times::rfc3339_text;
 use crate::promql::{FUNCTIONS, Function};
 use crate::turns::seconds;
-use crate::{Error, Statistics};
+use crate::{Config, Error, Statistics};
 
 /// The level of Prometheus' API that is answered. Clients choose by it what they may ask: Grafana,
 /// for instance, filters label values only from 2.24 on.
@@ -53,6 +53,12 @@ pub(super) fn runtime_info(question: &Question<'_>) -> Reply {
 const EXPERIMENTAL: &str =
     "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers";
 
+fn switches(config: &Config) -> String {
+    let experimental = config.experimental_promql.then_some(EXPERIMENTAL);
+    let late_names = config.delayed_name_removal.then_some("promql-delayed-name-removal");
+    experimental.into_iter().chain(late_names).collect::<Vec<_>>().join(",")
+}
+
 /// `status/flags`: the settings that have a flag in Prometheus.
 pub(super) fn flags(question: &Question<'_>) -> Reply {
     let limits = question.scope.limits();
@@ -60,11 +66,7 @@ pub(super) fn flags(question: &Question<'_>) -> Reply {
     let timeout =
         std::time::Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or_default();
     let pairs = [
-        (
-            "enable-feature",
-            if question.querier.config().experimental_promql { EXPERIMENTAL } else { "" }
-                .to_owned(),
-        ),
+        ("enable-feature", switches(question.querier.config())),
         ("query.lookback-delta", seconds(std::time::Duration::from_millis(lookback_ms))),
         ("query.max-concurrency", limits.queries_concurrent_max.to_string()),
         ("query.max-samples", limits.query_samples_max.to_string()),

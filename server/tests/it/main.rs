@@ -16,3 +16,4 @@ mod prometheus;
 mod queries;
 mod rare;
 mod remote_read;
+mod switches;

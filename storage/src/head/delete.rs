@@ -118,8 +118,8 @@ impl Head {
         of_stream + of_late
     }
 
-    /// A series' open samples are these and the late ones it has. They become one stream, as long
-    /// as nothing frozen is newer: then they are all late.
+    /// A series' open samples are these and the late ones it has. What is newer than all that is
+    /// frozen becomes one stream; the rest is late.
     fn rebuild(&mut self, number: u32, mut points: Vec<Point>, frozen: Option<Point>) {
         points.extend(self.open.take_late(number));
         let before = points.len();
@@ -128,16 +128,17 @@ impl Head {
         self.open.counts.samples -= (before - points.len()) as u64;
         let series = &mut self.series.all[number as usize];
         series.buffer = Buffer::EMPTY;
-        let newest = points.last().copied();
-        if newest.map(|p| p.ms) > frozen.map(|p| p.ms) {
-            let base_ms = *self.open.base_ms.get_or_insert(points[0].ms);
-            for point in points {
-                series.push(&mut self.open.blocks, base_ms, point);
+        let late = frozen.map_or(0, |newest| points.partition_point(|p| p.ms <= newest.ms));
+        let (late, ordered) = points.split_at(late);
+        if let Some(first) = ordered.first() {
+            let base_ms = *self.open.base_ms.get_or_insert(first.ms);
+            for point in ordered {
+                series.push(&mut self.open.blocks, base_ms, *point);
             }
         } else {
             self.set_last(number, frozen);
-            self.open.put_late(number, &points);
         }
+        self.open.put_late(number, late);
     }
 
     /// The newest sample that is left; only if the series' stream is empty.

@@ -157,17 +157,14 @@ impl Head {
     }
 
     fn apply_late(&mut self, number: u32, point: Point) -> Result<(), String> {
-        let has_gap = self.gap.is_some();
         let series = &mut self.series.all[number as usize];
         if point.ms > series.last_ms {
             if !series.buffer.is_empty() {
-                if has_gap {
-                    // The newer one that made it late is lost.
-                    self.open.push(series, point);
-                    self.show(number);
-                    return Ok(());
-                }
-                return Err("late sample later than the series' newest".to_owned());
+                // The newer one that made it late was lost, or lay among flushed rows that are not
+                // here when a deletion is replayed.
+                self.open.push(series, point);
+                self.show(number);
+                return Ok(());
             }
             // The newest one is in a block; what is as old as this one stays late.
             series.last_ms = point.ms;
