@@ -112,11 +112,11 @@ pub(super) fn features(question: &Question<'_>) -> Reply {
     let config = question.querier.config();
     let on = config.features();
     let api = [
-        ("admin", false),
+        ("admin", true),
         ("exclude_alerts", true),
         ("label_values_match", true),
         ("lifecycle", false),
-        ("otlp_write_receiver", false),
+        ("otlp_write_receiver", true),
         ("query_stats", true),
         ("query_warnings", true),
         ("remote_write_receiver", true),
