@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, Query};
+use axum::Router;
+use axum::extract::{FromRef, Query, Request, State};
 use axum::http::Uri;
-use tenancy::Authenticator;
+use axum::response::Response;
+use axum::routing::{MethodFilter, on};
+use tenancy::{Authenticator, Write, WriteScope};
 
 /// State of a door's router: the door, and who decides who may write.
-pub(crate) struct Routed<D> {
-    pub(crate) door: Arc<D>,
-    pub(crate) authenticator: Arc<Authenticator>,
+struct Routed<D> {
+    door: Arc<D>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl<D> Clone for Routed<D> {
@@ -29,13 +32,35 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> + Clone {
     crate::ROUTES.iter().flat_map(|door| door.iter().copied())
 }
 
-/// A door's routes with their places among all of them: the number by which answers are counted.
-pub(crate) fn numbered(
+/// A door's routes. Each asks for a write scope before a byte of the body is read; `handle` is told
+/// the route's place among those of all doors, by which answers are counted.
+pub(crate) fn router<D, H, F>(
     of: &'static [(&'static str, &'static str)],
-) -> impl Iterator<Item = (usize, &'static str, &'static str)> {
-    let before = crate::ROUTES.iter().take_while(move |door| ***door != *of);
+    door: Arc<D>,
+    authenticator: Arc<Authenticator>,
+    handle: H,
+) -> Router
+where
+    D: Send + Sync + 'static,
+    H: Fn(Arc<D>, usize, WriteScope, Request) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
+    let before = crate::ROUTES.iter().take_while(|door| ***door != *of);
     let first: usize = before.map(|door| door.len()).sum();
-    of.iter().enumerate().map(move |(i, (method, path))| (first + i, *method, *path))
+    let routes = of.iter().enumerate().fold(Router::new(), |router, (i, (method, path))| {
+        let handle = handle.clone();
+        let handler =
+            move |State(state): State<Routed<D>>, Write(scope): Write, request: Request| {
+                handle(state.door, first + i, scope, request)
+            };
+        let method = match *method {
+            "PUT" => MethodFilter::PUT,
+            "DELETE" => MethodFilter::DELETE,
+            _ => MethodFilter::POST,
+        };
+        router.route(path, on(method, handler))
+    });
+    routes.with_state(Routed { door, authenticator })
 }
 
 /// The parameters of an address, decoded; of what cannot be decoded there are none.

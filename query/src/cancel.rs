@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use model::CancelGuard;
+
 /// A shared flag: set when the client is gone, the deadline passed or somebody ended the question.
 /// Evaluators look at it once per morsel.
 #[derive(Debug, Clone, Default)]
@@ -44,17 +46,7 @@ impl Cancel {
     /// A guard that sets the flag when it is dropped: kept in a future, it ends the work of that
     /// future however the future ends.
     pub fn guard(&self) -> CancelGuard {
-        CancelGuard(self.clone())
-    }
-}
-
-/// Sets its [`Cancel`] on drop.
-#[derive(Debug)]
-pub struct CancelGuard(Cancel);
-
-impl Drop for CancelGuard {
-    fn drop(&mut self) {
-        self.0.set();
+        self.stop.guard()
     }
 }
 

@@ -21,7 +21,7 @@ mod running;
 mod turns;
 
 pub use answer::{Answer, MatrixSeries, PointValue, Stats, Value, VectorPoint};
-pub use cancel::{Cancel, CancelGuard, Usage, Used};
+pub use cancel::{Cancel, Usage, Used};
 pub use config::Config;
 pub use error::{Error, Source};
 pub use executor::{
@@ -29,4 +29,5 @@ pub use executor::{
 };
 pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram, bucket_bound};
 pub use metrics::Metrics;
+pub use model::CancelGuard;
 pub use querier::{About, Querier};

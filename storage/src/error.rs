@@ -97,3 +97,14 @@ pub enum Error {
     #[error("{0}")]
     Internal(String),
 }
+
+/// An error and its sources in one line.
+pub fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -47,7 +47,7 @@ pub use compact::{CompactionTotals, Config as CompactionConfig, Extent};
 pub use config::Config;
 pub use delete::{Delete, Deleted, Preview};
 pub use disk::OsDisk;
-pub use error::Error;
+pub use error::{Error, error_text};
 pub use listing::{ListNames, ListSeries, ListValues};
 pub use look_up::{LookUp, Question};
 pub use objects::LocalObjects;

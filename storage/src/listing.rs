@@ -18,152 +18,70 @@ use crate::place::{Place, Selectors};
 use crate::select::shown;
 use crate::{Error, Storage};
 
-/// The question which series there are.
+/// A question about matching series, answered from their labels alone.
 #[derive(Debug)]
-pub struct ListSeries {
-    asked: Asked,
-    found: BTreeSet<Labels>,
-}
-
-/// The question which label names there are.
-#[derive(Debug)]
-pub struct ListNames {
-    asked: Asked,
-    names: BTreeSet<String>,
-}
-
-/// The question which values a label has.
-#[derive(Debug)]
-pub struct ListValues {
-    asked: Asked,
-    name: String,
-    values: BTreeSet<String>,
-}
-
-/// Of which series, and when.
-#[derive(Debug)]
-struct Asked {
+pub struct Listing<G> {
     selectors: Vec<Vec<Matcher>>,
     range: TimeRange,
+    gathered: G,
 }
 
-impl ListSeries {
-    /// The label sets of series that match one of the selectors and have samples about `range`.
-    pub fn new(selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
-        Self { asked: Asked { selectors, range }, found: BTreeSet::new() }
-    }
+/// The question which series there are.
+pub type ListSeries = Listing<SeriesFound>;
 
+/// The question which label names there are.
+pub type ListNames = Listing<NamesFound>;
+
+/// The question which values a label has.
+pub type ListValues = Listing<ValuesFound>;
+
+/// What is gathered from the matching series of one place after the other.
+pub trait Gather: Send + 'static {
+    /// The answer.
+    type Answer: Send + 'static;
+
+    /// Takes in what some rows of a place say; there is at least one.
+    #[doc(hidden)]
     fn add(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
         place: &Place<'_>,
-        rows: RoaringBitmap,
+        rows: &RoaringBitmap,
         pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let found = &mut self.found;
-        place.labels(&rows, pace, &mut |labels| {
-            debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
-            found.insert(shown(scope, tenant, labels));
-        })?;
-        check_series(scope, found.len())
-    }
+    ) -> Result<(), Error>;
+
+    /// Everything was seen.
+    #[doc(hidden)]
+    fn finish(self, scope: &ReadScope) -> Self::Answer;
 }
 
-impl Question for ListSeries {
-    type Answer = BTreeSet<Labels>;
+/// Label sets.
+#[derive(Debug)]
+pub struct SeriesFound(BTreeSet<Labels>);
 
-    fn range(&self) -> TimeRange {
-        self.asked.range
-    }
+/// Label names.
+#[derive(Debug)]
+pub struct NamesFound(BTreeSet<String>);
 
-    fn head(
-        &mut self,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        head: &Head,
-        oldest_ms: i64,
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
-        self.add(scope, tenant, &Place::Head(head), rows, pace)
-    }
+/// Values of one label.
+#[derive(Debug)]
+pub struct ValuesFound {
+    name: String,
+    values: BTreeSet<String>,
+}
 
-    fn block(
-        &mut self,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        _number: u32,
-        block: &Block,
-        hidden: &Hidden,
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
-        self.add(scope, tenant, &place, rows, pace)
-    }
-
-    fn finish(self, _scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
-        Ok(self.found)
+impl ListSeries {
+    /// The label sets of series that match one of the selectors and have samples about `range`.
+    pub fn new(selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
+        Self { selectors, range, gathered: SeriesFound(BTreeSet::new()) }
     }
 }
 
 impl ListNames {
     /// The label names of series that match one of the selectors and have samples about `range`.
     pub fn new(selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
-        Self { asked: Asked { selectors, range }, names: BTreeSet::new() }
-    }
-
-    fn add(
-        &mut self,
-        _scope: &ReadScope,
-        tenant: &TenantRead,
-        place: &Place<'_>,
-        rows: RoaringBitmap,
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        if rows.is_empty() { Ok(()) } else { place.names(tenant, &rows, &mut self.names, pace) }
-    }
-}
-
-impl Question for ListNames {
-    type Answer = BTreeSet<String>;
-
-    fn range(&self) -> TimeRange {
-        self.asked.range
-    }
-
-    fn head(
-        &mut self,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        head: &Head,
-        oldest_ms: i64,
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
-        self.add(scope, tenant, &Place::Head(head), rows, pace)
-    }
-
-    fn block(
-        &mut self,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        _number: u32,
-        block: &Block,
-        hidden: &Hidden,
-        pace: &mut Pace,
-    ) -> Result<(), Error> {
-        let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
-        self.add(scope, tenant, &place, rows, pace)
-    }
-
-    fn finish(mut self, scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
-        if scope.is_labelled() && !self.names.is_empty() {
-            self.names.insert(TENANT_LABEL.to_owned());
-        }
-        Ok(self.names)
+        Self { selectors, range, gathered: NamesFound(BTreeSet::new()) }
     }
 }
 
@@ -171,34 +89,84 @@ impl ListValues {
     /// The values of label `name` in series that match one of the selectors and have samples
     /// about `range`.
     pub fn new(name: &str, selectors: Vec<Vec<Matcher>>, range: TimeRange) -> Self {
-        let asked = Asked { selectors, range };
-        Self { asked, name: name.to_owned(), values: BTreeSet::new() }
+        let gathered = ValuesFound { name: name.to_owned(), values: BTreeSet::new() };
+        Self { selectors, range, gathered }
     }
+}
+
+impl Gather for SeriesFound {
+    type Answer = BTreeSet<Labels>;
 
     fn add(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
         place: &Place<'_>,
-        rows: RoaringBitmap,
+        rows: &RoaringBitmap,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        if rows.is_empty() {
-            return Ok(());
+        place.labels(rows, pace, &mut |labels| {
+            debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
+            self.0.insert(shown(scope, tenant, labels));
+        })?;
+        check_series(scope, self.0.len())
+    }
+
+    fn finish(self, _scope: &ReadScope) -> Self::Answer {
+        self.0
+    }
+}
+
+impl Gather for NamesFound {
+    type Answer = BTreeSet<String>;
+
+    fn add(
+        &mut self,
+        _scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+        rows: &RoaringBitmap,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
+        place.names(tenant, rows, &mut self.0, pace)
+    }
+
+    fn finish(mut self, scope: &ReadScope) -> Self::Answer {
+        if scope.is_labelled() && !self.0.is_empty() {
+            self.0.insert(TENANT_LABEL.to_owned());
         }
+        self.0
+    }
+}
+
+impl Gather for ValuesFound {
+    type Answer = BTreeSet<String>;
+
+    fn add(
+        &mut self,
+        scope: &ReadScope,
+        tenant: &TenantRead,
+        place: &Place<'_>,
+        rows: &RoaringBitmap,
+        pace: &mut Pace,
+    ) -> Result<(), Error> {
         if scope.is_labelled() && self.name == TENANT_LABEL {
             self.values.insert(tenant.name.as_str().to_owned());
             return Ok(());
         }
-        place.values(tenant, &self.name, &rows, &mut self.values, pace)
+        place.values(tenant, &self.name, rows, &mut self.values, pace)
+    }
+
+    fn finish(self, _scope: &ReadScope) -> Self::Answer {
+        self.values
     }
 }
 
-impl Question for ListValues {
-    type Answer = BTreeSet<String>;
+impl<G: Gather> Question for Listing<G> {
+    type Answer = G::Answer;
 
     fn range(&self) -> TimeRange {
-        self.asked.range
+        self.range
     }
 
     fn head(
@@ -209,8 +177,12 @@ impl Question for ListValues {
         oldest_ms: i64,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = self.asked.rows_of_head(scope, tenant, head, oldest_ms, pace)?;
-        self.add(scope, tenant, &Place::Head(head), rows, pace)
+        let place = Place::Head(head);
+        let mut rows = place.visible(scope, tenant, &self.selectors, pace)?;
+        pace.work(rows.len() as usize)?;
+        let from_ms = self.range.start_ms.max(oldest_ms);
+        rows = rows.into_iter().filter(|&n| was_active(head, n, from_ms)).collect();
+        self.add(scope, tenant, &place, &rows, pace)
     }
 
     fn block(
@@ -223,29 +195,25 @@ impl Question for ListValues {
         pace: &mut Pace,
     ) -> Result<(), Error> {
         let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.asked.selectors, pace)?);
-        self.add(scope, tenant, &place, rows, pace)
+        let rows = hidden.left(place.visible(scope, tenant, &self.selectors, pace)?);
+        self.add(scope, tenant, &place, &rows, pace)
     }
 
-    fn finish(self, _scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
-        Ok(self.values)
+    fn finish(self, scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
+        Ok(self.gathered.finish(scope))
     }
 }
 
-impl Asked {
-    /// The series of a head that match, that the scope may see and that may have samples.
-    fn rows_of_head(
-        &self,
+impl<G: Gather> Listing<G> {
+    fn add(
+        &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        head: &Head,
-        oldest_ms: i64,
+        place: &Place<'_>,
+        rows: &RoaringBitmap,
         pace: &mut Pace,
-    ) -> Result<RoaringBitmap, Error> {
-        let rows = Place::Head(head).visible(scope, tenant, &self.selectors, pace)?;
-        pace.work(rows.len() as usize)?;
-        let from_ms = self.range.start_ms.max(oldest_ms);
-        Ok(rows.into_iter().filter(|&n| was_active(head, n, from_ms)).collect())
+    ) -> Result<(), Error> {
+        if rows.is_empty() { Ok(()) } else { self.gathered.add(scope, tenant, place, rows, pace) }
     }
 }
 

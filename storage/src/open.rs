@@ -14,6 +14,7 @@ use tenancy::TenantId;
 
 use crate::block::{ALWAYS_THERE, BlockCache};
 use crate::compact::Counters;
+use crate::error::error_text;
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -289,7 +290,7 @@ fn lost(number: u16, error: Error, left: &str) -> Result<String, Error> {
     if matches!(error, Error::Unsupported { .. }) {
         return Err(error);
     }
-    let error = text_of(&error);
+    let error = error_text(&error);
     tracing::error!(partition = number, error, "a part of a partition cannot be read");
     Ok(format!("{error}; {left}; stop, put the object back from a backup, and start again"))
 }
@@ -465,15 +466,4 @@ impl Restored {
         }
         partition
     }
-}
-
-/// An error and its sources in one line.
-fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

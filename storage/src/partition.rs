@@ -13,7 +13,7 @@ use crate::block::{BlockCache, BlockHandle};
 use crate::compact::order_of;
 use crate::flush::Freight;
 use crate::head::{Head, HeadCounts, Payloads};
-use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
+use crate::manifest::{BlockMeta, Edit, ManifestStore, PartitionState};
 use crate::tombstone::{Tombstone, Tombstones};
 
 /// A partition at work.
@@ -140,6 +140,17 @@ impl Partition {
     /// The blocks readers see now.
     pub(crate) fn blocks(&self) -> Arc<[StoredBlock]> {
         Arc::clone(&self.blocks.read())
+    }
+
+    /// Makes one edit of the manifest. If it may or may not have been made, nobody may go on from
+    /// what is known of it: the partition takes no writes any more.
+    pub(crate) async fn commit(&self, flush: &mut FlushState, edit: Edit) -> Result<(), Error> {
+        let committed = flush.manifest.commit(edit).await;
+        if let (Err(_), Some(reason)) = (&committed, flush.manifest.broken()) {
+            self.make_read_only(&format!("its manifest: {reason}"));
+        }
+        flush.state = committed?;
+        Ok(())
     }
 
     /// What was deleted and may still be in blocks.

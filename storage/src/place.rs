@@ -17,8 +17,11 @@ use crate::head::Head;
 pub(crate) type Selectors<'a> = &'a [Vec<Matcher>];
 
 /// Somewhere series are.
-pub(crate) enum Place<'a> {
+#[derive(Debug)]
+pub enum Place<'a> {
+    /// The head of a partition.
     Head(&'a Head),
+    /// A block.
     Block(&'a Block),
 }
 

@@ -10,18 +10,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use model::{Labels, Metadata, Sample};
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, Limits, Write, WriteScope};
+use tenancy::{Authenticator, Limits, WriteScope};
 
 use crate::build::{Builder, Values};
 use crate::caps::Caps;
-use crate::door::{self, Routed, parameters};
+use crate::door::{self, parameters};
 use crate::exposition::{Entry, Exposition, Format};
 use crate::intake::{
     Encoding, HeaderError, Intake, Refusal, TakeApart, seconds_of, shown_header, told,
@@ -33,15 +32,9 @@ pub const ROUTES: &[(&str, &str)] = &[("POST", "/api/v1/import/prometheus")];
 
 /// The routes of [`ROUTES`]. Each asks for a write scope before a byte of the body is read.
 pub fn router(import: Arc<Import>, authenticator: Arc<Authenticator>) -> Router {
-    let routes = door::numbered(ROUTES).fold(Router::new(), |router, (route, _, path)| {
-        let handler = move |State(state): State<Routed<Import>>,
-                            Write(scope): Write,
-                            request: Request| async move {
-            state.door.handle(route, scope, request).await
-        };
-        router.route(path, post(handler))
-    });
-    routes.with_state(Routed { door: import, authenticator })
+    door::router(ROUTES, import, authenticator, |door, route, scope, request| async move {
+        door.handle(route, scope, request).await
+    })
 }
 
 /// The receiver of expositions.

@@ -11,18 +11,17 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use model::{METRIC_NAME, Sample};
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, Limits, Write, WriteScope};
+use tenancy::{Authenticator, Limits, WriteScope};
 
 use crate::build::{Builder, Values};
 use crate::caps::Caps;
-use crate::door::{self, Routed, parameters};
+use crate::door::{self, parameters};
 use crate::intake::{
     Encoding, HeaderError, Intake, Refusal, TakeApart, seconds_of, shown_header, told,
 };
@@ -41,15 +40,9 @@ const TOLD_MAX: usize = 3;
 
 /// The routes of [`ROUTES`]. Each asks for a write scope before a byte of the body is read.
 pub fn router(influx: Arc<Influx>, authenticator: Arc<Authenticator>) -> Router {
-    let routes = door::numbered(ROUTES).fold(Router::new(), |router, (route, _, path)| {
-        let handler = move |State(state): State<Routed<Influx>>,
-                            Write(scope): Write,
-                            request: Request| async move {
-            state.door.handle(route, scope, request).await
-        };
-        router.route(path, post(handler))
-    });
-    routes.with_state(Routed { door: influx, authenticator })
+    door::router(ROUTES, influx, authenticator, |door, route, scope, request| async move {
+        door.handle(route, scope, request).await
+    })
 }
 
 /// The receiver of line protocol.

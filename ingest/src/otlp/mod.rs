@@ -22,16 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::Response;
-use axum::routing::post;
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, Write, WriteScope};
+use tenancy::{Authenticator, WriteScope};
 
 use crate::caps::WalkError;
-use crate::door::{self, Routed};
+use crate::door;
 use crate::intake::{Encoding, HeaderError, Intake, Refusal, TakeApart, shown_header};
 use crate::remote_write::News;
 use answer::{Answer, Form};
@@ -55,15 +54,9 @@ pub fn router(
     otlp: Arc<Otlp>,
     authenticator: Arc<Authenticator>,
 ) -> Router {
-    let routes = door::numbered(of).fold(Router::new(), |router, (route, _, path)| {
-        let handler = move |State(state): State<Routed<Otlp>>,
-                            Write(scope): Write,
-                            request: Request| async move {
-            state.door.handle(route, scope, request).await
-        };
-        router.route(path, post(handler))
-    });
-    routes.with_state(Routed { door: otlp, authenticator })
+    door::router(of, otlp, authenticator, |door, route, scope, request| async move {
+        door.handle(route, scope, request).await
+    })
 }
 
 /// The receiver of OTLP.

@@ -22,20 +22,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::MethodFilter;
 use model::Disk;
 use serde::{Deserialize, Serialize};
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, DirectoryError, Limits, TenantId, Write, WriteScope};
+use tenancy::{Authenticator, DirectoryError, Limits, TenantId, WriteScope};
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::build::{Builder, Values};
 use crate::caps::Caps;
-use crate::door::{self, Routed};
+use crate::door;
 use crate::exposition::Format;
 use crate::import::{plain, read_headers};
 use crate::intake::{Encoding, Intake, Refusal, TakeApart, told};
@@ -73,21 +72,9 @@ impl Default for PushgatewayConfig {
 
 /// The routes of [`ROUTES`]. Each asks for a write scope before a byte of the body is read.
 pub fn router(gateway: Arc<Pushgateway>, authenticator: Arc<Authenticator>) -> Router {
-    let routes = door::numbered(ROUTES).fold(Router::new(), |router, (route, method, path)| {
-        let handler = move |State(state): State<Routed<Pushgateway>>,
-                            Write(scope): Write,
-                            Path(_): Path<String>,
-                            request: Request| async move {
-            state.door.handle(route, scope, request).await
-        };
-        let method = match method {
-            "PUT" => MethodFilter::PUT,
-            "POST" => MethodFilter::POST,
-            _ => MethodFilter::DELETE,
-        };
-        router.route(path, axum::routing::on(method, handler))
-    });
-    routes.with_state(Routed { door: gateway, authenticator })
+    door::router(ROUTES, gateway, authenticator, |door, route, scope, request| async move {
+        door.handle(route, scope, request).await
+    })
 }
 
 /// Gives the scope to write a tenant's groups under; asked before every write. `None` while the

@@ -6,6 +6,8 @@
 
 use model::{Buckets, Histogram, ResetHint, Span};
 
+use crate::caps::{WalkError, room};
+use crate::native;
 use crate::wire::{Reader, WireError};
 
 /// Fields 1 to 16 are known; 17, the start timestamp of 2.0, is passed over.
@@ -51,6 +53,24 @@ impl Count {
     fn float(self) -> f64 {
         if let Self::Float(count) = self { count } else { 0.0 }
     }
+}
+
+/// Reads one histogram into the rows of a request, coarse enough to be stored. `buckets` counts
+/// those of the request so far; the limits are of its histograms and of all their buckets.
+pub(super) fn read_into(
+    message: Reader<'_>,
+    rows: &mut Vec<(i64, Histogram)>,
+    buckets: &mut usize,
+    (histograms_max, limit): (usize, usize),
+) -> Result<(), WalkError> {
+    room(rows.len(), histograms_max, "native histograms")?;
+    let Some((timestamp_ms, mut histogram, more)) = read(message, limit - *buckets)? else {
+        return Err(WalkError::TooMany { what: "buckets of native histograms", limit });
+    };
+    *buckets += more;
+    native::fit(&mut histogram);
+    rows.push((timestamp_ms, histogram));
+    Ok(())
 }
 
 /// Reads one histogram: its timestamp, itself, and how many buckets, spans and bounds it has.

@@ -14,14 +14,13 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::post;
 use storage::{AppendOutcome, MetricRows};
-use tenancy::{Authenticator, Limits, Write, WriteScope};
+use tenancy::{Authenticator, Limits, WriteScope};
 
 use crate::caps::Caps;
-use crate::door::{self, Routed};
+use crate::door;
 use crate::intake::{Intake, Refusal, TakeApart};
 use headers::Message;
 pub(crate) use labels::{bytes_max, refusal, shortened};
@@ -34,15 +33,9 @@ pub const ROUTES: &[(&str, &str)] = &[("POST", "/api/v1/write"), ("POST", "/api/
 
 /// The routes of [`ROUTES`]. Each asks for a write scope before a byte of the body is read.
 pub fn router(receiver: Arc<RemoteWrite>, authenticator: Arc<Authenticator>) -> Router {
-    let routes = door::numbered(ROUTES).fold(Router::new(), |router, (route, _, path)| {
-        let handler = move |State(state): State<Routed<RemoteWrite>>,
-                            Write(scope): Write,
-                            request: Request| async move {
-            state.door.handle(route, scope, request).await
-        };
-        router.route(path, post(handler))
-    });
-    routes.with_state(Routed { door: receiver, authenticator })
+    door::router(ROUTES, receiver, authenticator, |door, route, scope, request| async move {
+        door.handle(route, scope, request).await
+    })
 }
 
 /// The receiver of remote write.

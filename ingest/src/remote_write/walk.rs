@@ -22,7 +22,6 @@ use tenancy::Limits;
 use super::histogram;
 use super::labels::{self, shortened};
 use crate::caps::{Caps, WalkError, room};
-use crate::native;
 use crate::wire::{Reader, WireError};
 
 /// Characters in the names and values of an exemplar's labels together. Prometheus' and
@@ -194,16 +193,8 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn histogram(&mut self, message: Reader<'a>) -> Result<(), WalkError> {
-        room(self.rows.histograms.len(), self.caps.histograms_max, "native histograms")?;
-        let limit = self.caps.histogram_buckets_max;
-        let read = histogram::read(message, limit - self.buckets)?;
-        let Some((timestamp_ms, mut histogram, buckets)) = read else {
-            return Err(WalkError::TooMany { what: "buckets of native histograms", limit });
-        };
-        self.buckets += buckets;
-        native::fit(&mut histogram);
-        self.rows.histograms.push((timestamp_ms, histogram));
-        Ok(())
+        let limits = (self.caps.histograms_max, self.caps.histogram_buckets_max);
+        histogram::read_into(message, &mut self.rows.histograms, &mut self.buckets, limits)
     }
 
     fn metadata(&mut self, mut message: Reader<'a>) -> Result<(), WalkError> {

@@ -97,7 +97,7 @@ impl Failure {
     }
 
     fn unavailable(error: &dyn std::error::Error) -> Self {
-        let text = chain(error);
+        let text = storage::error_text(error);
         tracing::error!(error = text, "administrative request failed");
         Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "unavailable", text }
     }
@@ -115,7 +115,7 @@ impl From<AdminError> for Failure {
         match &error {
             AdminError::Unknown(_) => Self::not_found(error.to_string()),
             AdminError::Limits(_) | AdminError::Directory(DirectoryError::TooLong { .. }) => {
-                Self::bad(chain(&error))
+                Self::bad(storage::error_text(&error))
             }
             AdminError::Directory(DirectoryError::NameTaken(_) | DirectoryError::Full(_)) => {
                 let (status, text) = (StatusCode::CONFLICT, error.to_string());
@@ -144,17 +144,6 @@ impl From<storage::Error> for Failure {
 
 fn success(data: Value) -> Response {
     Json(json!({ "status": "success", "data": data })).into_response()
-}
-
-/// An error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A body as JSON, whatever its declared type; `None` if there is none.

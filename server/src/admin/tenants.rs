@@ -116,7 +116,7 @@ pub(super) async fn delete(
         match forgotten {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(tenant = %tenant.id, error = super::chain(&error), "rows of a deleted tenant stay until storage takes writes")
+                tracing::warn!(tenant = %tenant.id, error = storage::error_text(&error), "rows of a deleted tenant stay until storage takes writes")
             }
             Err(error) => {
                 tracing::warn!(tenant = %tenant.id, %error, "rows of a deleted tenant stay for now")

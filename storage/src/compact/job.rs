@@ -311,15 +311,7 @@ impl Run<'_> {
             next_object: flush.state.next_object,
             ..Edit::default()
         };
-        match flush.manifest.commit(edit).await {
-            Ok(state) => flush.state = state,
-            Err(error) => {
-                if let Some(reason) = flush.manifest.broken() {
-                    self.partition.make_read_only(&format!("its manifest: {reason}"));
-                }
-                return Err(error);
-            }
-        }
+        self.partition.commit(&mut flush, edit).await?;
         self.done.blocks = added.len();
         self.done.bytes = added.iter().map(|b| b.meta.bytes).sum();
         self.partition.replace(&self.job.inputs, added);

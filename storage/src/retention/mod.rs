@@ -172,11 +172,7 @@ impl Storage {
             next_object: flush.state.next_object,
             ..Edit::default()
         };
-        let committed = flush.manifest.commit(edit).await;
-        if let (Err(_), Some(reason)) = (&committed, flush.manifest.broken()) {
-            partition.make_read_only(&format!("its manifest: {reason}"));
-        }
-        flush.state = committed?;
+        partition.commit(&mut flush, edit).await?;
         partition.replace(&names, Vec::new());
         drop(flush);
         tracing::info!(

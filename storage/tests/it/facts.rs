@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use ::model::{Buckets, Exemplar, Histogram, Labels, Metadata, MetricKind, ResetHint, Sample};
 use ::model::{Cancel, Span, TimeRange};
+pub(crate) use storage::error_text as text_of;
 use storage::{Config, MetricRows, Select, SeriesRows, Storage};
 use tenancy::ReadScope;
 
@@ -316,17 +317,6 @@ pub(crate) async fn sound_life(
         }
     }
     Ok(())
-}
-
-/// An error and its sources in one line.
-pub(crate) fn text_of(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A number from the environment: cases to run, or the seed to replay.
