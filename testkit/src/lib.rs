@@ -17,7 +17,7 @@ pub use clock::ManualClock;
 pub use disk::{Fault, FaultyDisk};
 pub use objects::{FaultyObjects, ObjectFault, Request};
 pub use random::SeededRandom;
-pub use reference::{reference, workspace_root};
+pub use reference::{package_dir, reference, workspace_root};
 
 /// A label set: `labels! { __name__ = "up", job = "node" }`.
 #[macro_export]

@@ -22,7 +22,8 @@ pub fn reference(path: impl AsRef<Path>) -> Option<PathBuf> {
         );
         return Some(found);
     }
-    let found = workspace_root().ancestors().skip(1).map(|a| a.join("shared/reference").join(path));
+    let root = workspace_root();
+    let found = root.ancestors().skip(1).map(|a| a.join("shared/reference").join(path));
     let found = found.into_iter().find(|p| p.exists());
     if found.is_none() {
         skipped(path);
@@ -31,8 +32,18 @@ pub fn reference(path: impl AsRef<Path>) -> Option<PathBuf> {
 }
 
 /// The directory of the workspace's `Cargo.toml`.
-pub fn workspace_root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate lies in the workspace")
+pub fn workspace_root() -> PathBuf {
+    let ancestors = package_dir();
+    let mut ancestors = ancestors.ancestors();
+    let root = ancestors.find(|dir| dir.join("Cargo.lock").exists());
+    root.expect("a test runs in a package of the workspace").to_owned()
+}
+
+/// The directory of the package whose test runs. Cargo says it when it starts a test: what was
+/// known at build time may be another checkout, where build results are shared.
+pub fn package_dir() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// Written to the stream itself: what the print macros write is hidden when a test passes.

@@ -27,7 +27,7 @@ fn made_up_usage(path: &Path) -> io::Result<FilesystemUsage> {
 }
 
 fn collect(root: &str) -> (Host, String) {
-    let root = Root { path: Path::new(env!("CARGO_MANIFEST_DIR")).join(root) };
+    let root = Root { path: testkit::package_dir().join(root) };
     let host = Host::with_usage(root, Arc::new(ManualClock::new(1_700_000_123_456)), made_up_usage);
     let mut text = String::new();
     host.collect(&mut text);

@@ -46,7 +46,7 @@ fn the_python_sdk_writes_the_same_by_http_and_grpc() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = taffrail(dir.path(), "[ingest.self_scrape]\nenabled = false\n");
-    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/otel_sender.py");
+    let script = testkit::package_dir().join("tests/it/otel_sender.py");
     let address = server.address.to_string();
     let output = Command::new(python).arg(script).args([&address, "by-http", "by-grpc"]).output();
     let output = output.expect("run Python");

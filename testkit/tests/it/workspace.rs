@@ -21,7 +21,7 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
-pub(crate) fn root() -> &'static Path {
+pub(crate) fn root() -> PathBuf {
     testkit::workspace_root()
 }
 
@@ -69,7 +69,7 @@ fn packages(table: &Table, kind: &str) -> Vec<String> {
 /// tests take as input are left out.
 pub(crate) fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    let mut open = vec![root().to_owned()];
+    let mut open = vec![root()];
     while let Some(dir) = open.pop() {
         for path in entries(&dir) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -395,7 +395,7 @@ async fn all_equal(folder: &std::path::Path, options: impl Fn(&str) -> Options) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_scripts_give_the_same_wherever_rows_lie() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let folder = testkit::package_dir().join("tests/scripts");
     let options =
         |name: &str| Options { late_names: name.starts_with("late_"), ..Options::default() };
     assert!(all_equal(&folder, options).await > 1_000);

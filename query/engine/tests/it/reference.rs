@@ -43,9 +43,7 @@ async fn prometheus_scripts_pass_as_far_as_they_did() {
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|v| v == "1") {
         testkit::golden::check(PASSING, &table);
     }
-    let before =
-        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(PASSING))
-            .unwrap();
+    let before = std::fs::read_to_string(testkit::package_dir().join(PASSING)).unwrap();
     for line in before.lines() {
         let fields: Vec<&str> = line.split('\t').collect();
         let now = table.lines().find_map(|l| l.strip_prefix(&format!("{}\t", fields[0])));

@@ -7,7 +7,7 @@ use crate::run::run;
 
 #[tokio::test]
 async fn our_scripts_pass() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let folder = testkit::package_dir().join("tests/scripts");
     let pool = Pool::new(2);
     let mut evaluations = 0;
     let mut failures = Vec::new();
