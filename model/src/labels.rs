@@ -13,6 +13,9 @@ use crate::{SeriesId, varint};
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// The label that tells the buckets of a classic histogram apart.
+pub const BUCKET_LABEL: &str = "le";
+
 /// The label that tells tenants apart in an answer over several, as in Mimir and Loki.
 pub const TENANT_LABEL: &str = "__tenant_id__";
 
@@ -69,6 +72,25 @@ impl Labels {
     /// The metric name, empty if there is none.
     pub fn metric_name(&self) -> &str {
         self.get(METRIC_NAME).unwrap_or("")
+    }
+
+    /// Whether two series are buckets of one classic histogram, or the same: their labels differ
+    /// in nothing but the bucket.
+    pub fn is_family_of(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.without_bucket().eq(other.without_bucket())
+    }
+
+    /// The order of stored series: by metric name, then all labels but the bucket, then the bucket,
+    /// so that the buckets of one histogram follow one another.
+    pub fn stored_order(&self, other: &Self) -> std::cmp::Ordering {
+        let names = self.metric_name().cmp(other.metric_name());
+        names
+            .then_with(|| self.without_bucket().cmp(other.without_bucket()))
+            .then_with(|| self.get(BUCKET_LABEL).cmp(&other.get(BUCKET_LABEL)))
+    }
+
+    fn without_bucket(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.iter().filter(|(name, _)| *name != BUCKET_LABEL)
     }
 
     /// How many labels there are.

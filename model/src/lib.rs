@@ -30,7 +30,7 @@ pub use clock::{Clock, SystemClock};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode};
 pub use exemplar::Exemplar;
 pub use histogram::{Buckets, Histogram, ResetHint, Span};
-pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME, TENANT_LABEL};
+pub use labels::{BUCKET_LABEL, Labels, LabelsBuilder, LabelsError, METRIC_NAME, TENANT_LABEL};
 pub use log::{Log, LogError, Position, Record, RecordKind};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use model::{Log, LogError, Position, Record, RecordKind, SeriesId};
+use model::{Labels, Log, LogError, Position, Record, RecordKind, SeriesId};
 use tenancy::{Retention, WriteScope};
 
 use crate::head::{Append, Payloads};
@@ -26,7 +26,7 @@ type Batch = Vec<(SeriesId, u32)>;
 #[derive(Debug, Default)]
 struct Scratch {
     batches: Vec<Batch>,
-    misplaced: Batch,
+    misplaced: Vec<(Labels, u32)>,
     payloads: Payloads,
 }
 
@@ -58,15 +58,18 @@ impl Storage {
         scratch.batches.iter_mut().for_each(Vec::clear);
         scratch.misplaced.clear();
         for (at, series) in rows.series.iter().enumerate() {
-            let id = SeriesId::of_encoded(rows.labels_of(series));
-            scratch.batches[usize::from(self.map.route(tenant, id))].push((id, at as u32));
+            let labels = rows.labels_of(series);
+            let id = SeriesId::of_encoded(labels);
+            let partition = self.map.route(tenant, id, labels);
+            scratch.batches[usize::from(partition)].push((id, at as u32));
         }
         let mut done = Done::default();
         self.append_batches(scratch, scope, rows, &mut done);
         if !scratch.misplaced.is_empty() {
             scratch.batches.iter_mut().for_each(Vec::clear);
-            for (id, at) in std::mem::take(&mut scratch.misplaced) {
-                scratch.batches[usize::from(self.map.route(tenant, id))].push((id, at));
+            for (labels, at) in std::mem::take(&mut scratch.misplaced) {
+                let partition = self.map.route_labels(tenant, &labels);
+                scratch.batches[usize::from(partition)].push((labels.series_id(), at));
             }
             self.append_batches(scratch, scope, rows, &mut done);
         }
@@ -106,7 +109,7 @@ impl Storage {
                     .max(Retention::oldest_ms(limits.metrics_raw_retention_seconds, now_ms)),
                 newest_ms: now_ms.saturating_add(millis(limits.future_seconds_max)),
                 admit_series: &mut |_| self.usage.admit(&usage, limits),
-                owns: &|id| self.map.route(scope.tenant(), id) == partition.number,
+                owns: &|labels| self.map.route_labels(scope.tenant(), labels) == partition.number,
                 misplaced,
                 payloads,
                 outcome: &mut done.outcome,

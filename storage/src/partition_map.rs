@@ -3,9 +3,10 @@
 //! The map has epochs: from a moment on, another number of partitions may hold. Nothing stored
 //! depends on the number of cores, and rows never move: a read asks every partition that ever was.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use model::SeriesId;
+use model::{BUCKET_LABEL, Labels, SeriesId, varint};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 use tenancy::TenantId;
@@ -14,6 +15,9 @@ use crate::Error;
 
 /// Where the map is stored.
 const OBJECT: &str = "partitions.json";
+
+/// Version 2 knows of whole histograms.
+const VERSION: u32 = 2;
 
 /// More partitions than this are a mistake in a configuration.
 const PARTITIONS_MAX: u16 = 1_024;
@@ -34,6 +38,10 @@ struct Epoch {
     from_ms: i64,
     /// How many partitions.
     partitions: u16,
+    /// Whether the buckets of one classic histogram go to one partition, so that blocks can keep
+    /// them together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    whole_histograms: bool,
 }
 
 impl PartitionMap {
@@ -53,7 +61,8 @@ impl PartitionMap {
             Err(source) => return Err(failed("read")(source)),
         }
         let partitions = partitions.clamp(1, PARTITIONS_MAX);
-        let map = Self { version: 1, epochs: vec![Epoch { from_ms: i64::MIN, partitions }] };
+        let epoch = Epoch { from_ms: i64::MIN, partitions, whole_histograms: true };
+        let map = Self { version: VERSION, epochs: vec![epoch] };
         let json = serde_json::to_vec_pretty(&map).expect("a map of numbers is always JSON");
         let create = PutMode::Create.into();
         objects.put_opts(&path, PutPayload::from(json), create).await.map_err(failed("create"))?;
@@ -63,7 +72,7 @@ impl PartitionMap {
     fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let corrupt = |reason: String| Error::Corrupt { what: OBJECT.to_owned(), reason };
         let map: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
-        if map.version != 1 {
+        if !(1..=VERSION).contains(&map.version) {
             let feature = format!("version {}", map.version);
             return Err(Error::Unsupported { what: OBJECT.to_owned(), feature });
         }
@@ -80,11 +89,27 @@ impl PartitionMap {
         self.epochs.iter().map(|e| e.partitions).max().unwrap_or(1)
     }
 
-    /// Where new samples of a series go.
+    /// Where new samples of a series go: its id, and the label fields it is the id of. Fields that
+    /// are not in canonical order may be routed wrong; their owner finds out.
     #[inline]
-    pub(crate) fn route(&self, tenant: TenantId, id: SeriesId) -> u16 {
-        let partitions = self.epochs.last().map_or(1, |e| e.partitions);
-        route(tenant, (id.0 >> 64) as u64, partitions)
+    pub(crate) fn route(&self, tenant: TenantId, id: SeriesId, labels: &[u8]) -> u16 {
+        let Some(epoch) = self.epochs.last() else { return 0 };
+        let bucket = if epoch.whole_histograms { bucket_field(labels) } else { None };
+        let hash = match bucket {
+            None => (id.0 >> 64) as u64,
+            Some(field) => {
+                let before = xxhash_rust::xxh3::xxh3_64(&labels[..field.start]);
+                xxhash_rust::xxh3::xxh3_64_with_seed(&labels[field.end..], before)
+            }
+        };
+        route(tenant, hash, epoch.partitions)
+    }
+
+    /// Where new samples of the series with these labels go.
+    pub(crate) fn route_labels(&self, tenant: TenantId, labels: &Labels) -> u16 {
+        let mut encoded = Vec::new();
+        labels.encode(&mut encoded);
+        self.route(tenant, SeriesId::of_encoded(&encoded), &encoded)
     }
 
     /// Where the metadata of a metric family goes.
@@ -92,6 +117,36 @@ impl PartitionMap {
         let partitions = self.epochs.last().map_or(1, |e| e.partitions);
         route(tenant, xxhash_rust::xxh3::xxh3_64(family.as_bytes()), partitions)
     }
+}
+
+/// Where the label that tells buckets apart lies in label fields that are in order of their names.
+#[inline]
+fn bucket_field(labels: &[u8]) -> Option<Range<usize>> {
+    let mut rest = labels;
+    while !rest.is_empty() {
+        let start = labels.len() - rest.len();
+        let field = take_field(&mut rest)?;
+        let end = labels.len() - rest.len();
+        let name = take_field(&mut &*field)?;
+        match name.cmp(BUCKET_LABEL.as_bytes()) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => return Some(start..end),
+            std::cmp::Ordering::Greater => return None,
+        }
+    }
+    None
+}
+
+/// The content of a length-delimited field with number 1.
+#[inline]
+fn take_field<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (0x0a, mut rest) = bytes.split_first().map(|(tag, rest)| (*tag, rest))? else {
+        return None;
+    };
+    let length = usize::try_from(varint::take(&mut rest)?).ok()?;
+    let (field, rest) = rest.split_at_checked(length)?;
+    *bytes = rest;
+    Some(field)
 }
 
 /// Stored for ever: the tenant is spread by a multiplication with 2^64/φ, so that equal label sets
@@ -115,6 +170,52 @@ mod tests {
         }
         assert!(counts.iter().all(|&n| (9_500..10_500).contains(&n)), "{counts:?}");
         assert_eq!(route(TenantId(7), 0x0123_4567_89ab_cdef, 8), 5, "stored rows depend on it");
+    }
+
+    fn map(partitions: u16, whole_histograms: bool) -> PartitionMap {
+        let epoch = Epoch { from_ms: i64::MIN, partitions, whole_histograms };
+        PartitionMap { version: VERSION, epochs: vec![epoch] }
+    }
+
+    #[test]
+    fn buckets_of_one_histogram_meet_and_histograms_spread() {
+        let route = |map: &PartitionMap, more: &[(&str, &str)]| {
+            let all = [("__name__", "x_bucket"), ("a", "1"), ("zone", "b")];
+            let labels = Labels::from_pairs(all.iter().chain(more).copied());
+            map.route_labels(TenantId(3), &labels)
+        };
+        let (old, new) = (map(64, false), map(64, true));
+        let bounds = ["0.1", "0.25", "1", "2.5", "+Inf"];
+        let of = |map: &PartitionMap, method: &str| -> Vec<u16> {
+            bounds.iter().map(|le| route(map, &[("le", le), ("method", method)])).collect()
+        };
+        let mut met: Vec<u16> = Vec::new();
+        for method in ["get", "put", "post", "head", "patch", "trace"] {
+            let found = of(&new, method);
+            assert!(found.iter().all(|p| *p == found[0]), "{method}: {found:?}");
+            met.push(found[0]);
+            let apart = of(&old, method);
+            assert!(apart.iter().any(|p| *p != apart[0]), "{method}: {apart:?}");
+        }
+        met.dedup();
+        assert!(met.len() > 2, "{met:?}");
+        // Without the label nothing changed.
+        assert_eq!(route(&old, &[]), route(&new, &[]));
+        assert_eq!(route(&old, &[("lf", "1")]), route(&new, &[("lf", "1")]));
+    }
+
+    #[test]
+    fn any_bytes_are_routed() {
+        let map = map(8, true);
+        let good = Labels::from_pairs([("a", "b"), ("le", "1"), ("z", "c")]);
+        let mut bytes = Vec::new();
+        good.encode(&mut bytes);
+        for end in 0..bytes.len() {
+            assert!(map.route(TenantId(1), SeriesId(7), &bytes[..end]) < 8);
+            let mut other = bytes.clone();
+            other[end] ^= 0x7f;
+            assert!(map.route(TenantId(1), SeriesId(7), &other) < 8);
+        }
     }
 
     #[tokio::test]

@@ -256,12 +256,14 @@ pub(super) struct Fact {
     pub(super) sum: f64,
     pub(super) increase: f64,
     pub(super) ts_row: u32,
+    /// The payload is that of the row so many before this one.
+    pub(super) payload_back: u32,
     pub(super) count: u16,
     pub(super) codec: Codec,
 }
 
 /// Columns of `chunks.parquet` before the payload.
-pub(super) const FACT_COLUMNS: usize = 10;
+pub(super) const FACT_COLUMNS: usize = 11;
 
 /// Facts of the rows of a group.
 pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
@@ -279,8 +281,11 @@ pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
         column("count")?.as_primitive_opt::<UInt16Type>().ok_or_else(|| wrong("count"))?.values();
     let codecs =
         column("codec")?.as_primitive_opt::<UInt8Type>().ok_or_else(|| wrong("codec"))?.values();
-    let ts_rows =
-        column("ts_row")?.as_primitive_opt::<UInt32Type>().ok_or_else(|| wrong("ts_row"))?.values();
+    let numbers = |name: &str| {
+        let values = column(name)?.as_primitive_opt::<UInt32Type>();
+        values.map(|v| v.values()).ok_or_else(|| wrong(name))
+    };
+    let (ts_rows, payloads_back) = (numbers("ts_row")?, numbers("payload_back")?);
     let (min, max, sum, increase) =
         (floats("min")?, floats("max")?, floats("sum")?, floats("increase")?);
     let at = |column: &arrow_array::Float64Array, i: usize| {
@@ -293,6 +298,9 @@ pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
         if counts[i] == 0 || usize::from(counts[i]) > CHUNK_SAMPLES_MAX || min_ms[i] > max_ms[i] {
             return Err("count or times of a chunk out of bounds".to_owned());
         }
+        if payloads_back[i] as usize > i {
+            return Err("a payload lies outside its row group".to_owned());
+        }
         facts.push(Fact {
             min_ms: min_ms[i],
             max_ms: max_ms[i],
@@ -301,6 +309,7 @@ pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
             sum: at(sum, i),
             increase: at(increase, i),
             ts_row: ts_rows[i],
+            payload_back: payloads_back[i],
             count: counts[i],
             codec,
         });

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use model::{Histogram, TimeRange};
 use parking_lot::Mutex;
 
@@ -14,6 +15,7 @@ use super::facts::{FACT_COLUMNS, Fact, Footer, Page, PagePlace, Table, facts_of}
 use super::payload_checksum;
 use super::read::{Block, Samples};
 use super::stats::ChunkStats;
+use crate::codec::family::Family;
 use crate::codec::{Codec, Damaged, Decoder, histogram, timestamps};
 use crate::{Error, SeriesSamples};
 
@@ -36,6 +38,11 @@ struct PlannedChunk {
 }
 
 impl PlannedChunk {
+    /// The row whose payload it is in.
+    fn payload_row(&self) -> u32 {
+        self.row - self.fact.payload_back
+    }
+
     /// The value of a constant chunk that has no payload.
     fn constant(&self) -> Option<f64> {
         (self.fact.codec == Codec::Constant && !self.fact.min.is_nan()).then_some(self.fact.min)
@@ -183,7 +190,7 @@ impl Samples {
     pub async fn load(&self, plan: Plan) -> Result<Fetched, Error> {
         let mut chunk_pages = Pages::default();
         for chunk in plan.chunks.iter().filter(|c| c.constant().is_none()) {
-            let place = plan.footer.page_of(chunk.group as usize, chunk.row as usize);
+            let place = plan.footer.page_of(chunk.group as usize, chunk.payload_row() as usize);
             chunk_pages.want(
                 chunk.group,
                 place.ok_or_else(|| self.chunks.object.damaged("a page is missing"))?,
@@ -347,13 +354,25 @@ impl Fetched {
     pub fn decode_part(&self, part: Range<usize>) -> Result<Vec<SeriesSamples>, Error> {
         let mut work = Work::default();
         let end = part.end.min(self.len());
-        (part.start.min(end)..end).map(|i| self.decode_series(i, &mut work)).collect()
+        let start = part.start.min(end);
+        // In the order of the block, so that buckets of one histogram are decoded together.
+        let mut order: Vec<usize> = (start..end).collect();
+        order.sort_by_key(|i| self.plan.chunks_of(*i).first().map(|c| (c.group, c.row)));
+        let mut series = vec![SeriesSamples::default(); order.len()];
+        for i in order {
+            series[i - start] = self.decode_series(i, &mut work)?;
+        }
+        Ok(series)
     }
 
-    fn decode_series(&self, i: usize, work: &mut Work) -> Result<SeriesSamples, Error> {
+    fn decode_series<'a>(&'a self, i: usize, work: &mut Work<'a>) -> Result<SeriesSamples, Error> {
         let chunks = self.plan.chunks_of(i);
         let mut series = SeriesSamples::default();
         work.pieces.clear();
+        let family = chunks.iter().find(|chunk| chunk.fact.codec == Codec::Family);
+        if !family.is_some_and(|c| work.families.contains_key(&(c.group, c.payload_row()))) {
+            work.families.clear();
+        }
         for chunk in chunks {
             let instants = self.instants(chunk.fact.ts_row)?;
             if instants.len() != usize::from(chunk.fact.count) {
@@ -380,17 +399,30 @@ impl Fetched {
         Ok(series)
     }
 
-    fn decode_floats(
-        &self,
+    fn decode_floats<'a>(
+        &'a self,
         chunk: &PlannedChunk,
         kept: Range<usize>,
         out: &mut Vec<f64>,
-        work: &mut Work,
+        work: &mut Work<'a>,
     ) -> Result<(), String> {
         let count = usize::from(chunk.fact.count);
         let at = out.len();
         if let Some(constant) = chunk.constant() {
             out.resize(at + kept.len(), constant);
+            return Ok(());
+        }
+        if chunk.fact.codec == Codec::Family {
+            let family = match work.families.entry((chunk.group, chunk.payload_row())) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let read = Family::read(self.payload(chunk)?, count);
+                    new.insert(read.map_err(|e| e.to_string())?)
+                }
+            };
+            let values = family.values(chunk.fact.payload_back, &mut work.decoder);
+            let values = values.map_err(|e| e.to_string())?.get(kept);
+            out.extend_from_slice(values.ok_or("buckets differ in number of samples")?);
             return Ok(());
         }
         let mut payload = self.payload(chunk)?;
@@ -415,7 +447,7 @@ impl Fetched {
         instants: &[i64],
         skipped: usize,
         series: &mut SeriesSamples,
-        work: &mut Work,
+        work: &mut Work<'_>,
     ) -> Result<(), String> {
         let payload = self.payload(chunk)?;
         let decoded: Vec<Histogram> =
@@ -428,18 +460,16 @@ impl Fetched {
 
     /// The payload of a chunk behind its checksum.
     fn payload(&self, chunk: &PlannedChunk) -> Result<&[u8], String> {
-        let place = self
-            .plan
-            .footer
-            .page_of(chunk.group as usize, chunk.row as usize)
-            .ok_or("a page is missing")?;
+        let row = chunk.payload_row() as usize;
+        let place =
+            self.plan.footer.page_of(chunk.group as usize, row).ok_or("a page is missing")?;
         let (page, first_row) = self.chunk_pages.get(
             (chunk.group, place.page),
             &self.plan.block,
             &self.plan.footer,
             Kind::ChunksPage,
         )?;
-        let payload = page.payload(chunk.row as usize - first_row).ok_or("a payload is missing")?;
+        let payload = page.payload(row - first_row).ok_or("a payload is missing")?;
         let (sum, body) = payload.split_first_chunk::<4>().ok_or("a payload is cut short")?;
         let fact = &chunk.fact;
         if payload_checksum(body, fact.codec as u8, fact.count, fact.ts_row)
@@ -509,7 +539,9 @@ impl Fetched {
 
 /// Memory that decoding reuses from series to series.
 #[derive(Debug, Default)]
-struct Work {
+struct Work<'a> {
     decoder: Decoder,
     pieces: Vec<Piece>,
+    /// Payloads of the histogram whose buckets are being decoded, by row group and row.
+    families: HashMap<(u32, u32), Family<'a>>,
 }

@@ -135,6 +135,8 @@ pub(super) struct ChunkRow {
     pub(super) count: u16,
     pub(super) codec: u8,
     pub(super) ts_row: u32,
+    /// The payload is that of the row so many before this one.
+    pub(super) payload_back: u32,
     pub(super) min: Option<f64>,
     pub(super) max: Option<f64>,
     pub(super) sum: Option<f64>,
@@ -179,6 +181,7 @@ impl ChunkRows {
             Field::new("max", DataType::Float64, true),
             Field::new("sum", DataType::Float64, true),
             Field::new("increase", DataType::Float64, true),
+            Field::new("payload_back", DataType::UInt32, false),
             Field::new(PAYLOAD, DataType::Binary, false),
         ])
     }
@@ -218,6 +221,7 @@ impl ChunkRows {
             floats(|r| r.max),
             floats(|r| r.sum),
             floats(|r| r.increase),
+            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.payload_back))),
             payloads.into_array()?,
         ];
         batch(Self::schema(), columns)

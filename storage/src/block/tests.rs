@@ -16,6 +16,7 @@ use tenancy::TenantId;
 use super::{
     Block, BlockCache, BlockOptions, BlockSummary, BlockWriter, OBJECT_NAMES, SeriesInput,
 };
+use crate::codec::Effort;
 use crate::{Error, SeriesSamples};
 
 /// SplitMix64.
@@ -107,13 +108,54 @@ fn generate(random: &mut Random) -> Vec<Series> {
                 }
                 all.push(series_of(random, tenant, metric, Labels::from_pairs(pairs), &timestamps));
             }
+            for method in ["get", "put"] {
+                all.extend(buckets_of(random, tenant, target, method, &timestamps));
+            }
         }
     }
-    all.sort_by(|a, b| {
-        let names = a.labels.metric_name().cmp(b.labels.metric_name());
-        a.tenant.cmp(&b.tenant).then(names).then_with(|| a.labels.cmp(&b.labels))
-    });
+    all.sort_by(|a, b| a.tenant.cmp(&b.tenant).then_with(|| a.labels.stored_order(&b.labels)));
     all
+}
+
+/// A classic histogram. Its buckets do not always have the same samples, nor only grow.
+fn buckets_of(
+    random: &mut Random,
+    tenant: u32,
+    target: u64,
+    method: &str,
+    instants: &[i64],
+) -> Vec<Series> {
+    let mut totals = vec![0.0; instants.len()];
+    let bounds = ["0.1", "0.5", "1", "2.5", "10", "+Inf"];
+    let bucket = |(at, le): (usize, &&str)| {
+        let labels = Labels::from_pairs([
+            ("__name__", "request_seconds_bucket".to_owned()),
+            ("instance", format!("node-{target}:9100")),
+            ("le", (*le).to_owned()),
+            ("method", method.to_owned()),
+        ]);
+        let (mut state, share) = (0, [40, 9, 3, 0, 1, 2][at]);
+        for total in &mut totals {
+            state += random.below(share + 1);
+            *total += state as f64;
+        }
+        let mut values = totals.clone();
+        let mut timestamps = instants.to_vec();
+        match random.below(12) {
+            0 => values.fill(7.0),
+            1 => values[instants.len() / 2] = stale_nan(),
+            2 => values.iter_mut().for_each(|v| *v /= 3.0),
+            3 => values.iter_mut().skip(30).for_each(|v| *v -= 1000.0),
+            4 => {
+                timestamps.pop();
+                values.pop();
+            }
+            _ => {}
+        }
+        let (id, tenant) = (labels.series_id(), TenantId(tenant));
+        Series { tenant, id, labels, timestamps, values, histograms: vec![], exemplars: vec![] }
+    };
+    bounds.iter().enumerate().map(bucket).collect()
 }
 
 fn series_of(
@@ -245,7 +287,8 @@ async fn a_block_answers_like_the_model() {
         let mut random = Random(seed);
         let all = generate(&mut random);
         let store = Arc::new(InMemory::new());
-        let summary = write(&store, &all, small_groups()).await;
+        let effort = [Effort::Young, Effort::Cold][seed as usize % 2];
+        let summary = write(&store, &all, BlockOptions { effort, ..small_groups() }).await;
         let block =
             open(&store, [0, 20_000, 1 << 30][seed as usize % 3]).await.expect("a whole block");
         assert_eq!(summary.series, all.len() as u64);
@@ -290,6 +333,37 @@ async fn a_block_answers_like_the_model() {
         }
         check_exemplars(&block, &all).await;
     }
+}
+
+/// Buckets of one histogram lie in one payload, and each is read without the others' being.
+#[tokio::test]
+async fn buckets_of_a_histogram_share_their_payload() {
+    let mut random = Random(77);
+    let instants: Vec<i64> = (0..2000).map(|i| START_MS + i * 15_000).collect();
+    let mut all: Vec<Series> = ["get", "post", "put"]
+        .iter()
+        .flat_map(|method| buckets_of(&mut random, 1, 1, method, &instants))
+        .collect();
+    all.sort_by(|a, b| a.labels.stored_order(&b.labels));
+    let mut bytes = [0; 2];
+    for (effort, bytes) in [Effort::Young, Effort::Cold].into_iter().zip(&mut bytes) {
+        let store = Arc::new(InMemory::new());
+        let options = BlockOptions { effort, ..BlockOptions::default() };
+        *bytes = write(&store, &all, options).await.bytes;
+        let block = open(&store, 1 << 20).await.expect("a whole block");
+        let mut by_label: Vec<u32> = (0..all.len() as u32).collect();
+        by_label.sort_by(|a, b| all[*a as usize].labels.cmp(&all[*b as usize].labels));
+        let whole = block.fetch(&by_label, TimeRange::ALL).await.expect("a whole block");
+        let decoded = whole.decode().expect("a whole block");
+        for (row, found) in by_label.iter().zip(&decoded) {
+            let series = &all[*row as usize];
+            check_samples(found, series, TimeRange::ALL);
+            let range = TimeRange { start_ms: instants[900], end_ms: instants[1100] };
+            let alone = block.fetch(&[*row], range).await.expect("a whole block");
+            check_samples(&alone.decode().expect("a whole block")[0], series, range);
+        }
+    }
+    assert!(bytes[1] * 10 < bytes[0] * 8, "{bytes:?}");
 }
 
 #[track_caller]

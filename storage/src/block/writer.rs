@@ -3,6 +3,8 @@
 //! `add` is plain computing and may run on any thread; full row groups become bytes at once. What
 //! is ready to be sent goes out in [`BlockWriter::send_ready`] and [`BlockWriter::finish`].
 
+mod family;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
+use self::family::Held;
 use super::index::{FEATURE_COLD, IndexBuilder, Meta};
 use super::object::{Sink, Sum, Upload};
 use super::stats::ChunkStats;
@@ -116,6 +119,8 @@ pub struct BlockWriter {
     tenant_rows: ChunkRows,
     /// Whether the tenant already has row groups of its own.
     tenant_is_large: bool,
+    /// Buckets of one histogram, until all of them are there.
+    family: Vec<Held>,
     vectors: Vectors,
     exemplars: Option<TableWriter>,
     exemplar_rows: ExemplarRows,
@@ -146,28 +151,34 @@ impl BlockWriter {
             shared_rows: ChunkRows::default(),
             tenant_rows: ChunkRows::default(),
             tenant_is_large: false,
+            family: Vec::new(),
             exemplars: None,
             exemplar_rows: ExemplarRows::default(),
         })
     }
 
-    /// Adds the next series in order of (tenant, metric name, labels).
+    /// Adds the next series in order of tenant and [`Labels::stored_order`].
     pub fn add(&mut self, input: &SeriesInput<'_>) -> Result<(), Error> {
         self.check(input)?;
-        if self.last.as_ref().is_some_and(|(tenant, _)| *tenant != input.tenant) {
+        let last = self.last.replace((input.tenant, input.labels.clone()));
+        let (is_same_tenant, is_family) = last.map_or((true, false), |(tenant, labels)| {
+            let is_same = tenant == input.tenant;
+            (is_same, is_same && labels.is_family_of(&input.labels))
+        });
+        if !is_family {
+            self.end_family()?;
+        }
+        if !is_same_tenant {
             self.end_tenant()?;
         }
-        self.last = Some((input.tenant, input.labels.clone()));
         let row = self.index.rows();
-        let chunks_before = self.meta.chunks;
-        self.add_chunks(input, row)?;
+        let chunks = self.add_chunks(input, row)?;
         for exemplar in input.exemplars {
             self.exemplar_rows.push(row, exemplar);
         }
         if self.exemplar_rows.len() >= GROUP_ROWS_MAX {
             self.flush_exemplars()?;
         }
-        let chunks = self.meta.chunks - chunks_before;
         let range = range_of(input);
         let odd_id = (input.id != input.labels.series_id()).then_some(input.id.0);
         self.index.add(input.tenant, odd_id, &input.labels, chunks, range)?;
@@ -201,10 +212,8 @@ impl BlockWriter {
             Err(Error::Corrupt { what: format!("input of block {}", self.prefix), reason })
         };
         if let Some((tenant, labels)) = &self.last {
-            let names = || labels.metric_name().cmp(input.labels.metric_name());
-            let order =
-                tenant.cmp(&input.tenant).then_with(names).then_with(|| labels.cmp(&input.labels));
-            if order.is_ge() {
+            let order = tenant.cmp(&input.tenant);
+            if order.then_with(|| labels.stored_order(&input.labels)).is_ge() {
                 return refuse(format!(
                     "series {} of tenant {} is out of order",
                     input.labels, input.tenant
@@ -221,14 +230,20 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Cuts the samples into chunks of even length, floats and histograms in order of their start.
-    fn add_chunks(&mut self, input: &SeriesInput<'_>, series: u32) -> Result<(), Error> {
+    /// Cuts the samples into chunks of even length, floats and histograms in order of their start;
+    /// says how many. A bucket that may share its payloads is held back.
+    fn add_chunks(&mut self, input: &SeriesInput<'_>, series: u32) -> Result<u64, Error> {
+        if self.options.effort == Effort::Cold && family::is_bucket(input) {
+            return self.hold(input, series);
+        }
+        self.end_family()?;
+        let before = self.meta.chunks;
         let mut floats = even_cuts(input.values.len()).peekable();
         let mut histograms = input.histograms;
         loop {
             let float_start = floats.peek().map(|cut| input.timestamps[cut.start]);
             match (float_start, histograms.first()) {
-                (None, None) => return Ok(()),
+                (None, None) => break,
                 (Some(at), other) if other.is_none_or(|(o, _)| at <= *o) => {
                     let cut = floats.next().unwrap_or_default();
                     self.add_floats(series, &input.timestamps[cut.clone()], &input.values[cut])?;
@@ -241,7 +256,9 @@ impl BlockWriter {
                     histograms = later;
                 }
             }
+            self.flush_if_full()?;
         }
+        Ok(self.meta.chunks - before)
     }
 
     fn add_floats(&mut self, series: u32, instants: &[i64], values: &[f64]) -> Result<(), Error> {
@@ -257,7 +274,7 @@ impl BlockWriter {
                 self.payload.extend_from_slice(&value.to_bits().to_le_bytes());
             }
         }
-        self.push_chunk(series, instants, encoded.codec, stats)
+        self.push_chunk(series, instants, encoded.codec, 0, stats)
     }
 
     fn add_histograms(
@@ -270,7 +287,7 @@ impl BlockWriter {
         self.payload.clear();
         self.payload.extend_from_slice(&[0; 4]);
         histogram::encode(&run, &mut self.encoder, &mut self.payload);
-        self.push_chunk(series, &instants, Codec::Histogram, ChunkStats::default())
+        self.push_chunk(series, &instants, Codec::Histogram, 0, ChunkStats::default())
     }
 
     /// The payload starts with room for its checksum, or is empty.
@@ -279,6 +296,7 @@ impl BlockWriter {
         series: u32,
         instants: &[i64],
         codec: Codec,
+        payload_back: u32,
         stats: ChunkStats,
     ) -> Result<(), Error> {
         let (Some(min_ms), Some(max_ms)) = (instants.first(), instants.last()) else {
@@ -296,6 +314,7 @@ impl BlockWriter {
             count,
             codec: codec as u8,
             ts_row,
+            payload_back,
             min: stats.min,
             max: stats.max,
             sum: stats.sum,
@@ -306,6 +325,11 @@ impl BlockWriter {
         if self.meta.chunks > u64::from(u32::MAX) {
             return Err(Error::Limit("more than 2^32 chunks in a block".to_owned()));
         }
+        Ok(())
+    }
+
+    /// Ends the row group if it is full. Never between chunks that share a payload.
+    fn flush_if_full(&mut self) -> Result<(), Error> {
         let is_full = self.tenant_rows.len() >= self.options.group_chunks_max
             || self.tenant_rows.payload_bytes() >= GROUP_PAYLOAD_BYTES_MAX;
         if is_full { self.flush_large_tenant() } else { Ok(()) }
@@ -360,6 +384,7 @@ impl BlockWriter {
 
     /// Writes all objects, `index.bin` last. The block may be named in a manifest after this.
     pub async fn finish(mut self) -> Result<BlockSummary, Error> {
+        self.end_family()?;
         self.end_tenant()?;
         self.flush_shared()?;
         self.flush_exemplars()?;

@@ -6,6 +6,7 @@
 //!                            └─► stream (delta, delta², runs) ─► pack (patched bit-packing)
 //! cold ──► integer as multiples of a step, relative to a bucket ─► entropy coding, where smaller
 //! timestamps ─► grid residuals, delta or delta² ─► pack             timestamps.rs
+//! buckets of one histogram ─► one payload, each as what it has above the one below    family.rs
 //! histograms ─► one column per bucket, each as above                histogram.rs
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! count does not bound. Described for other readers in `docs/formats/codecs.md`.
 
 mod entropy;
+pub mod family;
 pub mod histogram;
 mod integer;
 mod multiples;

@@ -24,6 +24,8 @@ pub enum Codec {
     Multiples = 5,
     /// Entropy-coded floats.
     EntropyCoded = 6,
+    /// Buckets of one classic histogram ([`super::family`]).
+    Family = 7,
     /// Native histograms ([`super::histogram`]).
     Histogram = 16,
 }
@@ -38,6 +40,7 @@ impl Codec {
             4 => Self::Raw,
             5 => Self::Multiples,
             6 => Self::EntropyCoded,
+            7 => Self::Family,
             16 => Self::Histogram,
             _ => return None,
         })
@@ -255,6 +258,7 @@ impl Decoder {
                 self.scaled.decode_multiples(payload, base, &mut self.scratch, out)?;
             }
             Codec::EntropyCoded => take_floats(payload, out)?,
+            Codec::Family => return Err(Damaged("buckets where floats were expected")),
             Codec::Histogram => return Err(Damaged("histograms where floats were expected")),
         }
         Ok(())

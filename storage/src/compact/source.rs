@@ -112,8 +112,7 @@ pub(super) struct Row {
 impl Row {
     /// Whether it comes before another in the order of blocks.
     pub(super) fn order(&self, other: &Self) -> std::cmp::Ordering {
-        let names = || self.labels.metric_name().cmp(other.labels.metric_name());
-        self.tenant.cmp(&other.tenant).then_with(names).then_with(|| self.labels.cmp(&other.labels))
+        self.tenant.cmp(&other.tenant).then_with(|| self.labels.stored_order(&other.labels))
     }
 }
 

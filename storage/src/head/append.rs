@@ -34,9 +34,10 @@ pub struct Append<'a> {
     pub admit_series: &'a mut dyn FnMut(&Labels) -> Result<(), Reason>,
     /// Whether a series belongs to this partition. A sender that does not sort its labels sends
     /// other bytes than the canonical ones, and so may have been routed to the wrong partition.
-    pub owns: &'a dyn Fn(SeriesId) -> bool,
-    /// Series found to belong elsewhere, with their canonical id: to be appended there.
-    pub misplaced: &'a mut Vec<(SeriesId, u32)>,
+    pub owns: &'a dyn Fn(&Labels) -> bool,
+    /// Series found to belong elsewhere, to be appended there: labels, and the position in
+    /// `rows.series`.
+    pub misplaced: &'a mut Vec<(Labels, u32)>,
     /// Receives what must be logged; cleared first.
     pub payloads: &'a mut Payloads,
     /// Receives what became of the rows.
@@ -242,8 +243,8 @@ impl Head {
             }
         };
         let id = labels.series_id();
-        if id != sent && !(request.owns)(id) {
-            request.misplaced.push((id, at));
+        if id != sent && !(request.owns)(&labels) {
+            request.misplaced.push((labels, at));
             return None;
         }
         // Also when the bytes were canonical: an earlier row of this request may have made it.

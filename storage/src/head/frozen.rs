@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::{Arc, OnceLock};
 
-use model::{Exemplar, Labels, METRIC_NAME, SeriesId, TimeRange};
+use model::{BUCKET_LABEL, Exemplar, Labels, METRIC_NAME, SeriesId, TimeRange};
 use tenancy::TenantId;
 
 use super::Head;
@@ -105,7 +105,7 @@ impl FlushView {
         &self.frozen
     }
 
-    /// Series in the order of a block (tenant, metric name, labels), up to `limit` of those that
+    /// Series in the order of a block (tenant, then [`Labels::stored_order`]), up to `limit` of those that
     /// have something to flush. `from` is 0 at first, then what the call before gave; `None` to
     /// go on from: that was all. The first call sorts.
     pub fn batch(&self, from: usize, limit: usize) -> (Vec<FrozenSeries>, Option<usize>) {
@@ -129,6 +129,7 @@ impl FlushView {
         let mut order = self.order_before.clone();
         order.extend(order.len() as u32..self.identities.len() as u32);
         let metric_name = self.labels.symbol_of_name(METRIC_NAME);
+        let bucket = self.labels.symbol_of_name(BUCKET_LABEL);
         let name_of = |series| metric_name.and_then(|name| self.labels.value_of(series, name));
         order.sort_by(|&a, &b| {
             let tenants = self.identities[a as usize].0.cmp(&self.identities[b as usize].0);
@@ -141,7 +142,7 @@ impl FlushView {
                         text(one).cmp(&text(other))
                     }
                 })
-                .then_with(|| self.labels.compare(a, b))
+                .then_with(|| self.labels.stored_order(a, b, bucket))
         });
         order
     }

@@ -154,16 +154,24 @@ impl LabelStore {
         self.shapes.names.iter().copied().find(|&symbol| self.symbols.text(symbol) == name)
     }
 
-    /// How the labels of two series are ordered: as `Labels` are, pair by pair.
-    pub(super) fn compare(&self, a: u32, b: u32) -> Ordering {
+    /// How two series of one metric are ordered in a block: as [`Labels::stored_order`] does.
+    /// `bucket` is the symbol of the label that tells buckets apart, if any series has it.
+    pub(super) fn stored_order(&self, a: u32, b: u32, bucket: Option<u32>) -> Ordering {
         let text = |(name, value)| (self.symbols.text(name), self.symbols.text(value));
-        let (mut a, mut b) = (self.pairs(a), self.pairs(b));
+        let others = |series| self.pairs(series).filter(move |(name, _)| Some(*name) != bucket);
+        let (mut of_a, mut of_b) = (others(a), others(b));
         loop {
-            match (a.next(), b.next()) {
+            match (of_a.next(), of_b.next()) {
+                (None, None) => break,
                 (Some(one), Some(other)) if one == other => {}
                 (one, other) => return one.map(text).cmp(&other.map(text)),
             }
         }
+        let value = |series| {
+            let symbol = bucket.and_then(|name| self.value_of(series, name));
+            symbol.map(|symbol| self.symbols.text(symbol))
+        };
+        value(a).cmp(&value(b))
     }
 
     /// Keeps the series that have a new number and drops the texts and shapes only the others

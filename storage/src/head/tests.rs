@@ -20,7 +20,7 @@ pub(super) struct Rig {
     pub(super) limits: Limits,
     /// Series admitted before the limit is reached.
     pub(super) room: usize,
-    pub(super) misplaced: Vec<(SeriesId, u32)>,
+    pub(super) misplaced: Vec<(Labels, u32)>,
 }
 
 /// The window all tests append with.
@@ -56,7 +56,7 @@ impl Rig {
         &mut self,
         tenant: u32,
         request: &[Sent],
-        owns: &dyn Fn(SeriesId) -> bool,
+        owns: &dyn Fn(&Labels) -> bool,
     ) -> AppendOutcome {
         let rows = rows_of(request);
         let id = |s: &SeriesRows| SeriesId::of_encoded(rows.labels_of(s));

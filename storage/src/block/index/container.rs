@@ -5,7 +5,8 @@ use bytes::Bytes;
 use crate::Error;
 
 const MAGIC: &[u8; 8] = b"TFBLOCK\n";
-const VERSION: u16 = 1;
+/// Since 2 the buckets of a histogram follow one another and may share a payload.
+const VERSION: u16 = 2;
 /// Chunks or timestamp vectors may have the codecs of cold blocks: 5, 6 and mode 3.
 pub(in crate::block) const FEATURE_COLD: u64 = 1;
 const FEATURES_KNOWN: u64 = FEATURE_COLD;

@@ -261,9 +261,9 @@ impl World {
             listed.extend(some);
             next = then;
         }
-        let key =
-            |s: &FrozenSeries| (s.tenant, s.labels.metric_name().to_owned(), s.labels.clone());
-        assert!(listed.is_sorted_by(|a, b| key(a) < key(b)));
+        assert!(listed.is_sorted_by(|a: &FrozenSeries, b| {
+            a.tenant.cmp(&b.tenant).then_with(|| a.labels.stored_order(&b.labels)).is_lt()
+        }));
         let has_samples = |e: &&Expected| !e.flushing.is_empty();
         assert_eq!(listed.len(), self.expected.iter().filter(has_samples).count());
         for one in listed {
