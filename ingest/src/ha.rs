@@ -7,9 +7,10 @@
 //! clusters. A request whose first series has no replica label is not looked at further.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use storage::{AppendOutcome, MetricRows, Reason, SeriesRows};
 use tenancy::TenantId;
@@ -54,7 +55,7 @@ const NAME_BYTES_MAX: usize = 1_024;
 /// Which replica counts, for each pair of each tenant.
 #[derive(Debug)]
 pub(crate) struct Elections {
-    config: HaConfig,
+    config: RwLock<Arc<HaConfig>>,
     tenants: Mutex<HashMap<TenantId, HashMap<String, Elected>>>,
 }
 
@@ -85,11 +86,22 @@ pub(crate) struct Dropped {
 
 impl Elections {
     pub(crate) fn new(config: HaConfig) -> Self {
-        Self { config, tenants: Mutex::default() }
+        Self { config: RwLock::new(Arc::new(config)), tenants: Mutex::default() }
     }
 
-    fn decide(&self, tenant: TenantId, cluster: &str, replica: &str, now: Duration) -> Decision {
-        let failover = Duration::from_secs(self.config.failover_seconds);
+    /// Goes on under other settings; who is elected stays so.
+    pub(crate) fn reconfigure(&self, config: HaConfig) {
+        *self.config.write() = Arc::new(config);
+    }
+
+    fn decide(
+        &self,
+        config: &HaConfig,
+        tenant: TenantId,
+        (cluster, replica): (&str, &str),
+        now: Duration,
+    ) -> Decision {
+        let failover = Duration::from_secs(config.failover_seconds);
         let mut tenants = self.tenants.lock();
         let clusters = tenants.entry(tenant).or_default();
         if let Some(elected) = clusters.get_mut(cluster) {
@@ -108,9 +120,9 @@ impl Elections {
             elected.heard = now;
             return Decision::Stored;
         }
-        if clusters.len() >= self.config.clusters_max {
+        if clusters.len() >= config.clusters_max {
             clusters.retain(|_, e| now.saturating_sub(e.heard) < failover * FORGOTTEN_AFTER);
-            if clusters.len() >= self.config.clusters_max {
+            if clusters.len() >= config.clusters_max {
                 return Decision::Refused;
             }
         }
@@ -126,23 +138,19 @@ impl Elections {
         now: Duration,
         refused: &mut AppendOutcome,
     ) -> Dropped {
+        let config = Arc::clone(&self.config.read());
         let mut dropped = Dropped::default();
         let has_replica = |rows: &MetricRows<'_>, series: &SeriesRows| {
-            find(rows.labels_of(series), &self.config.replica_label).is_some()
+            find(rows.labels_of(series), &config.replica_label).is_some()
         };
-        if !self.config.enabled
-            || !rows.series.first().is_some_and(|first| has_replica(rows, first))
-        {
+        if !config.enabled || !rows.series.first().is_some_and(|first| has_replica(rows, first)) {
             return dropped;
         }
         let mut known: Option<(String, String, Decision)> = None;
         let (mut kept, mut wire) = (Vec::with_capacity(rows.series.len()), Vec::new());
         for mut series in std::mem::take(&mut rows.series) {
             let labels = rows.labels_of(&series);
-            let pair = (
-                find(labels, &self.config.cluster_label),
-                find(labels, &self.config.replica_label),
-            );
+            let pair = (find(labels, &config.cluster_label), find(labels, &config.replica_label));
             let (Some(cluster), Some(replica)) = pair else {
                 // Half a pair is none: the label is one like any other.
                 kept.push(series);
@@ -153,14 +161,14 @@ impl Elections {
                 Some((_, _, decision)) => *decision,
                 None if cluster.len().max(replica.len()) > NAME_BYTES_MAX => Decision::Refused,
                 None => {
-                    let decision = self.decide(tenant, cluster, replica, now);
+                    let decision = self.decide(&config, tenant, (cluster, replica), now);
                     known = Some((cluster.to_owned(), replica.to_owned(), decision));
                     decision
                 }
             };
             if decision == Decision::Stored {
                 wire.clear();
-                without(labels, &self.config.replica_label, &mut wire);
+                without(labels, &config.replica_label, &mut wire);
                 series.labels = spilled(rows, &wire);
                 kept.push(series);
                 continue;
@@ -171,7 +179,7 @@ impl Elections {
                 refused.reject(Reason::ActiveSeriesLimit, samples + histograms + exemplars, || {
                     format!(
                         "replicas of a new pair write and the limit of {} pairs is reached (ha.clusters_max)",
-                        self.config.clusters_max
+                        config.clusters_max
                     )
                 });
             } else {

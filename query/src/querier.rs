@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use model::Clock;
+use parking_lot::RwLock;
 use tenancy::ReadScope;
 use tokio::sync::Semaphore;
 
@@ -21,7 +22,7 @@ use crate::{Answer, Cancel, Config, Error, Executor, Metrics};
 pub struct Querier {
     executor: Arc<dyn Executor>,
     clock: Arc<dyn Clock>,
-    config: Arc<Config>,
+    config: Arc<RwLock<Arc<Config>>>,
     about: Arc<About>,
     turns: Arc<Turns>,
     running: Arc<Running>,
@@ -77,7 +78,7 @@ impl Querier {
         let turns = Arc::new(Turns::new(config.running_max));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Arc::new(Semaphore::new(cores));
-        let (config, about) = (Arc::new(config), Arc::new(about));
+        let (config, about) = (Arc::new(RwLock::new(Arc::new(config))), Arc::new(about));
         Self { executor, clock, config, about, turns, running, reading, metrics }
     }
 
@@ -94,8 +95,15 @@ impl Querier {
         &*self.clock
     }
 
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// The settings in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Takes other settings from the next question on. How many run at a time, origins and what the
+    /// executor was given stay as they were at the start.
+    pub fn reconfigure(&self, config: Config) {
+        *self.config.write() = Arc::new(config);
     }
 
     pub(crate) fn about(&self) -> &About {
@@ -137,7 +145,7 @@ impl Querier {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let listed = self.running.enter(scope, asked, &*self.clock, self.config.slow_query());
+        let listed = self.running.enter(scope, asked, &*self.clock, self.config().slow_query());
         let entry = listed.entry();
         let answer = async {
             let waiting = Gauged::new(&self.metrics.waiting);
@@ -204,6 +212,6 @@ fn too_slow(deadline: Deadline) -> Error {
 
 impl fmt::Debug for Querier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Querier").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Querier").field("config", &self.config()).finish_non_exhaustive()
     }
 }

@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ingest::Intake;
-use ingest::host::{Host, Root};
-use ingest::scrape::{SelfScraper, Target};
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::retention::TenantRules;
 use storage::{OsDisk, Storage};
-use tenancy::{AuditLog, Authenticator, Directory, TenantName};
-use tokio::net::TcpListener;
+use tenancy::{AuditLog, Authenticator, Directory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::cli::Serve;
 use crate::config::Config;
+use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
+use crate::own_scrape::OwnScrape;
+use crate::reload::{Part, Reload, Reloader};
 use crate::routes::{self, Doors, Parts};
 
 /// Runs the server until SIGINT or SIGTERM.
-pub(crate) async fn serve(config: Config) -> Result<()> {
+pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let started_ms = clock.now_ms();
     let data_dir = config.data_dir.clone();
@@ -30,9 +31,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     );
     let storage = open_storage(&config, &disk, &clock).await?;
     let authenticator = authenticator(&config, &disk, &clock).await?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("listen on {}", config.listen))?;
+    let listener = Listener::bind(config.listen).await?;
 
     let metrics = Arc::new(ingest::Metrics::default());
     let doors = open_doors(&config, &storage, &disk, &metrics, &clock).await?;
@@ -47,35 +46,41 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     ));
     let querier =
         query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
+    let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
+    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload)?);
+    reloadable(&reloader, &authenticator, &querier, &doors);
     let metrics = Metrics {
         storage: Arc::clone(&storage),
         ingest: metrics,
         query: Arc::clone(querier.metrics()),
         authenticator: Arc::clone(&authenticator),
         clock: Arc::clone(&clock),
+        reload: Arc::clone(reloader.status()),
         started_ms,
     };
-    let query = config.query.clone();
-    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics, query };
+    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics, querier, reloader };
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);
     let mut tasks = vec![
+        Arc::clone(&parts.reloader).on_hangup(stopping.clone())?,
         tokio::spawn(Arc::clone(&storage).run(stopping.clone())),
         tokio::spawn(Arc::clone(&storage).run_retention(stopping.clone())),
     ];
-    tasks.extend(
-        self_scraper(&config, &parts, &clock)?.map(|s| tokio::spawn(s.run(stopping.clone()))),
-    );
+    let own = OwnScrape::start(&config, parts.clone(), Arc::clone(&clock))?;
+    parts.reloader.add(Arc::new(Arc::clone(&own)) as Arc<dyn Reload>);
+    tasks.push(tokio::spawn(own.run(stopping.clone())));
     let who = Arc::clone(&parts.authenticator);
     let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
     tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
-    let router = routes::router(parts, querier, doors);
+    let router = routes::router(parts, doors);
     tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
         let mut stopping = stopping;
-        let until_stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
-        axum::serve(listener, router).with_graceful_shutdown(until_stopped).await
+        let until_stopped = async move { stopped(&mut stopping).await };
+        axum::serve(listener, listener::with_peers(router))
+            .with_graceful_shutdown(until_stopped)
+            .await
     });
     wait_for_signal().await?;
     tracing::info!("stopping");
@@ -105,6 +110,43 @@ async fn open_storage(
         );
     }
     Ok(storage)
+}
+
+/// What takes over another configuration while it runs, apart from what says so itself.
+fn reloadable(
+    reloader: &Reloader,
+    authenticator: &Arc<Authenticator>,
+    querier: &query::Querier,
+    doors: &Doors,
+) {
+    let who = Arc::clone(authenticator);
+    reloader.add(Part::new(&["tenancy", "token_file"], move |config: &Config| {
+        let rules = who.prepare(&config.tenancy, &config.tokens()?).context("[tenancy]")?;
+        let who = Arc::clone(&who);
+        Ok(Box::new(move || who.take_over(rules)))
+    }));
+    let asked = querier.clone();
+    let keys = &[
+        "query.expression_bytes_max",
+        "query.form_bytes_max",
+        "query.steps_max",
+        "query.lookback_seconds",
+        "query.experimental_promql",
+        "query.slow_query_seconds",
+    ];
+    reloader.add(Part::new(keys, move |config: &Config| {
+        let (asked, query) = (asked.clone(), config.query.clone());
+        Ok(Box::new(move || asked.reconfigure(query)))
+    }));
+    let doors = doors.clone();
+    let keys = &["ingest.cluster", "ingest.ha", "ingest.otlp"];
+    reloader.add(Part::new(keys, move |config: &Config| {
+        let (doors, ingest) = (doors.clone(), config.ingest.clone());
+        Ok(Box::new(move || {
+            doors.intake.reconfigure(&ingest);
+            doors.otlp.reconfigure(ingest.otlp);
+        }))
+    }));
 }
 
 /// Everything by which rows come in, before one intake.
@@ -153,43 +195,10 @@ fn about(started_ms: i64) -> query::About {
     }
 }
 
-/// Watches this machine and this process, so that there is something to see at once.
-fn self_scraper(
-    config: &Config,
-    parts: &Parts,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<SelfScraper>> {
-    if !config.ingest.self_scrape.enabled {
-        return Ok(None);
-    }
-    let host = Arc::new(Host::new(Root::default(), Arc::clone(clock)));
-    let name = host.name();
-    let own = parts.metrics.clone();
-    let targets = vec![
-        Target {
-            job: "node".to_owned(),
-            instance: name.clone(),
-            cluster: config.ingest.cluster.clone(),
-            expose: Arc::new(move |out| host.collect(out)),
-        },
-        Target {
-            job: "taffrail".to_owned(),
-            instance: name,
-            cluster: config.ingest.cluster.clone(),
-            expose: Arc::new(move |out| own.write(out)),
-        },
-    ];
-    let tenant =
-        TenantName::new(&config.tenancy.default_tenant).context("tenancy.default_tenant")?;
-    let authenticator = Arc::clone(&parts.authenticator);
-    Ok(Some(SelfScraper::new(
-        Arc::clone(&parts.storage) as Arc<dyn ingest::Appender>,
-        Arc::new(move || authenticator.internal_write_scope(&tenant)),
-        Arc::clone(clock),
-        Arc::clone(&parts.metrics.ingest),
-        &config.ingest.self_scrape,
-        targets,
-    )))
+/// Returns once it is time to stop.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: time to stop as well.
+    drop(stopping.wait_for(|stop| *stop).await);
 }
 
 async fn wait_for_signal() -> Result<()> {

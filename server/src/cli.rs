@@ -37,7 +37,7 @@ pub(crate) enum Command {
 }
 
 /// `taffrail serve`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Serve {
     /// Where the configuration is; every key has a default (see `taffrail config default`).
     #[arg(long, value_name = "FILE")]

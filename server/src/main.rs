@@ -12,8 +12,11 @@ mod assemble;
 mod cli;
 mod command;
 mod config;
+mod listener;
 mod metrics;
+mod own_scrape;
 mod pages;
+mod reload;
 mod routes;
 mod status;
 mod telemetry;
@@ -56,7 +59,7 @@ fn run(cli: Cli) -> Result<()> {
                 .enable_all()
                 .thread_stack_size(STACK_BYTES)
                 .build();
-            runtime.context("start the runtime")?.block_on(assemble::serve(config))
+            runtime.context("start the runtime")?.block_on(assemble::serve(arguments, config))
         }
         Command::Tenants(arguments) => {
             print!("{}", command::tenants::run(&arguments)?);

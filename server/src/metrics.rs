@@ -8,6 +8,8 @@ use model::Clock;
 use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
 
+use crate::reload;
+
 /// Everything that counts something.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
@@ -16,6 +18,7 @@ pub(crate) struct Metrics {
     pub(crate) query: Arc<query::Metrics>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) reload: Arc<reload::Status>,
     /// Milliseconds since the Unix epoch.
     pub(crate) started_ms: i64,
 }
@@ -27,6 +30,7 @@ impl Metrics {
         self.query.write(out);
         self.authenticator.write_metrics(out);
         self.write_storage(out);
+        self.write_reload(out);
         write_process(out, self.started_ms);
         let version = env!("CARGO_PKG_VERSION");
         let _ = write!(
@@ -38,6 +42,25 @@ impl Metrics {
     /// Seconds since the start.
     pub(crate) fn uptime_seconds(&self) -> f64 {
         (self.clock.now_ms() - self.started_ms) as f64 / 1e3
+    }
+
+    /// The names that Prometheus has, with our prefix.
+    fn write_reload(&self, out: &mut String) {
+        let (successful, at_seconds) = self.reload.read();
+        line(
+            out,
+            "taffrail_config_last_reload_successful",
+            "gauge",
+            "Whether the last configuration reload attempt was successful.",
+            f64::from(successful),
+        );
+        line(
+            out,
+            "taffrail_config_last_reload_success_timestamp_seconds",
+            "gauge",
+            "Timestamp of the last successful configuration reload.",
+            at_seconds,
+        );
     }
 
     fn write_storage(&self, out: &mut String) {

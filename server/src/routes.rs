@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRef, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use ingest::Intake;
 use ingest::import::{self, Import};
@@ -14,13 +14,15 @@ use ingest::otlp::{self, Otlp};
 use ingest::pushgateway::{self, JournalError, Pushgateway};
 use ingest::remote_write::{self, RemoteWrite};
 use model::Disk;
+use query::Querier;
 use serde_json::json;
 use storage::{Extent, Storage};
 use tenancy::{Admin, Authenticator, Read};
 
-use crate::admin;
+use crate::admin::{self, Failure};
 use crate::metrics::Metrics;
 use crate::pages::{self, ASSETS};
+use crate::reload::Reloader;
 use crate::status;
 
 /// What answers one of the server's own routes.
@@ -30,6 +32,7 @@ enum Own {
     Healthy,
     Ready,
     Metrics,
+    Reload,
     Overview,
     Flush,
     Compact,
@@ -42,6 +45,8 @@ const OWN: &[(&str, &str, Own)] = &[
     ("GET", "/-/healthy", Own::Healthy),
     ("GET", "/-/ready", Own::Ready),
     ("GET", "/metrics", Own::Metrics),
+    ("POST", "/-/reload", Own::Reload),
+    ("PUT", "/-/reload", Own::Reload),
     ("GET", "/api/v1/status/overview", Own::Overview),
     ("POST", "/api/v1/admin/flush", Own::Flush),
     ("POST", "/api/v1/admin/storage/compact", Own::Compact),
@@ -74,8 +79,8 @@ pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Metrics,
-    /// How selectors are read.
-    pub(crate) query: query::Config,
+    pub(crate) querier: Querier,
+    pub(crate) reloader: Arc<Reloader>,
 }
 
 impl FromRef<Parts> for Arc<Authenticator> {
@@ -87,6 +92,7 @@ impl FromRef<Parts> for Arc<Authenticator> {
 /// What takes rows in.
 #[derive(Debug, Clone)]
 pub(crate) struct Doors {
+    pub(crate) intake: Arc<Intake>,
     pub(crate) remote_write: Arc<RemoteWrite>,
     pub(crate) otlp: Arc<Otlp>,
     pub(crate) import: Arc<Import>,
@@ -107,8 +113,9 @@ impl Doors {
             remote_write: Arc::new(RemoteWrite::new(Arc::clone(&intake))),
             otlp: Arc::new(Otlp::new(Arc::clone(&intake), config.otlp.clone())),
             import: Arc::new(Import::new(Arc::clone(&intake))),
-            influx: Arc::new(Influx::new(intake)),
+            influx: Arc::new(Influx::new(Arc::clone(&intake))),
             pushgateway: Arc::new(groups),
+            intake,
         })
     }
 
@@ -130,15 +137,16 @@ impl Doors {
 }
 
 /// Everything that is served: the Prometheus API stands at the root and below `/prometheus`.
-pub(crate) fn router(parts: Parts, querier: query::Querier, doors: Doors) -> Router {
-    let authenticator = Arc::clone(&parts.authenticator);
+pub(crate) fn router(parts: Parts, doors: Doors) -> Router {
+    let (authenticator, querier) = (Arc::clone(&parts.authenticator), parts.querier.clone());
     let prometheus = || {
         let queries = query::http::router(querier.clone(), Arc::clone(&authenticator));
         queries.merge(doors.beside_prometheus(&authenticator))
     };
     let root = doors.at_root(&authenticator);
-    let own =
-        OWN.iter().fold(Router::new(), |router, (_, path, own)| router.route(path, handler(*own)));
+    let own = OWN.iter().fold(Router::new(), |router, (method, path, own)| {
+        router.route(path, handler(method, *own))
+    });
     let own = ASSETS.iter().fold(own, |router, asset| {
         let asset = *asset;
         router.route(asset.path, get(move || async move { asset.answer() }))
@@ -148,12 +156,14 @@ pub(crate) fn router(parts: Parts, querier: query::Querier, doors: Doors) -> Rou
     own.with_state(parts).merge(root).merge(at_root.1).nest(below.0, below.1).fallback(not_found)
 }
 
-fn handler(own: Own) -> MethodRouter<Parts> {
+fn handler(method: &str, own: Own) -> MethodRouter<Parts> {
     match own {
         Own::Functions => get(|| async { Json(pages::functions()) }),
         Own::Healthy => get(|| async { "Taffrail is healthy.\n" }),
         Own::Ready => get(ready),
         Own::Metrics => get(own_metrics),
+        Own::Reload if method == "PUT" => put(reload),
+        Own::Reload => post(reload),
         Own::Overview => get(overview),
         Own::Flush => post(flush),
         Own::Compact => post(compact),
@@ -180,6 +190,17 @@ async fn own_metrics(State(parts): State<Parts>) -> impl IntoResponse {
     let mut text = String::with_capacity(1 << 14);
     parts.metrics.write(&mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// As Prometheus' own: 200, or 500 with the reason, which leaves everything as it was.
+async fn reload(State(parts): State<Parts>, Admin(who): Admin) -> Response {
+    match parts.reloader.reload(who.actor()).await {
+        Ok(reloaded) => reloaded.to_string().into_response(),
+        Err(error) => {
+            let text = format!("failed to reload config, the one before stays: {error:#}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
 }
 
 async fn overview(State(parts): State<Parts>, Read(scope): Read) -> Response {
@@ -219,34 +240,23 @@ fn warnings(storage: &storage::Storage) -> String {
 }
 
 /// Brings everything buffered into blocks: before a backup, or to measure what is stored.
-async fn flush(State(parts): State<Parts>, Admin(principal): Admin) -> Response {
-    tracing::info!(principal = principal.name(), "flush asked for");
-    on_task_of_its_own(async move { parts.storage.flush_all().await }).await
+async fn flush(State(parts): State<Parts>, Admin(who): Admin) -> Result<StatusCode, Failure> {
+    let storage = Arc::clone(&parts.storage);
+    let work = async move { storage.flush_all().await };
+    admin::on_platform(&parts, &who, "storage.flush", work).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Merges everything stored, as if all days were over, and frees what was merged at once: before
 /// sizes are measured, or to free space. Questions that run meanwhile may fail.
-async fn compact(State(parts): State<Parts>, Admin(principal): Admin) -> Response {
-    tracing::info!(principal = principal.name(), "compaction asked for");
-    on_task_of_its_own(async move {
-        parts.storage.flush_all().await?;
-        parts.storage.compact(Extent::Everything).await?;
-        parts.storage.remove_merged().await;
+async fn compact(State(parts): State<Parts>, Admin(who): Admin) -> Result<StatusCode, Failure> {
+    let storage = Arc::clone(&parts.storage);
+    let work = async move {
+        storage.flush_all().await?;
+        storage.compact(Extent::Everything).await?;
+        storage.remove_merged().await;
         Ok(())
-    })
-    .await
-}
-
-/// A client that hangs up must not stop work on the store half-way.
-async fn on_task_of_its_own(
-    work: impl Future<Output = Result<(), storage::Error>> + Send + 'static,
-) -> Response {
-    match tokio::spawn(work).await {
-        Ok(Ok(())) => StatusCode::NO_CONTENT.into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        Ok(Err(error)) => {
-            let body = json!({ "status": "error", "errorType": "unavailable", "error": error.to_string() });
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-        }
-    }
+    };
+    admin::on_platform(&parts, &who, "storage.compact", work).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

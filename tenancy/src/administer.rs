@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::overrides::{LimitsError, with_overrides};
 use crate::{
-    AuditEntry, Authenticator, DirectoryError, Principal, Suspension, Tenant, TenantId, TenantName,
-    TenantStatus,
+    Actor, AuditEntry, Authenticator, DirectoryError, Principal, Suspension, Tenant, TenantId,
+    TenantName, TenantStatus,
 };
 
 /// What an administrator can change about a tenant.
@@ -23,6 +23,24 @@ pub enum Change {
     Limits(Map<String, Value>),
     /// It is no more: names are free, rows go.
     Delete,
+}
+
+/// Longest text of a failure that a record keeps, bytes.
+const FAILURE_BYTES_MAX: usize = 4_096;
+
+/// Something an administrator does that is no change of a tenant itself.
+#[derive(Debug, Clone)]
+pub struct Act<'a> {
+    /// Who asks for it.
+    pub who: &'a Actor,
+    /// What it is, for instance `rows.delete`.
+    pub action: &'static str,
+    /// The tenant it is about; `None`: the platform.
+    pub tenant: Option<(&'a TenantName, TenantId)>,
+    /// What was there before.
+    pub old: Value,
+    /// What is to be there.
+    pub new: Value,
 }
 
 /// Why a change was not made.
@@ -48,14 +66,15 @@ impl Authenticator {
         who: &Principal,
         name: TenantName,
     ) -> Result<Arc<Tenant>, AdminError> {
-        let (own, who) = (Arc::clone(self), who.name().to_owned());
+        let (own, who) = (Arc::clone(self), who.actor());
         let turn = self.changes.lock().await;
         let work = tokio::task::spawn_blocking(move || {
             if own.directory().find(&name).is_some() {
                 return Err(DirectoryError::NameTaken(name).into());
             }
             let new = json!({ "name": name.as_str() });
-            let entry = entry(&who, "tenant.create", &name, TenantId(0), Value::Null, new);
+            let of = Some((&name, TenantId(0)));
+            let entry = entry(&who, "tenant.create", of, Value::Null, new);
             own.on_record(entry, || Ok(own.directory().create(&name)?))
         });
         let made = work.await.map_err(|e| AdminError::Interrupted(e.to_string()));
@@ -70,7 +89,7 @@ impl Authenticator {
         name: TenantName,
         change: Change,
     ) -> Result<Arc<Tenant>, AdminError> {
-        let (own, who) = (Arc::clone(self), who.name().to_owned());
+        let (own, who) = (Arc::clone(self), who.actor());
         let turn = self.changes.lock().await;
         let work = tokio::task::spawn_blocking(move || own.change_now(&who, &name, change));
         let made = work.await.map_err(|e| AdminError::Interrupted(e.to_string()));
@@ -78,31 +97,37 @@ impl Authenticator {
         made?
     }
 
-    /// Puts on record what is no change of a tenant itself, such as a deletion of rows. Returns
-    /// once that is durable.
-    pub async fn record(
+    /// Does what is no change of a tenant itself, such as a deletion of rows or a reload: on record
+    /// before it begins, and once more if it fails.
+    pub async fn recorded<T, E: std::fmt::Display>(
         self: &Arc<Self>,
-        who: &Principal,
-        action: &'static str,
-        tenant: (&TenantName, TenantId),
-        new: Value,
-    ) -> Result<(), AdminError> {
-        let own = Arc::clone(self);
-        let entry = entry(who.name(), action, tenant.0, tenant.1, Value::Null, new);
-        let work = tokio::task::spawn_blocking(move || own.on_record(entry, || Ok(())));
-        work.await.map_err(|e| AdminError::Interrupted(e.to_string()))?
+        act: Act<'_>,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, E>, AdminError> {
+        let entry = entry(act.who, act.action, act.tenant, act.old, act.new);
+        let (own, begun) = (Arc::clone(self), entry.clone());
+        let noted = tokio::task::spawn_blocking(move || own.on_record(begun, || Ok(())));
+        noted.await.map_err(|e| AdminError::Interrupted(e.to_string()))??;
+        let done = work.await;
+        if let Err(error) = &done {
+            let (own, why) = (Arc::clone(self), error.to_string());
+            let noted = tokio::task::spawn_blocking(move || own.came_to_nothing(entry, why));
+            noted.await.map_err(|e| AdminError::Interrupted(e.to_string()))?;
+        }
+        Ok(done)
     }
 
     fn change_now(
         &self,
-        who: &str,
+        who: &Actor,
         name: &TenantName,
         change: Change,
     ) -> Result<Arc<Tenant>, AdminError> {
         let directory = self.directory();
         let tenant = directory.find(name).ok_or_else(|| AdminError::Unknown(name.clone()))?;
         let id = tenant.id;
-        let entry = |action, old, new| entry(who, action, &tenant.name, id, old, new);
+        let of = Some((&tenant.name, id));
+        let entry = |action, old, new| entry(who, action, of, old, new);
         let old_name = json!({ "name": tenant.name.as_str() });
         match change {
             Change::Rename(new) => self.on_record(
@@ -153,30 +178,37 @@ impl Authenticator {
             audit.append(&entry).map_err(AdminError::Audit)?;
         }
         let made = change();
-        if let (Err(error), Some(audit)) = (&made, &self.audit) {
-            let failed = AuditEntry { failed: Some(error.to_string()), ..entry };
-            if let Err(error) = audit.append(&failed) {
-                tracing::error!(%error, "an administrative change failed, and its record cannot say so");
-            }
+        if let Err(error) = &made {
+            self.came_to_nothing(entry, error.to_string());
         }
         made
+    }
+
+    /// Writes another record of what was begun and failed.
+    fn came_to_nothing(&self, mut entry: AuditEntry, mut why: String) {
+        let Some(audit) = &self.audit else { return };
+        why.truncate(why.floor_char_boundary(FAILURE_BYTES_MAX));
+        entry.failed = Some(why);
+        if let Err(error) = audit.append(&entry) {
+            tracing::error!(%error, "an administrative change failed, and its record cannot say so");
+        }
     }
 }
 
 fn entry(
-    who: &str,
+    who: &Actor,
     action: &str,
-    tenant: &TenantName,
-    id: TenantId,
+    tenant: Option<(&TenantName, TenantId)>,
     old: Value,
     new: Value,
 ) -> AuditEntry {
     AuditEntry {
         at_ms: 0,
-        principal: who.to_owned(),
+        principal: who.name.clone(),
+        from: who.from.map(|address| address.to_string()).unwrap_or_default(),
         action: action.to_owned(),
-        tenant: tenant.as_str().to_owned(),
-        tenant_id: id.0,
+        tenant: tenant.map(|(name, _)| name.as_str().to_owned()).unwrap_or_default(),
+        tenant_id: tenant.map_or(0, |(_, id)| id.0),
         old,
         new,
         failed: None,

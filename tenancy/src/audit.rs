@@ -5,6 +5,7 @@
 //! the next; the oldest go once there are too many.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,9 @@ pub struct AuditEntry {
     pub at_ms: i64,
     /// Name of the credential.
     pub principal: String,
+    /// Address of the client; empty for what was asked for on this machine, by a signal or a tool.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
     /// What was asked for, for instance `tenant.rename`.
     pub action: String,
     /// Of which tenant, by the name it had.
@@ -44,6 +48,22 @@ pub struct AuditEntry {
     /// Absent: it was asked for. Else why it came to nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+}
+
+/// Who asks for a change, as a record has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// Name of the credential, or of what stands for whoever runs this process.
+    pub name: String,
+    /// Address of the client, if it has one.
+    pub from: Option<IpAddr>,
+}
+
+impl Actor {
+    /// Whoever runs this process, by what reached us: `SIGHUP`, a tool.
+    pub fn operator(by: &str) -> Self {
+        Self { name: by.to_owned(), from: None }
+    }
 }
 
 /// Some entries, newest first.
@@ -231,6 +251,7 @@ mod tests {
     fn entry(tenant: &str, n: u64) -> AuditEntry {
         AuditEntry {
             at_ms: 0,
+            from: String::new(),
             principal: "platform".to_owned(),
             action: "tenant.rename".to_owned(),
             tenant: tenant.to_owned(),

@@ -10,7 +10,6 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
 use model::Clock;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
@@ -18,6 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use crate::asked::Asked;
 use crate::config::{AuthenticationMode, Config, ConfigError, TokenConfig};
 use crate::metrics::Metrics;
 use crate::overrides::LimitsTable;
@@ -68,6 +68,10 @@ struct Overlay {
     tenant: Arc<Tenant>,
     limits: Arc<Limits>,
 }
+
+/// A configuration that was checked and is not in force yet.
+#[derive(Debug)]
+pub struct Prepared(Arc<Rules>);
 
 /// What the configuration says.
 #[derive(Debug)]
@@ -134,9 +138,22 @@ impl Authenticator {
 
     /// Takes another configuration from now on. If it is wrong, the one before stays.
     pub fn reload(&self, config: &Config, tokens: &[TokenConfig]) -> Result<(), ConfigError> {
-        let rules = Arc::new(Rules::new(config, tokens)?);
-        *self.rules.write() = rules;
+        self.take_over(self.prepare(config, tokens)?);
         Ok(())
+    }
+
+    /// Checks another configuration, to be taken over later.
+    pub fn prepare(
+        &self,
+        config: &Config,
+        tokens: &[TokenConfig],
+    ) -> Result<Prepared, ConfigError> {
+        Ok(Prepared(Arc::new(Rules::new(config, tokens)?)))
+    }
+
+    /// Goes on under a configuration that was checked.
+    pub fn take_over(&self, prepared: Prepared) {
+        *self.rules.write() = prepared.0;
     }
 
     /// The tenants.
@@ -188,19 +205,19 @@ impl Authenticator {
     }
 
     /// Who is asking.
-    pub fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        self.counted(self.rules().principal(headers))
+    pub fn principal<'r>(&self, asked: impl Into<Asked<'r>>) -> Result<Principal, Refusal> {
+        self.counted(self.rules().principal(asked.into()))
     }
 
     /// What a request may read.
-    pub fn read_scope(&self, headers: &HeaderMap) -> Result<ReadScope, Refusal> {
-        self.counted(self.scope_to_read(headers))
+    pub fn read_scope<'r>(&self, asked: impl Into<Asked<'r>>) -> Result<ReadScope, Refusal> {
+        self.counted(self.scope_to_read(asked.into()))
     }
 
-    fn scope_to_read(&self, headers: &HeaderMap) -> Result<ReadScope, Refusal> {
+    fn scope_to_read(&self, asked: Asked<'_>) -> Result<ReadScope, Refusal> {
         let rules = self.rules();
-        let principal = rules.principal(headers)?;
-        match Selection::from_headers(headers)? {
+        let principal = rules.principal(asked)?;
+        match Selection::from_headers(asked.headers)? {
             Selection::Unnamed => {
                 let name = rules.tenant_meant(&principal, Access::Read)?;
                 self.read_named(&rules, &principal, &[name])
@@ -306,14 +323,17 @@ impl Authenticator {
 
     /// Where a request may write. The tenant comes into being if it does not exist yet; that is
     /// durable before this returns.
-    pub async fn write_scope(self: &Arc<Self>, headers: &HeaderMap) -> Result<WriteScope, Refusal> {
-        let scope = self.scope_to_write(headers).await;
+    pub async fn write_scope<'r>(
+        self: &Arc<Self>,
+        asked: impl Into<Asked<'r>>,
+    ) -> Result<WriteScope, Refusal> {
+        let scope = self.scope_to_write(asked.into()).await;
         self.counted(scope)
     }
 
-    async fn scope_to_write(self: &Arc<Self>, headers: &HeaderMap) -> Result<WriteScope, Refusal> {
+    async fn scope_to_write(self: &Arc<Self>, asked: Asked<'_>) -> Result<WriteScope, Refusal> {
         let rules = self.rules();
-        let (name, tenants_max) = rules.tenant_to_write(headers)?;
+        let (name, tenants_max) = rules.tenant_to_write(asked)?;
         let tenant = match self.directory.find(&name) {
             Some(known) => known,
             None => self.create(name.clone(), tenants_max).await?,
@@ -375,14 +395,17 @@ impl Authenticator {
     }
 
     /// Of which tenant a request may delete rows, and who asks.
-    pub fn delete_scope(&self, headers: &HeaderMap) -> Result<(DeleteScope, Principal), Refusal> {
-        self.counted(self.scope_to_delete(headers))
+    pub fn delete_scope<'r>(
+        &self,
+        asked: impl Into<Asked<'r>>,
+    ) -> Result<(DeleteScope, Principal), Refusal> {
+        self.counted(self.scope_to_delete(asked.into()))
     }
 
-    fn scope_to_delete(&self, headers: &HeaderMap) -> Result<(DeleteScope, Principal), Refusal> {
+    fn scope_to_delete(&self, asked: Asked<'_>) -> Result<(DeleteScope, Principal), Refusal> {
         let rules = self.rules();
-        let principal = rules.principal(headers)?;
-        let name = match Selection::from_headers(headers)? {
+        let principal = rules.principal(asked)?;
+        let name = match Selection::from_headers(asked.headers)? {
             Selection::Unnamed => rules.tenant_meant(&principal, Access::Admin)?,
             Selection::Named(mut names) if names.len() == 1 => names.remove(0),
             Selection::Named(_) | Selection::All => return Err(Refusal::SeveralForWrite),
@@ -420,8 +443,8 @@ impl Authenticator {
     }
 
     /// Lets only administrators of the platform pass.
-    pub fn administrator(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let principal = self.principal(headers)?;
+    pub fn administrator<'r>(&self, asked: impl Into<Asked<'r>>) -> Result<Principal, Refusal> {
+        let principal = self.principal(asked)?;
         if principal.is_administrator() {
             Ok(principal)
         } else {
@@ -454,9 +477,12 @@ impl Rules {
         })
     }
 
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let Some(credentials) = &self.credentials else { return Ok(self.anonymous.clone()) };
-        let token = selection::token_of(headers)?.ok_or(Refusal::NoCredentials)?;
+    fn principal(&self, asked: Asked<'_>) -> Result<Principal, Refusal> {
+        let from = asked.peer.map(|peer| peer.address.ip());
+        let Some(credentials) = &self.credentials else {
+            return Ok(self.anonymous.clone().at(from));
+        };
+        let token = selection::token_of(asked.headers)?.ok_or(Refusal::NoCredentials)?;
         let shown: [u8; 32] = Sha256::digest(&token).into();
         // All are compared, and each in constant time: how long it takes tells nothing.
         let mut found = None;
@@ -465,7 +491,7 @@ impl Rules {
                 found = Some(credential);
             }
         }
-        found.map(|c| c.principal.clone()).ok_or(Refusal::UnknownToken)
+        found.map(|c| c.principal.clone().at(from)).ok_or(Refusal::UnknownToken)
     }
 
     /// The tenant of a request that names none.
@@ -484,9 +510,9 @@ impl Rules {
 
     /// The tenant a request writes to, and how many there may be if it is a new one. Tenants that
     /// a grant names are meant to exist and are not bounded.
-    fn tenant_to_write(&self, headers: &HeaderMap) -> Result<(TenantName, usize), Refusal> {
-        let principal = self.principal(headers)?;
-        let name = match Selection::from_headers(headers)? {
+    fn tenant_to_write(&self, asked: Asked<'_>) -> Result<(TenantName, usize), Refusal> {
+        let principal = self.principal(asked)?;
+        let name = match Selection::from_headers(asked.headers)? {
             Selection::Unnamed => self.tenant_meant(&principal, Access::Write)?,
             Selection::Named(mut names) if names.len() == 1 => names.remove(0),
             Selection::Named(_) | Selection::All => return Err(Refusal::SeveralForWrite),

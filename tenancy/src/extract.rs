@@ -39,7 +39,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let authenticator = Arc::<Authenticator>::from_ref(state);
-        authenticator.read_scope(&parts.headers).map(Self).map_err(|refusal| refusal.into_json())
+        authenticator.read_scope(&*parts).map(Self).map_err(|refusal| refusal.into_json())
     }
 }
 
@@ -52,11 +52,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let authenticator = Arc::<Authenticator>::from_ref(state);
-        authenticator
-            .write_scope(&parts.headers)
-            .await
-            .map(Self)
-            .map_err(|refusal| refusal.into_text())
+        authenticator.write_scope(&*parts).await.map(Self).map_err(|refusal| refusal.into_text())
     }
 }
 
@@ -69,7 +65,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let authenticator = Arc::<Authenticator>::from_ref(state);
-        let scope = authenticator.delete_scope(&parts.headers);
+        let scope = authenticator.delete_scope(&*parts);
         scope.map(|(scope, who)| Self(scope, who)).map_err(|refusal| refusal.into_json())
     }
 }
@@ -83,7 +79,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let authenticator = Arc::<Authenticator>::from_ref(state);
-        authenticator.administrator(&parts.headers).map(Self).map_err(|refusal| refusal.into_json())
+        authenticator.administrator(&*parts).map(Self).map_err(|refusal| refusal.into_json())
     }
 }
 

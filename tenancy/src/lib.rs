@@ -10,6 +10,7 @@
 //! rows, queries, wire formats.
 
 mod administer;
+mod asked;
 mod audit;
 mod authenticate;
 mod config;
@@ -25,9 +26,10 @@ mod refusal;
 mod scope;
 pub mod selection;
 
-pub use administer::{AdminError, Change};
-pub use audit::{AuditEntry, AuditLog, AuditPage};
-pub use authenticate::Authenticator;
+pub use administer::{Act, AdminError, Change};
+pub use asked::{Asked, Peer};
+pub use audit::{Actor, AuditEntry, AuditLog, AuditPage};
+pub use authenticate::{Authenticator, Prepared};
 pub use config::{AuthenticationMode, Config, ConfigError, TokenConfig, TokenFile};
 pub use directory::{DeletedTenant, Directory, DirectoryError, Suspension, Tenant, TenantStatus};
 pub use extract::{Admin, Delete, Read, Write};

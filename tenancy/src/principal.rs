@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::{MatchOp, Matcher};
 use serde::Deserialize;
 
-use crate::TenantName;
+use crate::{Actor, TenantName};
 
 /// The tenant of a grant that stands for all of them.
 const ALL_TENANTS: &str = "*";
@@ -88,6 +89,7 @@ struct Allowed {
 #[derive(Clone)]
 pub struct Principal {
     name: Arc<str>,
+    from: Option<IpAddr>,
     tenants: Arc<BTreeMap<TenantName, Allowed>>,
     everywhere: Arc<Allowed>,
 }
@@ -108,19 +110,31 @@ impl Principal {
                 tenants.entry(TenantName::new(&grant.tenant)?).or_default().add(grant.access, read);
             }
         }
-        Ok(Self { name: name.into(), tenants: Arc::new(tenants), everywhere: Arc::new(everywhere) })
+        let (tenants, everywhere) = (Arc::new(tenants), Arc::new(everywhere));
+        Ok(Self { name: name.into(), from: None, tenants, everywhere })
     }
 
     /// Somebody who may do everything: whoever reaches a server without authentication.
     pub(crate) fn unrestricted(name: &str) -> Self {
         let mut everywhere = Allowed::default();
         everywhere.add(Access::Admin, Alternatives::default());
-        Self { name: name.into(), tenants: Arc::default(), everywhere: Arc::new(everywhere) }
+        let everywhere = Arc::new(everywhere);
+        Self { name: name.into(), from: None, tenants: Arc::default(), everywhere }
     }
 
     /// The name of the credential, for messages and audit records.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, asking from an address.
+    pub(crate) fn at(self, from: Option<IpAddr>) -> Self {
+        Self { from, ..self }
+    }
+
+    /// Who asks, for audit records.
+    pub fn actor(&self) -> Actor {
+        Actor { name: self.name.to_string(), from: self.from }
     }
 
     /// Whether this is an administrator of the platform: `admin` over `*`.

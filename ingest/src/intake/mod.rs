@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use model::Clock;
+use parking_lot::RwLock;
 use storage::{AppendOutcome, Appended, MetricRows};
 use tenancy::WriteScope;
 use tokio::sync::Semaphore;
@@ -82,7 +83,7 @@ pub struct Intake {
     pub(crate) families: Arc<KnownFamilies>,
     elections: Elections,
     /// Label `cluster` of series that have none; empty for none.
-    cluster: String,
+    cluster: RwLock<Arc<str>>,
     bodies: body::Receiver,
     work: pool::Pool<pool::Work>,
     workers: Arc<Semaphore>,
@@ -114,10 +115,17 @@ impl Intake {
             clock,
             caps: Caps::default(),
             elections: Elections::new(config.ha.clone()),
-            cluster: config.cluster.clone(),
+            cluster: RwLock::new(config.cluster.as_str().into()),
             work: pool::Pool::new(cores + 1),
             workers: Arc::new(Semaphore::new(cores + 1)),
         }
+    }
+
+    /// Takes other settings from the next request on: the cluster and the pairs of senders. How much
+    /// may be on its way stays as it was at the start.
+    pub fn reconfigure(&self, config: &Config) {
+        *self.cluster.write() = config.cluster.as_str().into();
+        self.elections.reconfigure(config.ha.clone());
     }
 
     /// Room for series in the rows that the next request will use.
@@ -261,8 +269,9 @@ impl Intake {
         mut refused: AppendOutcome,
         rows: &mut MetricRows<'_>,
     ) -> Result<(Appended, Dropped), Refusal> {
-        if !self.cluster.is_empty() {
-            add_label(rows, CLUSTER, &self.cluster);
+        let cluster = Arc::clone(&self.cluster.read());
+        if !cluster.is_empty() {
+            add_label(rows, CLUSTER, &cluster);
         }
         let now = self.clock.monotonic();
         let dropped = self.elections.apply(scope.tenant(), rows, now, &mut refused);

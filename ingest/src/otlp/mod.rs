@@ -26,6 +26,7 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::response::Response;
+use parking_lot::RwLock;
 use storage::{AppendOutcome, MetricRows};
 use tenancy::{Authenticator, WriteScope};
 
@@ -63,7 +64,7 @@ pub fn router(
 #[derive(Debug)]
 pub struct Otlp {
     intake: Arc<Intake>,
-    config: Arc<OtlpConfig>,
+    config: RwLock<Arc<OtlpConfig>>,
     deltas: Deltas,
 }
 
@@ -71,7 +72,12 @@ impl Otlp {
     /// A receiver that hands rows to `intake`.
     pub fn new(intake: Arc<Intake>, config: OtlpConfig) -> Self {
         let deltas = Deltas::new(Arc::clone(&intake.metrics.delta_streams));
-        Self { intake, config: Arc::new(config), deltas }
+        Self { intake, config: RwLock::new(Arc::new(config)), deltas }
+    }
+
+    /// Takes other settings from the next request on.
+    pub fn reconfigure(&self, config: OtlpConfig) {
+        *self.config.write() = Arc::new(config);
     }
 
     /// Answers one request. `route` is its place in [`crate::routes`].
@@ -100,7 +106,7 @@ impl Otlp {
         let (form, encoding) = read_headers(form, request.headers())
             .map_err(|why| self.intake.refused(scope, why.into()))?;
         let context = Context {
-            config: Arc::clone(&self.config),
+            config: Arc::clone(&self.config.read()),
             limits: Arc::clone(scope.limits()),
             caps: self.intake.caps.clone(),
             streams: self.deltas.of(scope.tenant()),

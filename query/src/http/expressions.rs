@@ -82,7 +82,7 @@ async fn evaluate(
     let asked = question.asked();
     let Question { querier, scope, params, .. } = question;
     let deadline = querier.deadline(&scope, params.duration("timeout")?)?;
-    let lookback_ms = params.lookback_ms(querier.config())?;
+    let lookback_ms = params.lookback_ms(&querier.config())?;
     let stats = params.get("stats").to_owned();
     let per_step_stats = stats == "all";
     let text = params.expression();

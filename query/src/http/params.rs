@@ -171,8 +171,8 @@ impl Expression {
         self,
         querier: &Querier,
     ) -> Result<Result<promql::Expr, String>, Error> {
-        let (limit, features) =
-            (querier.config().expression_bytes_max, querier.config().features());
+        let config = querier.config();
+        let (limit, features) = (config.expression_bytes_max, config.features());
         let read = move |texts: &[String]| {
             expression(texts.first().map_or("", String::as_str), limit, features)
         };

@@ -66,7 +66,7 @@ pub(super) fn flags(question: &Question<'_>) -> Reply {
     let timeout =
         std::time::Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or_default();
     let pairs = [
-        ("enable-feature", switches(question.querier.config())),
+        ("enable-feature", switches(&question.querier.config())),
         ("query.lookback-delta", seconds(std::time::Duration::from_millis(lookback_ms))),
         ("query.max-concurrency", limits.queries_concurrent_max.to_string()),
         ("query.max-samples", limits.query_samples_max.to_string()),
@@ -81,7 +81,7 @@ pub(super) fn flags(question: &Question<'_>) -> Reply {
 /// `status/config`: what applies to whoever asks. The file itself names other tenants.
 pub(super) fn config(question: &Question<'_>) -> Reply {
     let mut yaml = String::new();
-    push_yaml(&mut yaml, "query", question.querier.config());
+    push_yaml(&mut yaml, "query", &*question.querier.config());
     push_yaml(&mut yaml, "limits", &**question.scope.limits());
     Reply::document(Single::new(|out| push_string_map(out, &[("yaml", yaml)])))
 }

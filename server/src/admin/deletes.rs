@@ -7,9 +7,9 @@ use axum::response::{IntoResponse, Response};
 use query::http::Selected;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tenancy::{Admin, Delete, DeleteScope, Principal};
+use tenancy::{Act, Admin, Delete, DeleteScope, Principal};
 
-use super::{Failure, json_of, success};
+use super::{Failure, json_of, on_platform, on_record, success};
 use crate::routes::Parts;
 
 /// `delete_series`: 204 once what matches is gone for readers and the deletion is on disk.
@@ -19,7 +19,7 @@ pub(super) async fn delete_series(
     RawQuery(query): RawQuery,
     form: Bytes,
 ) -> Result<Response, Failure> {
-    let config = parts.query.clone();
+    let config = parts.querier.config();
     let selected =
         read(move || Selected::of_form(&form, &query.unwrap_or_default(), &config)).await?;
     carry_out(&parts, &scope, &who, selected).await?;
@@ -56,7 +56,7 @@ pub(super) async fn delete(
     for (name, value) in [("start", asked.start), ("end", asked.end)] {
         pairs.extend(value.map(|value| (name.to_owned(), text_of(value))));
     }
-    let config = parts.query.clone();
+    let config = parts.querier.config();
     let selected = read(move || Selected::of_pairs(pairs, &config)).await?;
     if asked.dry_run {
         let delete = storage::Delete { selectors: selected.selectors, range: selected.range };
@@ -84,11 +84,9 @@ pub(super) async fn clean_tombstones(
     State(parts): State<Parts>,
     Admin(who): Admin,
 ) -> Result<Response, Failure> {
-    tracing::info!(principal = who.name(), "asked to carry out deletions");
-    // On a task of its own: a client that hangs up must not stop it half-way.
     let storage = std::sync::Arc::clone(&parts.storage);
-    let cleaned = tokio::spawn(async move { storage.clean_tombstones().await }).await;
-    cleaned.map_err(|e| Failure::unavailable(&e))??;
+    let work = async move { storage.clean_tombstones().await };
+    on_platform(&parts, &who, "rows.clean_tombstones", work).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -113,13 +111,16 @@ async fn carry_out(
         "start_ms": selected.range.start_ms,
         "end_ms": selected.range.end_ms,
     });
-    let tenant = (scope.name(), scope.tenant());
-    parts.authenticator.record(who, "rows.delete", tenant, what).await?;
     let delete = storage::Delete { selectors: selected.selectors, range: selected.range };
-    let (storage, scope) = (std::sync::Arc::clone(&parts.storage), scope.clone());
-    // On a task of its own: a client that hangs up must not stop it half-way.
-    let deleted = tokio::spawn(async move { storage.delete(&scope, delete).await }).await;
-    Ok(deleted.map_err(|e| Failure::unavailable(&e))??)
+    let (storage, of) = (std::sync::Arc::clone(&parts.storage), scope.clone());
+    let act = Act {
+        who: &who.actor(),
+        action: "rows.delete",
+        tenant: Some((scope.name(), scope.tenant())),
+        old: Value::Null,
+        new: what,
+    };
+    on_record(&parts.authenticator, act, async move { storage.delete(&of, delete).await }).await
 }
 
 /// Reads selectors on the blocking pool: patterns take time.

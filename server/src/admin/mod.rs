@@ -10,12 +10,14 @@ mod deletes;
 mod retention;
 mod tenants;
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tenancy::{AdminError, DirectoryError};
+use tenancy::{Act, AdminError, Authenticator, DirectoryError, Principal};
 
 use crate::routes::Parts;
 
@@ -140,6 +142,36 @@ impl From<storage::Error> for Failure {
             _ => Self::unavailable(&error),
         }
     }
+}
+
+/// Does something on record, and on a task of its own: a client that hangs up must not stop it
+/// half-way.
+async fn on_record<T: Send + 'static>(
+    authenticator: &Arc<Authenticator>,
+    act: Act<'_>,
+    work: impl Future<Output = Result<T, storage::Error>> + Send + 'static,
+) -> Result<T, Failure> {
+    let mut failure = None;
+    let work = async {
+        let done = match tokio::spawn(work).await {
+            Ok(done) => done.map_err(Failure::from),
+            Err(error) => Err(Failure::unavailable(&error)),
+        };
+        done.map_err(|e| failure.insert(e).text.clone())
+    };
+    let done = authenticator.recorded(act, work).await?;
+    done.map_err(|text| failure.unwrap_or_else(|| Failure::bad(text)))
+}
+
+/// Does something about the whole store on record.
+pub(crate) async fn on_platform<T: Send + 'static>(
+    parts: &Parts,
+    who: &Principal,
+    action: &'static str,
+    work: impl Future<Output = Result<T, storage::Error>> + Send + 'static,
+) -> Result<T, Failure> {
+    let (who, old, new) = (&who.actor(), Value::Null, Value::Null);
+    on_record(&parts.authenticator, Act { who, action, tenant: None, old, new }, work).await
 }
 
 fn success(data: Value) -> Response {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use storage::retention::{Plan, RetentionTime};
 use tenancy::Admin;
 
-use super::{Failure, success};
+use super::{Failure, on_platform, success};
 use crate::routes::Parts;
 
 /// What would go now; nothing is changed.
@@ -25,11 +25,9 @@ pub(super) async fn retain(
     State(parts): State<Parts>,
     Admin(who): Admin,
 ) -> Result<Response, Failure> {
-    tracing::info!(principal = who.name(), "retention asked for");
     let storage = Arc::clone(&parts.storage);
-    // On a task of its own: a client that hangs up must not stop it half-way.
-    let done = tokio::spawn(async move { storage.retain().await }).await;
-    let plan = done.map_err(|e| Failure::unavailable(&e))??;
+    let work = async move { storage.retain().await };
+    let plan = on_platform(&parts, &who, "retention.run", work).await?;
     Ok(success(plan_json(&parts, &plan, parts.storage.retention_time())))
 }
 

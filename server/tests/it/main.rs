@@ -15,5 +15,6 @@ mod process;
 mod prometheus;
 mod queries;
 mod rare;
+mod reload;
 mod remote_read;
 mod switches;

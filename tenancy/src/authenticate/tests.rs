@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use axum::http::{HeaderValue, header::AUTHORIZATION};
+use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use testkit::{Fault, FaultyDisk, ManualClock, golden};
 
 use super::*;

@@ -1,0 +1,108 @@
+//! Another configuration without a restart, from outside: what takes effect, what is refused, what
+//! is on record.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::process::{Program, taffrail, token_file_of};
+
+const PLATFORM: (&str, &str) = ("platform", r#"{ tenant = "*", access = "admin" }"#);
+
+/// Status and text of a request with a token.
+fn call(server: &Program, token: &str, request: &str, body: &[u8]) -> (u16, String) {
+    let (method, path) = request.split_once(' ').expect("`METHOD PATH`");
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("X-Scope-OrgID", "a")];
+    let answer = server.call(method, path, &headers, body);
+    (answer.status, answer.text())
+}
+
+fn metric(server: &Program, name: &str) -> f64 {
+    let (_, text) = call(server, "platform", "GET /metrics", &[]);
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is missing")).parse().expect("a number")
+}
+
+fn write(file: &Path, text: &str) {
+    std::fs::write(file, text).expect("write a file of the test");
+}
+
+#[test]
+fn limits_tokens_and_labels_change_without_a_restart() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let tokens = dir.path().join("tokens.toml");
+    write(&tokens, &token_file_of(&[PLATFORM]));
+    let config = |rest: &str| {
+        format!(
+            "token_file = {tokens:?}\n{rest}\n[ingest.self_scrape]\nenabled = false\n\
+             [storage]\ndisk_reserve_bytes = 0\n"
+        )
+    };
+    let begun = config("[tenancy]\nmode = \"token\"");
+    let server = taffrail(dir.path(), &begun);
+    let file = dir.path().join("taffrail.toml");
+    let import =
+        |token: &str| call(&server, token, "POST /api/v1/import/prometheus", b"x{a=\"1\"} 1\n");
+    assert_eq!(import("late").0, 401);
+    assert_eq!(import("platform").0, 204);
+
+    write(&tokens, &token_file_of(&[PLATFORM, ("late", r#"{ tenant = "a", access = "write" }"#)]));
+    write(
+        &file,
+        &config(
+            "shutdown_seconds = 9\n[tenancy]\nmode = \"token\"\n[tenancy.limits.tenants.a]\nlabels_max = 1",
+        ),
+    );
+    assert_eq!(call(&server, "late", "POST /-/reload", &[]).0, 401, "not in force yet");
+    let (status, told) = call(&server, "platform", "POST /-/reload", &[]);
+    assert_eq!(status, 200, "{told}");
+    assert!(told.contains("changed: tenancy.limits.tenants.a.labels_max\n"), "{told}");
+    assert!(told.contains("waiting for a restart: shutdown_seconds\n"), "{told}");
+    assert_eq!(call(&server, "late", "POST /-/reload", &[]).0, 403, "no administrator");
+    let (status, text) = import("late");
+    assert_eq!((status, text.contains("the limit is 1")), (400, true), "{text}");
+
+    // Wrong as a whole: the limit, which is right, stays as it was too.
+    write(&file, &config("[tenancy]\nmode = \"token\"\nlimits.default.labels_max = 0"));
+    write(&tokens, "[[tokens]]\nname = \"x\"\nsha256 = \"12\"\ngrants = []\n");
+    let (status, told) = call(&server, "platform", "PUT /-/reload", &[]);
+    assert_eq!(status, 500, "{told}");
+    assert!(told.contains("token \"x\": sha256 must be 64 hexadecimal digits"), "{told}");
+    assert_eq!(import("late").0, 400, "the token and the limit stay");
+    assert_eq!(metric(&server, "taffrail_config_last_reload_successful"), 0.0);
+    let at = metric(&server, "taffrail_config_last_reload_success_timestamp_seconds");
+
+    write(&tokens, &token_file_of(&[PLATFORM]));
+    write(&file, &begun);
+    let hangup = Command::new("kill").args(["-HUP", &server.pid().to_string()]).status();
+    assert!(hangup.is_ok_and(|s| s.success()), "send SIGHUP");
+    let sent = Instant::now();
+    while metric(&server, "taffrail_config_last_reload_successful") == 0.0 {
+        assert!(sent.elapsed() < Duration::from_secs(20), "not reloaded: {}", server.output());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(metric(&server, "taffrail_config_last_reload_success_timestamp_seconds") >= at);
+    assert_eq!((import("late").0, import("platform").0), (401, 204));
+
+    let (_, audit) = call(&server, "platform", "GET /api/v1/admin/audit", &[]);
+    let audit: Value = serde_json::from_str(&audit).expect("JSON");
+    let entries = audit["data"]["entries"].as_array().expect("entries");
+    let shown: Vec<String> = entries
+        .iter()
+        .map(|e| {
+            let text = |key: &str| e[key].as_str().unwrap_or("-").to_owned();
+            let failed = if e["failed"].is_string() { "failed" } else { "" };
+            format!("{} {} {} {failed}", text("principal"), text("from"), text("action"))
+        })
+        .collect();
+    let expected = [
+        "SIGHUP - config.reload ",
+        "platform 127.0.0.1 config.reload failed",
+        "platform 127.0.0.1 config.reload ",
+        "platform 127.0.0.1 config.reload ",
+    ];
+    assert_eq!(shown, expected, "newest first");
+}
