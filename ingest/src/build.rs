@@ -46,12 +46,12 @@ impl<'w, 'a> Builder<'w, 'a> {
         }
     }
 
-    /// Adds one series with one value. A name that comes twice is left to the store to refuse;
-    /// labels without a value are left out.
+    /// Adds one series with one value and since when it counts; 0 is unknown. A name that comes
+    /// twice is left to the store to refuse; labels without a value are left out.
     pub(crate) fn push(
         &mut self,
         pairs: &mut [(&str, &str)],
-        values: Values,
+        (values, start_ms): (Values, i64),
         exemplars: impl IntoIterator<Item = Exemplar>,
     ) -> Result<(), WalkError> {
         pairs.sort_by(|a, b| a.0.cmp(b.0));
@@ -77,7 +77,7 @@ impl<'w, 'a> Builder<'w, 'a> {
             histograms: self.rows.histograms.len() as u32..0,
             exemplars: self.rows.exemplars.len() as u32..0,
         };
-        self.values(values)?;
+        self.values(values, start_ms)?;
         for exemplar in exemplars {
             room(self.rows.exemplars.len(), self.caps.exemplars_max, "exemplars")?;
             self.rows.exemplars.push(exemplar);
@@ -89,11 +89,11 @@ impl<'w, 'a> Builder<'w, 'a> {
         Ok(())
     }
 
-    fn values(&mut self, values: Values) -> Result<(), WalkError> {
+    fn values(&mut self, values: Values, start_ms: i64) -> Result<(), WalkError> {
         match values {
             Values::Sample(sample) => {
                 room(self.rows.samples.len(), self.caps.samples_max, "samples")?;
-                self.rows.samples.push(sample);
+                self.rows.push_sample(sample, start_ms);
             }
             Values::Histogram(timestamp_ms, histogram) => {
                 let what = "native histograms";
@@ -103,7 +103,7 @@ impl<'w, 'a> Builder<'w, 'a> {
                     let limit = self.caps.histogram_buckets_max;
                     return Err(WalkError::TooMany { what: "buckets of native histograms", limit });
                 }
-                self.rows.histograms.push((timestamp_ms, histogram));
+                self.rows.push_histogram(timestamp_ms, histogram, start_ms);
             }
         }
         Ok(())

@@ -28,6 +28,9 @@ pub struct Config {
     /// Whether names of metrics are dropped at the end of an evaluation and not by each function:
     /// Prometheus' feature `promql-delayed-name-removal`.
     pub delayed_name_removal: bool,
+    /// Whether rates and resets look at start timestamps, where samples have them, and
+    /// `start_timestamp` gives them: Prometheus' feature `use-start-timestamps`.
+    pub start_timestamps: bool,
     /// The step of subqueries that name none, in seconds: Prometheus' evaluation interval.
     pub subquery_step_seconds: f64,
     /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
@@ -51,6 +54,7 @@ impl Default for Config {
             lookback_seconds: 300.0,
             experimental_promql: false,
             delayed_name_removal: false,
+            start_timestamps: false,
             subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,

@@ -41,6 +41,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         engine::Options {
             subquery_step_ms: config.query.subquery_step_ms(),
             late_names: config.query.delayed_name_removal,
+            start_timestamps: config.query.start_timestamps,
             ..engine::Options::default()
         },
     ));

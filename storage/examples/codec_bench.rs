@@ -186,6 +186,7 @@ async fn block(
             timestamps: &instants[*target],
             values,
             histograms: &[],
+            starts: &storage::Starts::default(),
             exemplars: &[],
         })?;
     }
@@ -272,6 +273,7 @@ async fn row_groups() -> Result<(), Box<dyn std::error::Error>> {
                     timestamps: &instants,
                     values: &values,
                     histograms: &[],
+                    starts: &storage::Starts::default(),
                     exemplars: &[],
                 })?;
             }

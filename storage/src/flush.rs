@@ -294,6 +294,7 @@ fn add_all(
             timestamps: &samples.timestamps,
             values: &samples.values,
             histograms: &samples.histograms,
+            starts: &samples.starts,
             exemplars: &exemplars,
         })?;
     }

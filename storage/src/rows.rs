@@ -16,8 +16,12 @@ pub struct MetricRows<'a> {
     pub series: Vec<SeriesRows>,
     /// Samples of all series.
     pub samples: Vec<Sample>,
+    /// Since when samples count, milliseconds; 0 is unknown, as is what lies behind the end.
+    pub sample_starts: Vec<i64>,
     /// Native histograms of all series, with their timestamps in milliseconds.
     pub histograms: Vec<(i64, Histogram)>,
+    /// Since when histograms count, as for samples.
+    pub histogram_starts: Vec<i64>,
     /// Exemplars of all series.
     pub exemplars: Vec<Exemplar>,
     /// Metadata of metric families, by family name.
@@ -37,7 +41,75 @@ pub struct SeriesRows {
     pub exemplars: Range<u32>,
 }
 
+/// What of a list that may end early lies in a range.
+fn within<'s>(starts: &'s [i64], range: &Range<u32>) -> &'s [i64] {
+    let end = starts.len().min(range.end as usize);
+    starts.get(range.start as usize..end).unwrap_or_default()
+}
+
 impl MetricRows<'_> {
+    /// Adds a sample and since when it counts; 0 is unknown.
+    #[inline]
+    pub fn push_sample(&mut self, sample: Sample, start_ms: i64) {
+        if start_ms != 0 {
+            self.sample_starts.resize(self.samples.len(), 0);
+            self.sample_starts.push(start_ms);
+        }
+        self.samples.push(sample);
+    }
+
+    /// Adds a native histogram and since when it counts; 0 is unknown.
+    pub fn push_histogram(&mut self, at_ms: i64, histogram: Histogram, start_ms: i64) {
+        if start_ms != 0 {
+            self.histogram_starts.resize(self.histograms.len(), 0);
+            self.histogram_starts.push(start_ms);
+        }
+        self.histograms.push((at_ms, histogram));
+    }
+
+    /// Says since when those samples and histograms of a series count of which it is unknown.
+    pub fn start_unknown_at(&mut self, series: &SeriesRows, start_ms: i64) {
+        for (starts, range) in [
+            (&mut self.sample_starts, &series.samples),
+            (&mut self.histogram_starts, &series.histograms),
+        ] {
+            if starts.len() < range.end as usize && !range.is_empty() {
+                starts.resize(range.end as usize, 0);
+            }
+            let own = starts.get_mut(range.start as usize..range.end as usize);
+            let unknown = own.into_iter().flatten().filter(|known| **known == 0);
+            unknown.for_each(|start| *start = start_ms);
+        }
+    }
+
+    /// Forgets all samples but the first so many.
+    pub fn truncate_samples(&mut self, samples: usize) {
+        self.samples.truncate(samples);
+        self.sample_starts.truncate(samples);
+    }
+
+    /// Forgets all histograms but the first so many.
+    pub fn truncate_histograms(&mut self, histograms: usize) {
+        self.histograms.truncate(histograms);
+        self.histogram_starts.truncate(histograms);
+    }
+
+    /// Start timestamps of the samples of a series; those behind the end are unknown.
+    #[inline]
+    pub fn sample_starts_of(&self, series: &SeriesRows) -> &[i64] {
+        within(&self.sample_starts, &series.samples)
+    }
+
+    /// Start timestamps of the histograms of a series; those behind the end are unknown.
+    pub fn histogram_starts_of(&self, series: &SeriesRows) -> &[i64] {
+        within(&self.histogram_starts, &series.histograms)
+    }
+
+    /// Whether some sample or histogram has a start timestamp.
+    pub fn has_starts(&self) -> bool {
+        !(self.sample_starts.is_empty() && self.histogram_starts.is_empty())
+    }
+
     /// The label fields of one series as the sender wrote them.
     #[inline]
     pub fn labels_of(&self, series: &SeriesRows) -> &[u8] {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use model::{Histogram, Matcher, TimeRange};
 
+use crate::Starts;
+
 /// Which samples a question needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Select {
@@ -23,12 +25,16 @@ pub struct SeriesSamples {
     pub values: Vec<f64>,
     /// Native histograms with their instants.
     pub histograms: Vec<(i64, Arc<Histogram>)>,
+    /// Since when each of both counts, where that was told.
+    pub starts: Starts,
 }
 
 impl SeriesSamples {
     /// Bytes in memory, a shared vector of instants counted as its own.
     pub fn bytes(&self) -> usize {
         let histograms: usize = self.histograms.iter().map(|(_, h)| h.bytes()).sum();
-        self.timestamps.len() * size_of::<i64>() + self.values.len() * size_of::<f64>() + histograms
+        let floats =
+            self.timestamps.len() * size_of::<i64>() + self.values.len() * size_of::<f64>();
+        floats + histograms + self.starts.bytes()
     }
 }

@@ -29,6 +29,8 @@ pub struct Series {
     pub exemplars: Vec<(Vec<u32>, f64, i64)>,
     /// Type, and places of help and unit.
     pub metadata: Option<(u32, u32, u32)>,
+    /// Milliseconds; 0 is unset. Only early drafts have it.
+    pub created_timestamp_ms: i64,
 }
 
 /// One sample.
@@ -99,6 +101,9 @@ impl Series {
             put_number(&mut field, 4, u64::from(unit));
             put_bytes(&mut out, 5, &field);
         }
+        if self.created_timestamp_ms != 0 {
+            put_number(&mut out, 6, self.created_timestamp_ms as u64);
+        }
         out
     }
 }
@@ -132,6 +137,7 @@ pub fn body(series: &[remote_write::Series], metadata: &[(&str, Metadata)]) -> V
                 })
                 .collect(),
             metadata: told.map(|(_, m)| (m.kind as u32, symbol(&m.help), symbol(&m.unit))),
+            created_timestamp_ms: 0,
         });
     }
     Request { symbols, series: converted }.body()

@@ -150,6 +150,14 @@ impl<'a> Exposition<'a> {
         }
     }
 
+    /// Since when the sample or histogram just read counts, milliseconds; 0 is unknown.
+    pub fn start_ms(&self) -> i64 {
+        match self {
+            Self::Text(_) | Self::OpenMetrics(_) => 0,
+            Self::Protobuf(parser) => parser.start_ms(),
+        }
+    }
+
     /// Exemplars of the sample or histogram just read; a second call gives none.
     pub fn exemplars(&mut self) -> Vec<Exemplar<'a>> {
         match self {

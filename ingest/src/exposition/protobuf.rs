@@ -5,9 +5,10 @@
 //! MetricFamily { name = 1, help = 2, type = 3, metric = 4, unit = 5 }
 //! Metric { label = 1 { name = 1, value = 2 }, gauge = 2, counter = 3, summary = 4, untyped = 5,
 //!          timestamp_ms = 6, histogram = 7 }
+//! Counter { value = 1, exemplar = 2, start_timestamp = 3 }
 //! Histogram { sample_count = 1, sample_sum = 2, bucket = 3, sample_count_float = 4, schema = 5,
 //!             zero_threshold = 6, zero_count = 7, zero_count_float = 8, negative spans, deltas,
-//!             counts = 9, 10, 11, positive = 12, 13, 14, exemplars = 16 }
+//!             counts = 9, 10, 11, positive = 12, 13, 14, start_timestamp = 15, exemplars = 16 }
 //! ```
 //!
 //! A family is read as a whole and handed out entry by entry. A histogram that has native parts is
@@ -32,6 +33,7 @@ struct Queued<'a> {
     entry: Entry<'a>,
     labels: Pairs<'a>,
     exemplars: Vec<Exemplar<'a>>,
+    start_ms: i64,
 }
 
 /// Reads entry by entry.
@@ -43,6 +45,7 @@ pub struct ProtobufParser<'a> {
     queue: VecDeque<Queued<'a>>,
     labels: Pairs<'a>,
     exemplars: Vec<Exemplar<'a>>,
+    start_ms: i64,
     classic_too: bool,
 }
 
@@ -50,8 +53,15 @@ impl<'a> ProtobufParser<'a> {
     /// A parser at the start of an exposition. With `classic_too` histograms that have both forms
     /// are handed out in both.
     pub fn new(bytes: &'a [u8], classic_too: bool) -> Self {
-        let (queue, messages) = (VecDeque::new(), Reader::new(bytes));
-        Self { messages, family: 0, queue, labels: Vec::new(), exemplars: Vec::new(), classic_too }
+        Self {
+            messages: Reader::new(bytes),
+            family: 0,
+            queue: VecDeque::new(),
+            labels: Vec::new(),
+            exemplars: Vec::new(),
+            start_ms: 0,
+            classic_too,
+        }
     }
 
     /// Labels of the entry just read, as with the text format.
@@ -62,6 +72,11 @@ impl<'a> ProtobufParser<'a> {
     /// Exemplars of the entry just read.
     pub fn exemplars(&mut self) -> Vec<Exemplar<'a>> {
         std::mem::take(&mut self.exemplars)
+    }
+
+    /// Since when the entry just read counts, milliseconds; 0 is unknown.
+    pub fn start_ms(&self) -> i64 {
+        self.start_ms
     }
 
     /// The next entry. After an error the parser is at an undefined place: the exposition is
@@ -78,7 +93,7 @@ impl<'a> ProtobufParser<'a> {
             })?;
         }
         let Some(next) = self.queue.pop_front() else { return Ok(None) };
-        (self.labels, self.exemplars) = (next.labels, next.exemplars);
+        (self.labels, self.exemplars, self.start_ms) = (next.labels, next.exemplars, next.start_ms);
         Ok(Some(next.entry))
     }
 
@@ -133,7 +148,8 @@ impl<'a> ProtobufParser<'a> {
     }
 
     fn declare(&mut self, entry: Entry<'a>) {
-        self.queue.push_back(Queued { entry, labels: Vec::new(), exemplars: Vec::new() });
+        let (labels, exemplars) = (Vec::new(), Vec::new());
+        self.queue.push_back(Queued { entry, labels, exemplars, start_ms: 0 });
     }
 
     fn read_metric(
@@ -151,7 +167,7 @@ impl<'a> ProtobufParser<'a> {
                 tag => message.skip(tag, &[1, 2, 3, 4, 5, 6, 7])?,
             }
         }
-        let mut out = Out { queue: &mut self.queue, name, labels, timestamp_ms };
+        let mut out = Out { queue: &mut self.queue, name, labels, timestamp_ms, start_ms: 0 };
         match (kind, value) {
             (MetricKind::Counter, Some((0x1a, counter))) => out.counter(counter),
             (MetricKind::Gauge, Some((0x12, gauge))) => out.number(gauge),
@@ -181,6 +197,7 @@ struct Out<'q, 'a> {
     name: &'a str,
     labels: Pairs<'a>,
     timestamp_ms: Option<i64>,
+    start_ms: i64,
 }
 
 impl<'a> Out<'_, 'a> {
@@ -209,7 +226,7 @@ impl<'a> Out<'_, 'a> {
         let (labels, series) = self.labels(suffix, extra);
         let timestamp_ms = self.timestamp_ms;
         let entry = Entry::Sample { series: series.into(), value, timestamp_ms };
-        self.queue.push_back(Queued { entry, labels, exemplars });
+        self.queue.push_back(Queued { entry, labels, exemplars, start_ms: self.start_ms });
     }
 
     /// `{ value = 1 }`.
@@ -225,21 +242,22 @@ impl<'a> Out<'_, 'a> {
         Ok(())
     }
 
-    /// `{ value = 1, exemplar = 2 }`.
+    /// `{ value = 1, exemplar = 2, start_timestamp = 3 }`.
     fn counter(&mut self, mut message: Reader<'a>) -> Result<(), Wrong> {
         let (mut value, mut exemplars) = (0.0, Vec::new());
         while !message.is_at_end() {
             match message.varint()? {
                 0x09 => value = message.double()?,
                 0x12 => exemplars = vec![exemplar(message.message()?)?],
-                tag => message.skip(tag, &[1, 2])?,
+                0x1a => self.start_ms = time_ms(message.message()?)?,
+                tag => message.skip(tag, &[1, 2, 3])?,
             }
         }
         self.sample("", None, value, exemplars);
         Ok(())
     }
 
-    /// `{ sample_count = 1, sample_sum = 2, quantile = 3 { quantile = 1, value = 2 } }`.
+    /// `{ sample_count = 1, sample_sum = 2, quantile = 3 { quantile = 1, value = 2 }, start_timestamp = 4 }`.
     fn summary(&mut self, mut message: Reader<'a>) -> Result<(), Wrong> {
         let (mut count, mut sum, mut quantiles) = (0, 0.0, Vec::new());
         while !message.is_at_end() {
@@ -258,7 +276,8 @@ impl<'a> Out<'_, 'a> {
                     }
                     quantiles.push((quantile, value));
                 }
-                tag => message.skip(tag, &[1, 2, 3])?,
+                0x22 => self.start_ms = time_ms(message.message()?)?,
+                tag => message.skip(tag, &[1, 2, 3, 4])?,
             }
         }
         self.sample("_count", None, count as f64, Vec::new());
@@ -277,6 +296,7 @@ impl<'a> Out<'_, 'a> {
     ) -> Result<(), Wrong> {
         let mut read = Read::default();
         read.read(message)?;
+        self.start_ms = read.start_ms;
         let is_native = read.is_native();
         if is_native {
             let exemplars = match read.exemplars.is_empty() {
@@ -293,7 +313,7 @@ impl<'a> Out<'_, 'a> {
             let histogram = Box::new(read.native(kind));
             let timestamp_ms = self.timestamp_ms;
             let entry = Entry::Histogram { series: series.into(), histogram, timestamp_ms };
-            self.queue.push_back(Queued { entry, labels, exemplars });
+            self.queue.push_back(Queued { entry, labels, exemplars, start_ms: self.start_ms });
         }
         if !is_native || (classic_too && !read.buckets.is_empty()) {
             self.classic(read);
@@ -344,6 +364,7 @@ struct Read<'a> {
     negative: Side,
     positive: Side,
     exemplars: Vec<Exemplar<'a>>,
+    start_ms: i64,
 }
 
 /// One side of a native histogram.
@@ -376,9 +397,10 @@ impl<'a> Read<'a> {
                 0x68 => self.positive.deltas.push(message.zigzag()?),
                 0x72 => packed(message.message()?, &mut self.positive.counts, Reader::double)?,
                 0x71 => self.positive.counts.push(message.double()?),
+                0x7a => self.start_ms = time_ms(message.message()?)?,
                 0x82 => self.exemplars.push(exemplar(message.message()?)?),
                 tag => {
-                    message.skip(tag, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16])?;
+                    message.skip(tag, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16])?;
                 }
             }
         }
@@ -466,23 +488,24 @@ fn exemplar<'a>(mut message: Reader<'a>) -> Result<Exemplar<'a>, Wrong> {
         match message.varint()? {
             0x0a => exemplar.labels.push(pair(message.message()?)?),
             0x11 => exemplar.value = message.double()?,
-            0x1a => {
-                let mut time = message.message()?;
-                let (mut seconds, mut nanos) = (0i64, 0i64);
-                while !time.is_at_end() {
-                    match time.varint()? {
-                        0x08 => seconds = time.varint()? as i64,
-                        0x10 => nanos = time.varint()? as i64,
-                        tag => time.skip(tag, &[1, 2])?,
-                    }
-                }
-                exemplar.timestamp_ms =
-                    Some(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000));
-            }
+            0x1a => exemplar.timestamp_ms = Some(time_ms(message.message()?)?),
             tag => message.skip(tag, &[1, 2, 3])?,
         }
     }
     Ok(exemplar)
+}
+
+/// `{ seconds = 1, nanos = 2 }` as milliseconds.
+fn time_ms(mut message: Reader<'_>) -> Result<i64, Wrong> {
+    let (mut seconds, mut nanos) = (0i64, 0i64);
+    while !message.is_at_end() {
+        match message.varint()? {
+            0x08 => seconds = message.varint()? as i64,
+            0x10 => nanos = message.varint()? as i64,
+            tag => message.skip(tag, &[1, 2])?,
+        }
+    }
+    Ok(seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
 }
 
 /// `{ cumulative_count = 1, upper_bound = 2, exemplar = 3, cumulative_count_float = 4 }`.

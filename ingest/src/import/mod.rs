@@ -215,6 +215,7 @@ pub(crate) fn read(
             .filter(|(name, _)| !added.iter().any(|(added, _)| added == name))
             .collect();
         pairs.extend_from_slice(added);
+        let values = (values, exposition.start_ms());
         builder.push(&mut pairs, values, exemplars.collect::<Vec<_>>())?;
     }
     for (family, metadata) in families {

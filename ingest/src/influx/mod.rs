@@ -219,7 +219,7 @@ impl TakeApart for Body {
                     pairs.push(("db", &self.parameters.database));
                 }
                 let values = Values::Sample(Sample { timestamp_ms, value });
-                builder.push(&mut pairs, values, None)?;
+                builder.push(&mut pairs, (values, 0), None)?;
             }
         }
         Ok(builder.refused)

@@ -68,13 +68,17 @@ impl Recycle for Work {
         let rows = &mut self.rows;
         rows.series.clear();
         rows.samples.clear();
+        rows.sample_starts.clear();
         rows.histograms.clear();
+        rows.histogram_starts.clear();
         rows.exemplars.clear();
         rows.metadata.clear();
         rows.spill.clear_for_reuse();
         rows.series.shrink_to(ROWS_KEPT_MAX);
         rows.samples.shrink_to(ROWS_KEPT_MAX);
+        rows.sample_starts.shrink_to(ROWS_KEPT_MAX);
         rows.histograms.shrink_to(1_024);
+        rows.histogram_starts.shrink_to(1_024);
         rows.exemplars.shrink_to(1_024);
         rows.metadata.shrink_to(1_024);
         const { assert!(size_of::<SeriesRows>() == 32 && size_of::<Sample>() == 16) };
@@ -88,7 +92,9 @@ pub(crate) fn without_body(rows: MetricRows<'_>) -> MetricRows<'static> {
         spill: rows.spill,
         series: rows.series,
         samples: rows.samples,
+        sample_starts: rows.sample_starts,
         histograms: rows.histograms,
+        histogram_starts: rows.histogram_starts,
         exemplars: rows.exemplars,
         metadata: rows.metadata,
     }

@@ -45,6 +45,8 @@ pub(crate) struct Streams {
 
 #[derive(Debug)]
 struct Stream {
+    /// Since when it adds up, as its first point says.
+    start_ns: u64,
     last_ns: u64,
     /// Monotonic time of the last point.
     touched: Duration,
@@ -111,15 +113,15 @@ impl Deltas {
 }
 
 impl Streams {
-    /// Adds a point to its stream and gives what that adds up to.
+    /// Adds a point to its stream and gives what that adds up to, and since when.
     pub(super) fn add(
         &mut self,
         id: SeriesId,
-        time_ns: u64,
+        (start_ns, time_ns): (u64, u64),
         point: Sum,
         now: Duration,
         bounds: Bounds,
-    ) -> Result<&Sum, NotAdded> {
+    ) -> Result<(&Sum, u64), NotAdded> {
         self.sweep(now, bounds.forget_after);
         let cells = point.cells();
         if let Some(known) = self.by_id.get_mut(&id) {
@@ -127,7 +129,9 @@ impl Streams {
                 return Err(NotAdded::Before);
             }
             if time_ns > known.last_ns {
-                known.sum.add(point);
+                if !known.sum.add(point) {
+                    known.start_ns = start_ns;
+                }
                 known.last_ns = time_ns;
                 let cells = known.sum.cells();
                 self.cells = self.cells + cells - known.cells;
@@ -140,9 +144,11 @@ impl Streams {
             }
             self.cells += cells;
             self.total.fetch_add(1, Relaxed);
-            self.by_id.insert(id, Stream { last_ns: time_ns, touched: now, cells, sum: point });
+            let stream = Stream { start_ns, last_ns: time_ns, touched: now, cells, sum: point };
+            self.by_id.insert(id, stream);
         }
-        self.by_id.get(&id).map(|stream| &stream.sum).ok_or(NotAdded::Full)
+        let stream = self.by_id.get(&id).ok_or(NotAdded::Full)?;
+        Ok((&stream.sum, stream.start_ns))
     }
 
     /// Forgets a stream: its series ended.
@@ -179,8 +185,8 @@ impl Sum {
         1 + buckets.div_ceil(8)
     }
 
-    /// A point of another kind, or of other bounds, begins anew.
-    fn add(&mut self, point: Self) {
+    /// A point of another kind, or of other bounds, begins anew; says whether it did not.
+    fn add(&mut self, point: Self) -> bool {
         match (self, point) {
             (Self::Number(sum), Self::Number(more)) => *sum = add_numbers(*sum, more),
             (Self::Explicit(sum), Self::Explicit(more))
@@ -195,8 +201,12 @@ impl Sum {
             {
                 sum.add(more);
             }
-            (sum, point) => *sum = point,
+            (sum, point) => {
+                *sum = point;
+                return false;
+            }
         }
+        true
     }
 }
 
@@ -309,8 +319,9 @@ mod tests {
     #[test]
     fn points_add_up_once() {
         let mut streams = Streams::default();
-        let mut add =
-            |n, time, value, now| streams.add(id(n), time, number(value), at(now), BOUNDS).cloned();
+        let mut add = |n, time, value, now| {
+            sum_of(streams.add(id(n), (3, time), number(value), at(now), BOUNDS))
+        };
         assert_eq!(add(1, 10, 5, 0), Ok(number(5)));
         assert_eq!(add(1, 20, 7, 1), Ok(number(12)));
         assert_eq!(add(1, 20, 7, 2), Ok(number(12)), "the same point again");
@@ -321,17 +332,39 @@ mod tests {
         assert_eq!(add(2, 50, 1, 304), Ok(number(1)), "forgotten after five minutes");
     }
 
+    fn sum_of(added: Result<(&Sum, u64), NotAdded>) -> Result<Sum, NotAdded> {
+        added.map(|(sum, _)| sum.clone())
+    }
+
+    #[test]
+    fn sums_count_since_their_stream_began() {
+        let mut streams = Streams::default();
+        let mut start = |start, time, point| {
+            let added = streams.add(id(1), (start, time), point, at(0), BOUNDS);
+            added.map(|(_, start_ns)| start_ns)
+        };
+        assert_eq!(start(5, 10, number(1)), Ok(5));
+        assert_eq!(start(10, 20, number(1)), Ok(5));
+        assert_eq!(start(10, 20, number(1)), Ok(5), "the same point again");
+        assert_eq!(start(20, 30, explicit(&[1, 2], &[0.5])), Ok(20), "another kind");
+        assert_eq!(start(30, 40, explicit(&[1, 2], &[0.5])), Ok(20));
+        assert_eq!(start(40, 50, explicit(&[1, 2], &[0.7])), Ok(40), "other bounds");
+    }
+
     #[test]
     fn streams_are_bounded() {
         let mut streams = Streams::default();
         for n in 0..10 {
-            assert!(streams.add(id(n), 1, number(1), at(0), BOUNDS).is_ok());
+            assert!(streams.add(id(n), (0, 1), number(1), at(0), BOUNDS).is_ok());
         }
-        assert_eq!(streams.add(id(10), 1, number(1), at(0), BOUNDS), Err(NotAdded::Full));
-        assert!(streams.add(id(3), 2, number(1), at(0), BOUNDS).is_ok(), "known ones go on");
+        assert_eq!(streams.add(id(10), (0, 1), number(1), at(0), BOUNDS), Err(NotAdded::Full));
+        assert!(streams.add(id(3), (0, 2), number(1), at(0), BOUNDS).is_ok(), "known ones go on");
         streams.end(id(3));
-        assert!(streams.add(id(10), 1, number(1), at(0), BOUNDS).is_ok());
-        assert!(streams.add(id(11), 1, number(1), at(400), BOUNDS).is_ok(), "the others are gone");
+        assert!(streams.add(id(10), (0, 1), number(1), at(0), BOUNDS).is_ok());
+        assert!(
+            streams.add(id(11), (0, 1), number(1), at(400), BOUNDS).is_ok(),
+            "the others are gone"
+        );
         assert_eq!((streams.by_id.len(), streams.cells, streams.total.load(Relaxed)), (1, 1, 1));
     }
 

@@ -35,6 +35,11 @@ impl Common<'_> {
         (self.time_ns / 1_000_000) as i64
     }
 
+    /// 0 is unknown.
+    pub(super) fn start_ms(&self) -> i64 {
+        (self.start_ns / 1_000_000) as i64
+    }
+
     pub(super) fn is_stale(&self) -> bool {
         self.flags & NO_RECORDED_VALUE != 0
     }

@@ -66,8 +66,8 @@ impl<'a> Walk<'_, 'a, '_> {
     pub(super) fn back_to(&mut self, mark: &Mark) {
         self.rows.series.truncate(mark.series);
         self.rows.spill.truncate(mark.spill);
-        self.rows.samples.truncate(mark.samples);
-        self.rows.histograms.truncate(mark.histograms);
+        self.rows.truncate_samples(mark.samples);
+        self.rows.truncate_histograms(mark.histograms);
         self.rows.exemplars.truncate(mark.exemplars);
     }
 
@@ -121,13 +121,13 @@ impl<'a> Walk<'_, 'a, '_> {
         metric: &Metric<'a>,
         suffix: &str,
         extra: Option<(&str, &str)>,
-        (timestamp_ms, value): (i64, f64),
+        Told { start_ms, timestamp_ms, value }: Told,
         exemplars: Vec<Exemplar>,
     ) -> Stored {
         let mark = self.mark();
         self.encode(metric, suffix, extra)?;
         room(self.rows.samples.len(), self.context.caps.samples_max, "samples")?;
-        self.rows.samples.push(Sample { timestamp_ms, value });
+        self.rows.push_sample(Sample { timestamp_ms, value }, start_ms);
         self.rows.exemplars.extend(exemplars);
         self.finish(&mark)
     }
@@ -136,7 +136,7 @@ impl<'a> Walk<'_, 'a, '_> {
     fn add_delta(
         &mut self,
         metric: &Metric<'a>,
-        common: &Common<'a>,
+        common: &mut Common<'a>,
         point: Sum,
     ) -> Result<Sum, NotStored> {
         let start = self.rows.spill.len();
@@ -148,8 +148,14 @@ impl<'a> Walk<'_, 'a, '_> {
             forget_after: std::time::Duration::from_secs(config.delta_stale_seconds),
         };
         let mut streams = self.context.streams.lock();
-        let added = streams.add(id, common.time_ns, point, self.context.now, bounds);
-        added.cloned().map_err(|why| match why {
+        let times = (common.start_ns, common.time_ns);
+        let added = streams.add(id, times, point, self.context.now, bounds);
+        // What was added up counts since the stream began.
+        let added = added.map(|(sum, start_ns)| {
+            common.start_ns = start_ns;
+            sum.clone()
+        });
+        added.map_err(|why| match why {
             NotAdded::Before => NotStored::Point(
                 Reason::TooOld,
                 format!("delta point of metric {:?} lies before the last one of its stream", metric.name),
@@ -195,6 +201,25 @@ impl<'a> Walk<'_, 'a, '_> {
     }
 }
 
+/// A sample, and since when it counts; 0 is unknown.
+struct Told {
+    start_ms: i64,
+    timestamp_ms: i64,
+    value: f64,
+}
+
+impl Told {
+    fn of(metric: &Metric<'_>, common: &Common<'_>, value: f64) -> Self {
+        let (start_ms, timestamp_ms) = (start_ms(metric, common), common.time_ms());
+        Self { start_ms, timestamp_ms, value: or_stale(common, value) }
+    }
+}
+
+/// Since when a point counts. That of a gauge means nothing, as in Prometheus.
+fn start_ms(metric: &Metric<'_>, common: &Common<'_>) -> i64 {
+    if metric.is_gauge { 0 } else { common.start_ms() }
+}
+
 /// A value, or the marker that there is none any more.
 fn or_stale(common: &Common<'_>, value: f64) -> f64 {
     if common.is_stale() { stale_nan() } else { value }
@@ -203,9 +228,9 @@ fn or_stale(common: &Common<'_>, value: f64) -> f64 {
 pub(super) fn number<'a>(
     walk: &mut Walk<'_, 'a, '_>,
     metric: &Metric<'a>,
-    point: &NumberPoint<'a>,
+    point: &mut NumberPoint<'a>,
 ) -> Stored {
-    let common = &point.common;
+    let common = &mut point.common;
     let mut value = point.value;
     if metric.is_delta && common.is_stale() {
         walk.end_delta(metric)?;
@@ -215,7 +240,7 @@ pub(super) fn number<'a>(
         value = sum;
     }
     let exemplars = walk.exemplars(common)?;
-    let sample = (common.time_ms(), or_stale(common, value.float()));
+    let sample = Told::of(metric, common, value.float());
     walk.sample(metric, "", None, sample, exemplars)
 }
 
@@ -224,8 +249,7 @@ pub(super) fn summary<'a>(
     metric: &Metric<'a>,
     point: &SummaryPoint<'a>,
 ) -> Stored {
-    let common = &point.common;
-    let at = |value: f64| (common.time_ms(), or_stale(common, value));
+    let at = |value: f64| Told::of(metric, &point.common, value);
     walk.sample(metric, "_sum", None, at(point.sum), Vec::new())?;
     walk.sample(metric, "_count", None, at(point.count as f64), Vec::new())?;
     for (quantile, value) in &point.quantiles {
@@ -262,7 +286,9 @@ pub(super) fn explicit<'a>(
                 counts: std::mem::take(&mut point.counts),
                 bounds: std::mem::take(&mut point.bounds),
             };
-            if let Sum::Explicit(sum) = walk.add_delta(metric, &point.common, Sum::Explicit(own))? {
+            if let Sum::Explicit(sum) =
+                walk.add_delta(metric, &mut point.common, Sum::Explicit(own))?
+            {
                 (point.count, point.sum) = (sum.count, sum.sum);
                 (point.counts, point.bounds) = (sum.counts, sum.bounds);
             }
@@ -298,7 +324,7 @@ fn classic<'a>(
     point: &ExplicitPoint<'a>,
 ) -> Stored {
     let common = &point.common;
-    let at = |value: f64| (common.time_ms(), or_stale(common, value));
+    let at = |value: f64| Told::of(metric, common, value);
     if let Some(sum) = point.sum {
         walk.sample(metric, "_sum", None, at(sum), Vec::new())?;
     }
@@ -367,7 +393,7 @@ pub(super) fn exponential<'a>(
         walk.end_delta(metric)?;
     } else if metric.is_delta {
         let point_sum = Sum::Exponential(sum.clone());
-        if let Sum::Exponential(added) = walk.add_delta(metric, &point.common, point_sum)? {
+        if let Sum::Exponential(added) = walk.add_delta(metric, &mut point.common, point_sum)? {
             sum = added;
         }
     }
@@ -461,7 +487,7 @@ fn native<'a>(
     let exemplars = walk.exemplars(common)?;
     let mark = walk.mark();
     walk.encode(metric, "", None)?;
-    walk.rows.histograms.push((common.time_ms(), histogram));
+    walk.rows.push_histogram(common.time_ms(), histogram, start_ms(metric, common));
     walk.rows.exemplars.extend(exemplars);
     walk.finish(&mark)
 }
@@ -473,7 +499,12 @@ pub(super) fn target_info(
     last_ms: i64,
     step_ms: i64,
 ) -> Stored {
-    let metric = Metric { name: "target_info", family: "target_info".to_owned(), is_delta: false };
+    let metric = Metric {
+        name: "target_info",
+        family: "target_info".to_owned(),
+        is_delta: false,
+        is_gauge: true,
+    };
     let mark = walk.mark();
     walk.encode(&metric, "", None)?;
     let mut at_ms = first_ms;

@@ -115,6 +115,7 @@ pub(super) struct Metric<'a> {
     /// As it is stored.
     pub(super) family: String,
     pub(super) is_delta: bool,
+    pub(super) is_gauge: bool,
 }
 
 /// `AggregationTemporality`.
@@ -312,7 +313,7 @@ impl<'a> Walk<'_, 'a, '_> {
             let metadata = Metadata { kind: told, help: help.to_owned(), unit };
             self.rows.metadata.push((family.clone(), metadata));
         }
-        Ok(Metric { name, family, is_delta })
+        Ok(Metric { name, family, is_delta, is_gauge: kind == Kind::Gauge })
     }
 
     fn points(
@@ -337,7 +338,7 @@ impl<'a> Walk<'_, 'a, '_> {
                 Kind::Gauge | Kind::Sum => {
                     number.read(message)?;
                     let labels = self.point_labels(&mut number.common.attributes, base);
-                    let stored = labels.and_then(|()| rows::number(self, metric, &number));
+                    let stored = labels.and_then(|()| rows::number(self, metric, &mut number));
                     (&number.common, stored)
                 }
                 Kind::Summary => {

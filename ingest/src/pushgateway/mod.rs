@@ -255,7 +255,7 @@ impl Pushgateway {
 
 fn put(builder: &mut Builder<'_, '_>, series: &Pushed, values: Values) -> Result<(), Refusal> {
     let labels = series.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    Ok(builder.push(&mut labels.collect::<Vec<_>>(), values, None)?)
+    Ok(builder.push(&mut labels.collect::<Vec<_>>(), (values, 0), None)?)
 }
 
 /// One push or removal. The change of the group is taken back if this is dropped with it.

@@ -5,13 +5,14 @@
 //! checked where they are stored.
 
 use model::{Buckets, Histogram, ResetHint, Span};
+use storage::MetricRows;
 
 use crate::caps::{WalkError, room};
 use crate::native;
 use crate::wire::{Reader, WireError};
 
-/// Fields 1 to 16 are known; 17, the start timestamp of 2.0, is passed over.
-const KNOWN: &[u64] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16];
+/// The fields; 17, the start timestamp, only since 2.0.
+const KNOWN: &[u64] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
 
 /// Everything the message can say, both kinds of counts.
 #[derive(Default)]
@@ -29,6 +30,7 @@ struct Fields {
     positive_counts: Vec<f64>,
     reset_hint: ResetHint,
     timestamp_ms: i64,
+    start_ms: i64,
     custom_values: Vec<f64>,
 }
 
@@ -59,26 +61,36 @@ impl Count {
 /// those of the request so far; the limits are of its histograms and of all their buckets.
 pub(super) fn read_into(
     message: Reader<'_>,
-    rows: &mut Vec<(i64, Histogram)>,
+    rows: &mut MetricRows<'_>,
     buckets: &mut usize,
     (histograms_max, limit): (usize, usize),
 ) -> Result<(), WalkError> {
-    room(rows.len(), histograms_max, "native histograms")?;
-    let Some((timestamp_ms, mut histogram, more)) = read(message, limit - *buckets)? else {
+    room(rows.histograms.len(), histograms_max, "native histograms")?;
+    let Some((read, more)) = read(message, limit - *buckets)? else {
         return Err(WalkError::TooMany { what: "buckets of native histograms", limit });
     };
     *buckets += more;
+    let Sent { timestamp_ms, start_ms, mut histogram } = read;
     native::fit(&mut histogram);
-    rows.push((timestamp_ms, histogram));
+    rows.push_histogram(timestamp_ms, histogram, start_ms);
     Ok(())
 }
 
-/// Reads one histogram: its timestamp, itself, and how many buckets, spans and bounds it has.
-/// `None` if those are more than `buckets_max`.
+/// A histogram as it came.
+#[derive(Debug, PartialEq)]
+pub(super) struct Sent {
+    pub(super) timestamp_ms: i64,
+    /// 0 is unknown.
+    pub(super) start_ms: i64,
+    pub(super) histogram: Histogram,
+}
+
+/// Reads one histogram, and how many buckets, spans and bounds it has. `None` if those are more
+/// than `buckets_max`.
 pub(super) fn read(
     mut message: Reader<'_>,
     buckets_max: usize,
-) -> Result<Option<(i64, Histogram, usize)>, WireError> {
+) -> Result<Option<(Sent, usize)>, WireError> {
     let mut fields = Fields::default();
     let mut buckets = Budget { left: buckets_max };
     while !message.is_at_end() {
@@ -87,7 +99,9 @@ pub(super) fn read(
             return Ok(None);
         }
     }
-    Ok(Some((fields.timestamp_ms, fields.into_histogram(), buckets_max - buckets.left)))
+    let Fields { timestamp_ms, start_ms, .. } = fields;
+    let sent = Sent { timestamp_ms, start_ms, histogram: fields.into_histogram() };
+    Ok(Some((sent, buckets_max - buckets.left)))
 }
 
 /// How many more elements may be kept.
@@ -153,6 +167,7 @@ impl Fields {
             0x70 => self.reset_hint = ResetHint::from_wire(u64::from(message.varint()? as u32)),
             0x78 => self.timestamp_ms = message.varint()? as i64,
             0x82 => return budget.packed(&mut self.custom_values, message, Reader::double),
+            0x88 => self.start_ms = message.varint()? as i64,
             0x81 => return Ok(budget.push(&mut self.custom_values, message.double()?)),
             tag => message.skip(tag, KNOWN)?,
         }

@@ -14,8 +14,8 @@
 //! of them with three bytes around, so it is put together by copying and is at once in the form in
 //! which series are known. Fields may come in any order, so symbols are looked for first.
 //!
-//! What is wrong with one series refuses that series and is told; the others are stored. Start
-//! timestamps are read and dropped: the store has no place for them yet.
+//! What is wrong with one series refuses that series and is told; the others are stored. The start
+//! timestamp that early senders give a series stands in where a sample has none of its own.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl<'a> Walk<'_, 'a> {
             histograms: self.rows.histograms.len() as u32..0,
             exemplars: self.rows.exemplars.len() as u32..0,
         };
-        let mut described = Described::default();
+        let (mut described, mut created_ms) = (Described::default(), 0);
         self.refs.clear();
         while !message.is_at_end() {
             match message.varint()? {
@@ -188,18 +188,22 @@ impl<'a> Walk<'_, 'a> {
                 0x08 => push(&mut self.refs, message.varint()?, 2 * self.limits.labels_max),
                 0x12 => {
                     room(self.rows.samples.len(), self.caps.samples_max, "samples")?;
-                    self.rows.samples.push(sample(message.message()?)?);
+                    let (sample, start_ms) = sample(message.message()?)?;
+                    self.rows.push_sample(sample, start_ms);
                 }
                 0x1a => self.histogram(message.message()?)?,
                 0x22 => self.exemplar(message.message()?)?,
                 0x2a => described = metadata(message.message()?)?,
-                0x30 => drop(message.varint()?),
+                0x30 => created_ms = message.varint()? as i64,
                 tag => message.skip(tag, &[1, 2, 3, 4, 5, 6])?,
             }
         }
         series.samples.end = self.rows.samples.len() as u32;
         series.histograms.end = self.rows.histograms.len() as u32;
         series.exemplars.end = self.rows.exemplars.len() as u32;
+        if created_ms != 0 {
+            self.rows.start_unknown_at(&series, created_ms);
+        }
         let spilled = self.rows.spill.len();
         match self.labels(&series) {
             Ok(name) => {
@@ -300,14 +304,14 @@ impl<'a> Walk<'_, 'a> {
     fn refuse(&mut self, series: &SeriesRows, reason: Reason, text: String) {
         let rows = (series.samples.len() + series.histograms.len() + series.exemplars.len()) as u64;
         self.refused.reject(reason, rows.max(1), || text);
-        self.rows.samples.truncate(series.samples.start as usize);
-        self.rows.histograms.truncate(series.histograms.start as usize);
+        self.rows.truncate_samples(series.samples.start as usize);
+        self.rows.truncate_histograms(series.histograms.start as usize);
         self.rows.exemplars.truncate(series.exemplars.start as usize);
     }
 
     fn histogram(&mut self, message: Reader<'a>) -> Result<(), WalkError> {
         let limits = (self.caps.histograms_max, self.caps.histogram_buckets_max);
-        histogram::read_into(message, &mut self.rows.histograms, &mut self.buckets, limits)
+        histogram::read_into(message, self.rows, &mut self.buckets, limits)
     }
 
     fn exemplar(&mut self, mut message: Reader<'a>) -> Result<(), WalkError> {
@@ -432,17 +436,17 @@ fn packed(mut numbers: Reader<'_>, refs: &mut Vec<u32>, limit: usize) -> Result<
 }
 
 #[inline(always)]
-fn sample(mut message: Reader<'_>) -> Result<Sample, WireError> {
-    let (mut value, mut timestamp_ms) = (0.0, 0);
+fn sample(mut message: Reader<'_>) -> Result<(Sample, i64), WireError> {
+    let (mut value, mut timestamp_ms, mut start_ms) = (0.0, 0, 0);
     while !message.is_at_end() {
         match message.varint()? {
             0x09 => value = message.double()?,
             0x10 => timestamp_ms = message.varint()? as i64,
-            0x18 => drop(message.varint()?),
+            0x18 => start_ms = message.varint()? as i64,
             tag => message.skip(tag, &[1, 2, 3])?,
         }
     }
-    Ok(Sample { timestamp_ms, value })
+    Ok((Sample { timestamp_ms, value }, start_ms))
 }
 
 fn metadata(mut message: Reader<'_>) -> Result<Described, WireError> {

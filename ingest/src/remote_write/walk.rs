@@ -154,8 +154,8 @@ impl<'a> Walk<'_, 'a> {
         let rows = (series.samples.len() + series.histograms.len() + series.exemplars.len()) as u64;
         let (reason, text) = labels::refusal(self.rows.labels_of(series), fields, self.limits);
         self.refused.reject(reason, rows.max(1), || text);
-        self.rows.samples.truncate(series.samples.start as usize);
-        self.rows.histograms.truncate(series.histograms.start as usize);
+        self.rows.truncate_samples(series.samples.start as usize);
+        self.rows.truncate_histograms(series.histograms.start as usize);
         self.rows.exemplars.truncate(series.exemplars.start as usize);
     }
 
@@ -194,7 +194,7 @@ impl<'a> Walk<'_, 'a> {
 
     fn histogram(&mut self, message: Reader<'a>) -> Result<(), WalkError> {
         let limits = (self.caps.histograms_max, self.caps.histogram_buckets_max);
-        histogram::read_into(message, &mut self.rows.histograms, &mut self.buckets, limits)
+        histogram::read_into(message, self.rows, &mut self.buckets, limits)
     }
 
     fn metadata(&mut self, mut message: Reader<'a>) -> Result<(), WalkError> {

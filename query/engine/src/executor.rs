@@ -13,7 +13,9 @@ use query::{
     Answer, Batches, Cancel, Error, Evaluation, Executor, Listing, ReadRequest, SeriesRequest,
     Statistics,
 };
-use storage::{ListNames, ListSeries, ListValues, LookUp, Question, Select, Storage};
+use storage::{
+    ListNames, ListSeries, ListValues, LookUp, Question, Select, SeriesSamples, Storage,
+};
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
 
@@ -22,7 +24,7 @@ use crate::budget::Budget;
 use crate::eval::Options;
 use crate::pool::{Lane, Pool};
 use crate::read::Reading;
-use crate::source::{Decoded, Fetched, Selected, Source};
+use crate::source::{Fetched, Selected, Source};
 
 /// Answers questions from the store.
 #[derive(Debug)]
@@ -320,9 +322,8 @@ impl Fetched for StorageFetched {
         self.0.bytes()
     }
 
-    fn decode(self: Box<Self>) -> Result<Vec<Decoded>, Error> {
-        let samples = self.0.decode().map_err(asked)?;
-        Ok(samples.into_iter().map(Decoded::from).collect())
+    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
+        self.0.decode().map_err(asked)
     }
 }
 

@@ -35,5 +35,5 @@ pub use eval::Options;
 pub use exec::PromqlExec;
 pub use executor::StorageExecutor;
 pub use pool::Pool;
-pub use source::{Decoded, Fetched, Selected, Source, Starts};
+pub use source::{Fetched, Selected, Source};
 pub use table::Table;

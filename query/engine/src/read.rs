@@ -10,7 +10,7 @@ use storage::SeriesSamples;
 use crate::budget::{Budget, Reserved};
 use crate::eval::decoded_bytes;
 use crate::pool::Lane;
-use crate::source::{Decoded, Selected};
+use crate::source::Selected;
 
 /// Series that are read at a time. Whoever takes them is slower than we are, so few are enough.
 const SERIES: usize = 32;
@@ -47,12 +47,12 @@ impl Batches for Reading {
         let decode = move || {
             let decoded = fetched.decode()?;
             let held = budget.reserve(decoded_bytes(&decoded))?;
-            budget.take_samples(decoded.iter().map(|d| samples(&d.samples)).sum())?;
+            budget.take_samples(decoded.iter().map(samples).sum())?;
             Ok((decoded, held))
         };
         let (decoded, held) = self.lane.run(decode).await?;
         self.held = held;
-        let series = |(place, Decoded { samples, .. }): (usize, Decoded)| RawSeries {
+        let series = |(place, samples): (usize, SeriesSamples)| RawSeries {
             labels: self.selected.labels(place).clone(),
             timestamps: samples.timestamps,
             values: samples.values,

@@ -47,29 +47,5 @@ pub trait Fetched: Send {
     fn bytes(&self) -> usize;
 
     /// The samples, in the order of the series asked for.
-    fn decode(self: Box<Self>) -> Result<Vec<Decoded>, Error>;
-}
-
-/// The samples of one series.
-#[derive(Debug, Clone)]
-pub struct Decoded {
-    /// Instants and values.
-    pub samples: SeriesSamples,
-    /// Since when each of them counts, where the source keeps that. (The store does not yet.)
-    pub starts: Option<Box<Starts>>,
-}
-
-/// Start timestamps of a series' samples. Milliseconds since the epoch; 0 is unknown.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Starts {
-    /// One for each float.
-    pub floats: Vec<i64>,
-    /// One for each histogram.
-    pub histograms: Vec<i64>,
-}
-
-impl From<SeriesSamples> for Decoded {
-    fn from(samples: SeriesSamples) -> Self {
-        Self { samples, starts: None }
-    }
+    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error>;
 }

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use model::{Histogram, Labels, ResetHint, TimeRange};
 use query::{Cancel, Error};
-use storage::{Select, SeriesSamples};
+use storage::{Select, SeriesSamples, Starts};
 use tenancy::ReadScope;
 
 use crate::histogram::{Shows, read};
-use crate::source::{Decoded, Fetched, Selected, Source, Starts};
+use crate::source::{Fetched, Selected, Source};
 
 /// Series in memory. Every scope sees all of them that its matchers allow.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    series: Vec<(Labels, Decoded)>,
+    series: Vec<(Labels, SeriesSamples)>,
 }
 
 impl Table {
@@ -28,11 +28,11 @@ impl Table {
         histograms: Vec<(i64, Arc<Histogram>)>,
     ) {
         let timestamps: Arc<[i64]> = samples.iter().map(|(t, _)| *t).collect();
-        let twin = self.series.last().filter(|(_, s)| s.samples.timestamps == timestamps);
-        let timestamps = twin.map_or(timestamps, |(_, s)| Arc::clone(&s.samples.timestamps));
+        let twin = self.series.last().filter(|(_, s)| s.timestamps == timestamps);
+        let timestamps = twin.map_or(timestamps, |(_, s)| Arc::clone(&s.timestamps));
         let values = samples.iter().map(|(_, v)| *v).collect();
         let histograms = with_hints(histograms);
-        let samples = Decoded::from(SeriesSamples { timestamps, values, histograms });
+        let samples = SeriesSamples { timestamps, values, histograms, starts: Starts::default() };
         match self.series.binary_search_by(|(l, _)| l.cmp(&labels)) {
             Ok(at) => self.series[at].1 = samples,
             Err(at) => self.series.insert(at, (labels, samples)),
@@ -42,14 +42,11 @@ impl Table {
     /// Says since when samples of a series count, by their instants.
     pub fn set_starts(&mut self, labels: &Labels, starts_ms: &BTreeMap<i64, i64>) {
         let Ok(at) = self.series.binary_search_by(|(l, _)| l.cmp(labels)) else { return };
-        let Decoded { samples, starts } = &mut self.series[at].1;
-        let start = |at_ms: &i64| starts_ms.get(at_ms).copied().unwrap_or(0);
-        *starts = (!starts_ms.is_empty()).then(|| {
-            Box::new(Starts {
-                floats: samples.timestamps.iter().map(start).collect(),
-                histograms: samples.histograms.iter().map(|(at_ms, _)| start(at_ms)).collect(),
-            })
-        });
+        let samples = &mut self.series[at].1;
+        let histograms = samples.histograms.iter().map(|(at_ms, _)| at_ms);
+        let instants = samples.timestamps.iter().chain(histograms);
+        let start = |at_ms: &i64| (*at_ms, starts_ms.get(at_ms).copied().unwrap_or(0));
+        samples.starts = Starts::of_samples(instants.map(start).collect());
     }
 }
 
@@ -85,8 +82,7 @@ fn with_hints(histograms: Vec<(i64, Arc<Histogram>)>) -> Vec<(i64, Arc<Histogram
     hinted.collect()
 }
 
-fn cut(of: &Decoded, range: TimeRange) -> Decoded {
-    let Decoded { samples, starts } = of;
+fn cut(samples: &SeriesSamples, range: TimeRange) -> SeriesSamples {
     let ts = &samples.timestamps;
     let low = ts.partition_point(|t| *t < range.start_ms);
     let high = ts.partition_point(|t| *t <= range.end_ms).max(low);
@@ -94,22 +90,16 @@ fn cut(of: &Decoded, range: TimeRange) -> Decoded {
     let histograms = &samples.histograms;
     let first = histograms.partition_point(|(t, _)| *t < range.start_ms);
     let end = histograms.partition_point(|(t, _)| *t <= range.end_ms).max(first);
-    let starts = starts.as_ref().map(|starts| {
-        Box::new(Starts {
-            floats: starts.floats[low..high].to_vec(),
-            histograms: starts.histograms[first..end].to_vec(),
-        })
-    });
-    let samples = SeriesSamples {
+    SeriesSamples {
         timestamps: if whole { Arc::clone(ts) } else { ts[low..high].into() },
         values: samples.values[low..high].to_vec(),
         histograms: histograms[first..end].to_vec(),
-    };
-    Decoded { samples, starts }
+        starts: samples.starts.clone(),
+    }
 }
 
 struct Chosen {
-    series: Vec<(Labels, Decoded)>,
+    series: Vec<(Labels, SeriesSamples)>,
 }
 
 #[async_trait]
@@ -129,14 +119,14 @@ impl Selected for Chosen {
     }
 }
 
-struct Batch(Vec<Decoded>);
+struct Batch(Vec<SeriesSamples>);
 
 impl Fetched for Batch {
     fn bytes(&self) -> usize {
-        self.0.iter().map(|decoded| decoded.samples.bytes()).sum()
+        self.0.iter().map(SeriesSamples::bytes).sum()
     }
 
-    fn decode(self: Box<Self>) -> Result<Vec<Decoded>, Error> {
+    fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
         Ok(self.0)
     }
 }

@@ -56,7 +56,8 @@ const EXPERIMENTAL: &str =
 fn switches(config: &Config) -> String {
     let experimental = config.experimental_promql.then_some(EXPERIMENTAL);
     let late_names = config.delayed_name_removal.then_some("promql-delayed-name-removal");
-    experimental.into_iter().chain(late_names).collect::<Vec<_>>().join(",")
+    let starts = config.start_timestamps.then_some("use-start-timestamps");
+    [experimental, late_names, starts].into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 /// `status/flags`: the settings that have a flag in Prometheus.

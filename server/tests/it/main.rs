@@ -17,4 +17,5 @@ mod queries;
 mod rare;
 mod reload;
 mod remote_read;
+mod starts;
 mod switches;

@@ -41,7 +41,7 @@ fn switches_change_what_is_answered() {
         assert_eq!(found, expected, "{switches}");
     };
     check("", ("{}", "\"2\"", "\"\""));
-    let late = "delayed_name_removal = true\nsubquery_step_seconds = 15.0";
-    let flag = "\"promql-delayed-name-removal\"";
+    let late = "delayed_name_removal = true\nsubquery_step_seconds = 15.0\nstart_timestamps = true";
+    let flag = "\"promql-delayed-name-removal,use-start-timestamps\"";
     check(late, (r#"{"copy":"requests_total"}"#, "\"8\"", flag));
 }

@@ -19,6 +19,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::properties::ReaderProperties;
 use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::STARTS_BIT;
 use super::cache::{BlockCache, Key, Kind};
 use super::object::{Object, Stretch};
 use super::tables::PAYLOAD;
@@ -260,6 +261,15 @@ pub(super) struct Fact {
     pub(super) payload_back: u32,
     pub(super) count: u16,
     pub(super) codec: Codec,
+    /// Whether start timestamps stand before the values.
+    pub(super) has_starts: bool,
+}
+
+impl Fact {
+    /// What the column `codec` says.
+    pub(super) fn codec_number(&self) -> u8 {
+        self.codec as u8 | if self.has_starts { STARTS_BIT } else { 0 }
+    }
 }
 
 /// Columns of `chunks.parquet` before the payload.
@@ -293,7 +303,7 @@ pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
     };
     let mut facts = Vec::with_capacity(batch.num_rows());
     for i in 0..batch.num_rows() {
-        let codec = Codec::from_number(codecs[i])
+        let codec = Codec::from_number(codecs[i] & !STARTS_BIT)
             .ok_or_else(|| format!("codec {} is unknown", codecs[i]))?;
         if counts[i] == 0 || usize::from(counts[i]) > CHUNK_SAMPLES_MAX || min_ms[i] > max_ms[i] {
             return Err("count or times of a chunk out of bounds".to_owned());
@@ -312,6 +322,7 @@ pub(super) fn facts_of(batch: &RecordBatch) -> Result<Vec<Fact>, String> {
             payload_back: payloads_back[i],
             count: counts[i],
             codec,
+            has_starts: codecs[i] & STARTS_BIT != 0,
         });
     }
     Ok(facts)

@@ -16,8 +16,8 @@ use super::payload_checksum;
 use super::read::{Block, Samples};
 use super::stats::ChunkStats;
 use crate::codec::family::Family;
-use crate::codec::{Codec, Damaged, Decoder, histogram, timestamps};
-use crate::{Error, SeriesSamples};
+use crate::codec::{Codec, Damaged, Decoder, histogram, starts, timestamps};
+use crate::{Error, SeriesSamples, Starts};
 
 /// The chunks that hold the samples of some rows within a range. Nothing is loaded yet.
 #[derive(Debug)]
@@ -43,9 +43,13 @@ impl PlannedChunk {
         self.row - self.fact.payload_back
     }
 
-    /// The value of a constant chunk that has no payload.
+    /// The value of a constant chunk whose payload does not have it.
     fn constant(&self) -> Option<f64> {
         (self.fact.codec == Codec::Constant && !self.fact.min.is_nan()).then_some(self.fact.min)
+    }
+
+    fn has_payload(&self) -> bool {
+        self.constant().is_none() || self.fact.has_starts
     }
 }
 
@@ -58,6 +62,8 @@ pub struct ChunkInfo {
     pub samples: u16,
     /// Whether they are native histograms.
     pub is_histogram: bool,
+    /// Whether some have start timestamps.
+    pub has_starts: bool,
     /// The value if all samples have it.
     pub constant: Option<f64>,
     /// Statistics, where the chunk has them.
@@ -84,6 +90,7 @@ impl Plan {
                 range: TimeRange { start_ms: fact.min_ms, end_ms: fact.max_ms },
                 samples: fact.count,
                 is_histogram: fact.codec == Codec::Histogram,
+                has_starts: fact.has_starts,
                 constant: chunk.constant(),
                 stats: ChunkStats {
                     min: known(fact.min),
@@ -189,7 +196,7 @@ impl Samples {
     /// Loads the pages a plan needs.
     pub async fn load(&self, plan: Plan) -> Result<Fetched, Error> {
         let mut chunk_pages = Pages::default();
-        for chunk in plan.chunks.iter().filter(|c| c.constant().is_none()) {
+        for chunk in plan.chunks.iter().filter(|c| c.has_payload()) {
             let place = plan.footer.page_of(chunk.group as usize, chunk.payload_row() as usize);
             chunk_pages.want(
                 chunk.group,
@@ -373,6 +380,8 @@ impl Fetched {
         if !family.is_some_and(|c| work.families.contains_key(&(c.group, c.payload_row()))) {
             work.families.clear();
         }
+        let mut told = Vec::new();
+        let some_told = chunks.iter().any(|chunk| chunk.fact.has_starts);
         for chunk in chunks {
             let instants = self.instants(chunk.fact.ts_row)?;
             if instants.len() != usize::from(chunk.fact.count) {
@@ -383,79 +392,28 @@ impl Fetched {
             if start >= end {
                 continue;
             }
-            let decoded = if chunk.fact.codec == Codec::Histogram {
-                self.decode_histograms(chunk, &instants[start..end], start, &mut series, work)
-            } else {
-                work.pieces.push(Piece {
-                    ts_row: chunk.fact.ts_row,
-                    start: start as u16,
-                    end: end as u16,
-                });
-                self.decode_floats(chunk, start..end, &mut series.values, work)
-            };
-            decoded.map_err(|e| self.damaged(e))?;
-        }
-        series.timestamps = self.join(&work.pieces)?;
-        Ok(series)
-    }
-
-    fn decode_floats<'a>(
-        &'a self,
-        chunk: &PlannedChunk,
-        kept: Range<usize>,
-        out: &mut Vec<f64>,
-        work: &mut Work<'a>,
-    ) -> Result<(), String> {
-        let count = usize::from(chunk.fact.count);
-        let at = out.len();
-        if let Some(constant) = chunk.constant() {
-            out.resize(at + kept.len(), constant);
-            return Ok(());
-        }
-        if chunk.fact.codec == Codec::Family {
-            let family = match work.families.entry((chunk.group, chunk.payload_row())) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let read = Family::read(self.payload(chunk)?, count);
-                    new.insert(read.map_err(|e| e.to_string())?)
+            let kept = &instants[start..end];
+            let mut decode = || {
+                let is_read = !chunk.has_payload() || work.knows(chunk);
+                let mut payload = if is_read { &[] } else { self.payload(chunk)? };
+                if some_told {
+                    let starts = take_starts(chunk, &mut payload, work)?;
+                    told.extend(kept.iter().copied().zip(starts.into_iter().skip(start)));
+                }
+                if chunk.fact.codec == Codec::Histogram {
+                    decode_histograms(chunk, payload, kept, start, &mut series, work)
+                } else {
+                    let piece = (start as u16, end as u16);
+                    let ts_row = chunk.fact.ts_row;
+                    work.pieces.push(Piece { ts_row, start: piece.0, end: piece.1 });
+                    decode_floats(chunk, payload, start..end, &mut series.values, work)
                 }
             };
-            let values = family.values(chunk.fact.payload_back, &mut work.decoder);
-            let values = values.map_err(|e| e.to_string())?.get(kept);
-            out.extend_from_slice(values.ok_or("buckets differ in number of samples")?);
-            return Ok(());
+            decode().map_err(|e: String| self.damaged(e))?;
         }
-        let mut payload = self.payload(chunk)?;
-        let mut constant = 0.0;
-        if chunk.fact.codec == Codec::Constant {
-            let bits = payload.try_into().map_err(|_| "a constant has no value")?;
-            constant = f64::from_bits(u64::from_le_bytes(bits));
-            payload = &[];
-        }
-        out.resize(at + count, 0.0);
-        work.decoder
-            .decode(chunk.fact.codec, constant, payload, &mut out[at..])
-            .map_err(|e| e.to_string())?;
-        out.truncate(at + kept.end);
-        out.drain(at..at + kept.start);
-        Ok(())
-    }
-
-    fn decode_histograms(
-        &self,
-        chunk: &PlannedChunk,
-        instants: &[i64],
-        skipped: usize,
-        series: &mut SeriesSamples,
-        work: &mut Work<'_>,
-    ) -> Result<(), String> {
-        let payload = self.payload(chunk)?;
-        let decoded: Vec<Histogram> =
-            histogram::decode(payload, usize::from(chunk.fact.count), &mut work.decoder)
-                .map_err(|e| e.to_string())?;
-        let kept = decoded.into_iter().skip(skipped);
-        series.histograms.extend(instants.iter().copied().zip(kept.map(Arc::new)));
-        Ok(())
+        series.timestamps = self.join(&work.pieces)?;
+        series.starts = Starts::of_samples(told);
+        Ok(series)
     }
 
     /// The payload of a chunk behind its checksum.
@@ -472,7 +430,7 @@ impl Fetched {
         let payload = page.payload(row - first_row).ok_or("a payload is missing")?;
         let (sum, body) = payload.split_first_chunk::<4>().ok_or("a payload is cut short")?;
         let fact = &chunk.fact;
-        if payload_checksum(body, fact.codec as u8, fact.count, fact.ts_row)
+        if payload_checksum(body, fact.codec_number(), fact.count, fact.ts_row)
             != u32::from_le_bytes(*sum)
         {
             return Err("checksum of a chunk does not match".to_owned());
@@ -537,6 +495,74 @@ impl Fetched {
     }
 }
 
+/// Takes the start timestamps of a chunk's samples off its payload.
+fn take_starts(
+    chunk: &PlannedChunk,
+    payload: &mut &[u8],
+    work: &mut Work<'_>,
+) -> Result<Vec<i64>, String> {
+    let count = usize::from(chunk.fact.count);
+    if !chunk.fact.has_starts {
+        return Ok(vec![0; count]);
+    }
+    starts::decode(payload, count, &mut work.decoder).map_err(|e| e.to_string())
+}
+
+fn decode_floats<'a>(
+    chunk: &PlannedChunk,
+    mut payload: &'a [u8],
+    kept: Range<usize>,
+    out: &mut Vec<f64>,
+    work: &mut Work<'a>,
+) -> Result<(), String> {
+    let (count, at) = (usize::from(chunk.fact.count), out.len());
+    if let Some(constant) = chunk.constant() {
+        out.resize(at + kept.len(), constant);
+        return Ok(());
+    }
+    if chunk.fact.codec == Codec::Family {
+        let family = match work.families.entry((chunk.group, chunk.payload_row())) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(Family::read(payload, count).map_err(|e| e.to_string())?)
+            }
+        };
+        let values = family.values(chunk.fact.payload_back, &mut work.decoder);
+        let values = values.map_err(|e| e.to_string())?.get(kept);
+        out.extend_from_slice(values.ok_or("buckets differ in number of samples")?);
+        return Ok(());
+    }
+    let mut constant = 0.0;
+    if chunk.fact.codec == Codec::Constant {
+        let bits = payload.try_into().map_err(|_| "a constant has no value")?;
+        constant = f64::from_bits(u64::from_le_bytes(bits));
+        payload = &[];
+    }
+    out.resize(at + count, 0.0);
+    work.decoder
+        .decode(chunk.fact.codec, constant, payload, &mut out[at..])
+        .map_err(|e| e.to_string())?;
+    out.truncate(at + kept.end);
+    out.drain(at..at + kept.start);
+    Ok(())
+}
+
+fn decode_histograms(
+    chunk: &PlannedChunk,
+    payload: &[u8],
+    instants: &[i64],
+    skipped: usize,
+    series: &mut SeriesSamples,
+    work: &mut Work<'_>,
+) -> Result<(), String> {
+    let decoded: Vec<Histogram> =
+        histogram::decode(payload, usize::from(chunk.fact.count), &mut work.decoder)
+            .map_err(|e| e.to_string())?;
+    let kept = decoded.into_iter().skip(skipped);
+    series.histograms.extend(instants.iter().copied().zip(kept.map(Arc::new)));
+    Ok(())
+}
+
 /// Memory that decoding reuses from series to series.
 #[derive(Debug, Default)]
 struct Work<'a> {
@@ -544,4 +570,13 @@ struct Work<'a> {
     pieces: Vec<Piece>,
     /// Payloads of the histogram whose buckets are being decoded, by row group and row.
     families: HashMap<(u32, u32), Family<'a>>,
+}
+
+impl Work<'_> {
+    /// Whether nothing of a chunk's payload is needed any more: its family was read already.
+    fn knows(&self, chunk: &PlannedChunk) -> bool {
+        chunk.fact.codec == Codec::Family
+            && !chunk.fact.has_starts
+            && self.families.contains_key(&(chunk.group, chunk.payload_row()))
+    }
 }

@@ -51,6 +51,9 @@ pub const OBJECT_NAMES: [&str; 5] = [INDEX, CHUNKS, SERIES, TIMESTAMPS, EXEMPLAR
 /// Those that every block has.
 pub(crate) const ALWAYS_THERE: [&str; 4] = [INDEX, CHUNKS, SERIES, TIMESTAMPS];
 
+/// Set in the column `codec` where start timestamps stand before the values.
+const STARTS_BIT: u8 = 0x80;
+
 /// The checksum of a chunk: its payload and what else is needed to read it.
 fn payload_checksum(body: &[u8], codec: u8, count: u16, ts_row: u32) -> u32 {
     let mut facts = [0; 7];

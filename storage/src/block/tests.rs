@@ -17,7 +17,7 @@ use super::{
     Block, BlockCache, BlockOptions, BlockSummary, BlockWriter, OBJECT_NAMES, SeriesInput,
 };
 use crate::codec::Effort;
-use crate::{Error, SeriesSamples};
+use crate::{Error, SeriesSamples, Starts};
 
 /// SplitMix64.
 struct Random(u64);
@@ -48,6 +48,7 @@ struct Series {
     timestamps: Vec<i64>,
     values: Vec<f64>,
     histograms: Vec<(i64, Arc<Histogram>)>,
+    starts: Starts,
     exemplars: Vec<Exemplar>,
 }
 
@@ -60,6 +61,7 @@ impl Series {
             timestamps: &self.timestamps,
             values: &self.values,
             histograms: &self.histograms,
+            starts: &self.starts,
             exemplars: &self.exemplars,
         }
     }
@@ -127,6 +129,7 @@ fn buckets_of(
 ) -> Vec<Series> {
     let mut totals = vec![0.0; instants.len()];
     let bounds = ["0.1", "0.5", "1", "2.5", "10", "+Inf"];
+    let common = starts_of(random, instants);
     let bucket = |(at, le): (usize, &&str)| {
         let labels = Labels::from_pairs([
             ("__name__", "request_seconds_bucket".to_owned()),
@@ -152,8 +155,13 @@ fn buckets_of(
             }
             _ => {}
         }
+        let starts = match random.below(6) {
+            0 => starts_of(random, instants),
+            _ => common.clone(),
+        };
         let (id, tenant) = (labels.series_id(), TenantId(tenant));
-        Series { tenant, id, labels, timestamps, values, histograms: vec![], exemplars: vec![] }
+        let (histograms, exemplars) = (vec![], vec![]);
+        Series { tenant, id, labels, timestamps, values, histograms, starts, exemplars }
     };
     bounds.iter().enumerate().map(bucket).collect()
 }
@@ -200,10 +208,26 @@ fn series_of(
     } else {
         vec![]
     };
+    let starts = starts_of(random, instants);
     // A sender whose label order was not ours has its own id.
     let id =
         if random.below(9) == 0 { SeriesId(u128::from(random.next())) } else { labels.series_id() };
-    Series { tenant: TenantId(tenant), id, labels, timestamps, values, histograms, exemplars }
+    let tenant = TenantId(tenant);
+    Series { tenant, id, labels, timestamps, values, histograms, starts, exemplars }
+}
+
+/// None, one for hours, those of delta points, or only some.
+fn starts_of(random: &mut Random, instants: &[i64]) -> Starts {
+    let kind = random.below(6);
+    let start = |(i, at): (usize, i64)| match kind {
+        0 => START_MS - 7_000,
+        1 => at - 15_000,
+        2 => START_MS + (i as i64 / 800) * 12_000_000,
+        3 => (i as i64 / 1_100 % 2) * START_MS,
+        _ => 0,
+    };
+    let samples = instants.iter().copied().enumerate();
+    Starts::of_samples(samples.map(|(i, at)| (at, start((i, at)))).collect())
 }
 
 async fn write(store: &Arc<InMemory>, all: &[Series], options: BlockOptions) -> BlockSummary {
@@ -245,6 +269,9 @@ fn check_samples(found: &SeriesSamples, series: &Series, range: TimeRange) {
     let histograms: Vec<_> =
         series.histograms.iter().filter(|(at, _)| range.contains(*at)).cloned().collect();
     assert_eq!(found.histograms, histograms, "{}", series.labels);
+    for at in timestamps.into_iter().chain(histograms.iter().map(|(at, _)| *at)) {
+        assert_eq!(found.starts.at(at), series.starts.at(at), "{} at {at}", series.labels);
+    }
 }
 
 fn random_matcher(random: &mut Random) -> Matcher {
@@ -447,6 +474,7 @@ async fn chunk_statistics_describe_finite_values() {
         timestamps: (0..100).collect(),
         values,
         histograms: vec![],
+        starts: Starts::default(),
         exemplars: vec![],
     };
     let store = Arc::new(InMemory::new());
@@ -571,6 +599,7 @@ async fn a_large_block_goes_out_in_parts() {
             timestamps: timestamps.clone(),
             values: timestamps.iter().map(|_| f64::from_bits(random.next())).collect(),
             histograms: vec![],
+            starts: Starts::default(),
             exemplars: vec![],
         }
     };
@@ -607,6 +636,7 @@ async fn ten_thousand_small_tenants_stay_small() {
                 timestamps: instants.clone(),
                 values,
                 histograms: vec![],
+                starts: Starts::default(),
                 exemplars: vec![],
             });
         }

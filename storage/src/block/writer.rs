@@ -17,16 +17,16 @@ use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::family::Held;
-use super::index::{FEATURE_COLD, IndexBuilder, Meta};
+use super::index::{FEATURE_COLD, FEATURE_STARTS, IndexBuilder, Meta};
 use super::object::{Sink, Sum, Upload};
 use super::stats::ChunkStats;
 use super::tables::{
     ChunkRow, ChunkRows, ExemplarRows, SeriesRow, SeriesRows, TableWriter, TimestampRows,
     close_table, open_table, write_group,
 };
-use super::{CHUNKS, EXEMPLARS, INDEX, SERIES, TIMESTAMPS, payload_checksum};
-use crate::Error;
-use crate::codec::{CHUNK_SAMPLES_MAX, Codec, Effort, Encoder, histogram, timestamps};
+use super::{CHUNKS, EXEMPLARS, INDEX, SERIES, STARTS_BIT, TIMESTAMPS, payload_checksum};
+use crate::codec::{CHUNK_SAMPLES_MAX, Codec, Effort, Encoder, histogram, starts, timestamps};
+use crate::{Error, Starts};
 
 /// How a block is laid out.
 #[derive(Debug, Clone)]
@@ -75,6 +75,8 @@ pub struct SeriesInput<'a> {
     pub values: &'a [f64],
     /// Native histograms, instants strictly increasing.
     pub histograms: &'a [(i64, Arc<Histogram>)],
+    /// Start timestamps of both.
+    pub starts: &'a Starts,
     /// Exemplars in any order.
     pub exemplars: &'a [Exemplar],
 }
@@ -112,6 +114,8 @@ pub struct BlockWriter {
     name_counts: HashMap<u32, u64>,
     encoder: Encoder,
     payload: Vec<u8>,
+    /// Whether some chunk has start timestamps.
+    has_starts: bool,
     chunks: TableWriter,
     chunks_upload: Upload,
     /// Chunks of several small tenants, and those of the tenant whose series arrive now.
@@ -146,6 +150,7 @@ impl BlockWriter {
             series: Vec::new(),
             name_counts: HashMap::new(),
             payload: Vec::new(),
+            has_starts: false,
             chunks: open_table(ChunkRows::schema(), ChunkRows::properties())?,
             chunks_upload,
             shared_rows: ChunkRows::default(),
@@ -246,13 +251,14 @@ impl BlockWriter {
                 (None, None) => break,
                 (Some(at), other) if other.is_none_or(|(o, _)| at <= *o) => {
                     let cut = floats.next().unwrap_or_default();
-                    self.add_floats(series, &input.timestamps[cut.clone()], &input.values[cut])?;
+                    let (instants, values) = (&input.timestamps[cut.clone()], &input.values[cut]);
+                    self.add_floats(series, instants, values, input.starts)?;
                 }
                 _ => {
                     let run: Vec<&Histogram> =
                         histograms.iter().take(CHUNK_SAMPLES_MAX).map(|(_, h)| &**h).collect();
                     let (now, later) = histograms.split_at(histogram::chunk_length(&run));
-                    self.add_histograms(series, now)?;
+                    self.add_histograms(series, now, input.starts)?;
                     histograms = later;
                 }
             }
@@ -261,33 +267,42 @@ impl BlockWriter {
         Ok(self.meta.chunks - before)
     }
 
-    fn add_floats(&mut self, series: u32, instants: &[i64], values: &[f64]) -> Result<(), Error> {
-        self.payload.clear();
-        self.payload.extend_from_slice(&[0; 4]);
+    fn add_floats(
+        &mut self,
+        series: u32,
+        instants: &[i64],
+        values: &[f64],
+        starts: &Starts,
+    ) -> Result<(), Error> {
+        let starts = starts_of_chunk(instants, starts);
+        let starts_bit = begin_payload(&starts, &mut self.encoder, &mut self.payload);
         let encoded = self.encoder.encode(values, &mut self.payload);
         let stats = ChunkStats::of_values(values, encoded.constant);
         if let Some(value) = encoded.constant {
             // A value that the `min` column cannot hold to the bit stands in the payload.
-            if stats.min.map(f64::to_bits) == Some(value.to_bits()) {
+            let is_in_min = stats.min.map(f64::to_bits) == Some(value.to_bits());
+            if is_in_min && starts_bit == 0 {
                 self.payload.clear();
-            } else {
+            } else if !is_in_min {
                 self.payload.extend_from_slice(&value.to_bits().to_le_bytes());
             }
         }
-        self.push_chunk(series, instants, encoded.codec, 0, stats)
+        self.push_chunk(series, instants, encoded.codec as u8 | starts_bit, 0, stats)
     }
 
     fn add_histograms(
         &mut self,
         series: u32,
         histograms: &[(i64, Arc<Histogram>)],
+        starts: &Starts,
     ) -> Result<(), Error> {
         let instants: Vec<i64> = histograms.iter().map(|(at, _)| *at).collect();
         let run: Vec<&Histogram> = histograms.iter().map(|(_, h)| &**h).collect();
-        self.payload.clear();
-        self.payload.extend_from_slice(&[0; 4]);
+        let starts = starts_of_chunk(&instants, starts);
+        let starts_bit = begin_payload(&starts, &mut self.encoder, &mut self.payload);
         histogram::encode(&run, &mut self.encoder, &mut self.payload);
-        self.push_chunk(series, &instants, Codec::Histogram, 0, ChunkStats::default())
+        let codec = Codec::Histogram as u8 | starts_bit;
+        self.push_chunk(series, &instants, codec, 0, ChunkStats::default())
     }
 
     /// The payload starts with room for its checksum, or is empty.
@@ -295,24 +310,25 @@ impl BlockWriter {
         &mut self,
         series: u32,
         instants: &[i64],
-        codec: Codec,
+        codec: u8,
         payload_back: u32,
         stats: ChunkStats,
     ) -> Result<(), Error> {
         let (Some(min_ms), Some(max_ms)) = (instants.first(), instants.last()) else {
             return Ok(());
         };
+        self.has_starts |= codec & STARTS_BIT != 0;
         let ts_row = self.vectors.row(instants)?;
         let count = instants.len() as u16;
         if let Some((room, body)) = self.payload.split_first_chunk_mut::<4>() {
-            *room = payload_checksum(body, codec as u8, count, ts_row).to_le_bytes();
+            *room = payload_checksum(body, codec, count, ts_row).to_le_bytes();
         }
         let row = ChunkRow {
             series,
             min_ms: *min_ms,
             max_ms: *max_ms,
             count,
-            codec: codec as u8,
+            codec,
             ts_row,
             payload_back,
             min: stats.min,
@@ -402,7 +418,9 @@ impl BlockWriter {
         let meta = self.meta;
         let tenants = self.index.tenants();
         let has_cold = self.encoder.has_cold() || self.options.effort == Effort::Cold;
-        let index = self.index.finish(&meta, if has_cold { FEATURE_COLD } else { 0 })?;
+        let features = [(has_cold, FEATURE_COLD), (self.has_starts, FEATURE_STARTS)];
+        let features = features.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum();
+        let index = self.index.finish(&meta, features)?;
         let index_bytes = index.len() as u64;
         let path = self.prefix.join(INDEX);
         let put = self.objects.put(&path, PutPayload::from(index)).await;
@@ -486,6 +504,27 @@ fn range_of(input: &SeriesInput<'_>) -> Option<TimeRange> {
         input.histograms.first().map(|(at, _)| at).zip(input.histograms.last().map(|(at, _)| at));
     let ranges = [floats, histograms].into_iter().flatten();
     ranges.map(|(start, end)| TimeRange { start_ms: *start, end_ms: *end }).reduce(TimeRange::union)
+}
+
+/// Since when the samples of a chunk count; nothing if that is not known of any.
+fn starts_of_chunk(instants: &[i64], of_series: &Starts) -> Vec<i64> {
+    if of_series.is_empty() {
+        return Vec::new();
+    }
+    let own = of_series.each(instants.iter().copied());
+    if own.iter().all(|start_ms| *start_ms == 0) { Vec::new() } else { own }
+}
+
+/// Begins a payload: room for the checksum, and start timestamps if there are some. Gives the bit
+/// that says so.
+fn begin_payload(starts: &[i64], encoder: &mut Encoder, payload: &mut Vec<u8>) -> u8 {
+    payload.clear();
+    payload.extend_from_slice(&[0; 4]);
+    if starts.is_empty() {
+        return 0;
+    }
+    starts::encode(starts, encoder, payload);
+    STARTS_BIT
 }
 
 /// Ranges of nearly the same length, none longer than a chunk.

@@ -8,6 +8,7 @@
 //! timestamps ─► grid residuals, delta or delta² ─► pack             timestamps.rs
 //! buckets of one histogram ─► one payload, each as what it has above the one below    family.rs
 //! histograms ─► one column per bucket, each as above                histogram.rs
+//! start timestamps ─► runs of equal ones                            starts.rs
 //! ```
 //!
 //! Invariants: every codec gives back the same bits, NaN payloads and −0.0 included; decoding any
@@ -20,6 +21,7 @@ pub mod histogram;
 mod integer;
 mod multiples;
 mod pack;
+pub mod starts;
 mod stream;
 pub mod timestamps;
 mod values;

@@ -156,6 +156,7 @@ fn add(rows: Vec<Row>, interner: &Interner, outputs: &mut Outputs) -> Result<u64
         timestamps: &merged.timestamps,
         values: &merged.values,
         histograms: &merged.histograms,
+        starts: &merged.starts,
         exemplars: &exemplars,
     })?;
     Ok((merged.values.len() + merged.histograms.len()) as u64)

@@ -59,7 +59,7 @@ const COMPARED_MAX: u32 = 1024;
 impl Head {
     /// Appends what is good and counts what is not.
     pub fn append(&mut self, request: &mut Append<'_>) {
-        request.payloads.begin(self.epoch);
+        request.payloads.begin(self.epoch, request.rows.has_starts());
         let (mark, samples_before) = (self.mark(), self.open.counts.samples);
         let mut numbers = [UNKNOWN; LOOK_UPS];
         for batch in request.batch.chunks(LOOK_UPS) {
@@ -77,7 +77,8 @@ impl Head {
                 };
                 let samples =
                     &request.rows.samples[rows.samples.start as usize..rows.samples.end as usize];
-                self.append_samples(request, number, samples);
+                let starts = request.rows.sample_starts_of(rows);
+                self.append_samples(request, number, samples, starts);
                 if !rows.histograms.is_empty() || !rows.exemplars.is_empty() {
                     self.append_rare(request, number, rows);
                 }
@@ -91,7 +92,16 @@ impl Head {
     }
 
     #[inline]
-    fn append_samples(&mut self, request: &mut Append<'_>, number: u32, samples: &[Sample]) {
+    fn append_samples(
+        &mut self,
+        request: &mut Append<'_>,
+        number: u32,
+        samples: &[Sample],
+        starts: &[i64],
+    ) {
+        if !starts.is_empty() {
+            return self.append_unusual(request, number, samples, starts);
+        }
         let series = &mut self.series.all[number as usize];
         for (at, sample) in samples.iter().enumerate() {
             let to = Point { ms: sample.timestamp_ms, bits: sample.value.to_bits() };
@@ -100,20 +110,28 @@ impl Head {
                 && to.ms <= request.newest_ms
                 && series.flags == Flags::NONE;
             if !is_usual {
-                return self.append_unusual(request, number, &samples[at..]);
+                return self.append_unusual(request, number, &samples[at..], &[]);
             }
-            request.payloads.ordered.push(number, to);
+            request.payloads.ordered.push(number, to, 0);
             self.open.push(series, to);
             request.outcome.samples += 1;
         }
     }
 
-    /// Samples of which at least the first is not simply the series' next one.
+    /// Samples of which at least the first is not simply the series' next one. Those behind the end
+    /// of `starts` have none.
     #[cold]
-    fn append_unusual(&mut self, request: &mut Append<'_>, number: u32, samples: &[Sample]) {
+    fn append_unusual(
+        &mut self,
+        request: &mut Append<'_>,
+        number: u32,
+        samples: &[Sample],
+        starts: &[i64],
+    ) {
         // Decoded once, when first needed, and kept up to date.
         let mut stream: Option<Vec<Point>> = None;
-        for sample in samples {
+        for (at, sample) in samples.iter().enumerate() {
+            let start_ms = starts.get(at).copied().unwrap_or(0);
             let to = Point { ms: sample.timestamp_ms, bits: sample.value.to_bits() };
             if !self.is_in_window(request, number, to.ms, || sample.value.to_string()) {
                 continue;
@@ -130,8 +148,9 @@ impl Head {
             }
             let series = &mut self.series.all[number as usize];
             if to.ms > series.last_ms {
-                request.payloads.ordered.push(number, to);
+                request.payloads.ordered.push(number, to, start_ms);
                 self.open.push(series, to);
+                self.note_start(number, to.ms, start_ms);
                 self.show(number);
                 if let Some(stream) = &mut stream {
                     stream.push(to);
@@ -140,8 +159,9 @@ impl Head {
                 let known = self.value_at(number, to.ms, &mut stream);
                 match known {
                     None => {
-                        request.payloads.late.push(number, to);
+                        request.payloads.late.push(number, to, start_ms);
                         self.open.insert_late(number, to);
+                        self.note_start(number, to.ms, start_ms);
                         self.show(number);
                     }
                     Some(bits) if bits == to.bits => {}

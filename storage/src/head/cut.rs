@@ -11,7 +11,7 @@ use super::buffer::Buffer;
 use super::frozen::Frozen;
 use super::generation::Generation;
 use super::payload::put_start;
-use super::series::GONE;
+use super::series::{Flags, GONE};
 
 /// What a cut did.
 #[derive(Debug)]
@@ -78,6 +78,7 @@ impl Head {
 
     fn freeze(&mut self) {
         let take = |series: &mut super::series::Series| {
+            series.flags.clear(Flags::STARTS);
             std::mem::replace(&mut series.buffer, Buffer::EMPTY)
         };
         let buffers = self.series.all.iter_mut().map(take).collect();
@@ -96,12 +97,25 @@ impl Head {
     /// Forgets the frozen generation: it is in a block that readers see.
     pub fn thaw(&mut self) {
         let Some(frozen) = self.frozen.take() else { return };
+        self.keep_newest_histograms(&frozen);
         self.frozen_deleted.clear();
         if let Some(order) = frozen.order.get() {
             self.flush_order.clone_from(order);
         }
         for tenant in self.index.tenants.values_mut() {
             tenant.samples_frozen = 0;
+        }
+    }
+
+    /// Keeps the newest histogram of every flushed series, unless it was deleted meanwhile.
+    fn keep_newest_histograms(&mut self, frozen: &Frozen) {
+        for (&series, histograms) in &frozen.generation.histograms {
+            let left = |(ms, _): &(&i64, _)| !self.is_frozen_deleted(series, **ms);
+            let newest = histograms.iter().rfind(left).map(|(ms, h)| (*ms, h.clone()));
+            let known = self.flushed_histograms.get(&series).map(|(ms, _)| *ms);
+            if let Some(newest) = newest.filter(|(ms, _)| known.is_none_or(|known| *ms > known)) {
+                self.flushed_histograms.insert(series, newest);
+            }
         }
     }
 
@@ -125,5 +139,8 @@ impl Head {
         let histograms = std::mem::take(&mut self.last_histogram_ms);
         let renumbered = histograms.into_iter().map(|(s, ms)| (new_number[s as usize], ms));
         self.last_histogram_ms = renumbered.filter(|(s, _)| *s != GONE).collect::<HashMap<_, _>>();
+        let flushed = std::mem::take(&mut self.flushed_histograms).into_iter();
+        let renumbered = flushed.map(|(s, newest)| (new_number[s as usize], newest));
+        self.flushed_histograms = renumbered.filter(|(s, _)| *s != GONE).collect();
     }
 }

@@ -157,6 +157,9 @@ impl Head {
                 None => self.last_histogram_ms.remove(&number),
             };
         }
+        if self.flushed_histograms.get(&number).is_some_and(|(ms, _)| range.contains(*ms)) {
+            self.flushed_histograms.remove(&number);
+        }
         removed
     }
 

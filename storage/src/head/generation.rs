@@ -12,6 +12,7 @@ use super::exemplars::Exemplars;
 use super::histogram;
 use super::read::Collected;
 use super::series::Series;
+use super::starts::HeadStarts;
 
 /// Samples, histograms and exemplars of all series since the last cut.
 #[derive(Debug, Default)]
@@ -24,6 +25,8 @@ pub(super) struct Generation {
     pub(super) late: HashMap<u32, BTreeMap<i64, u64>>,
     /// Native histograms, encoded, by series and instant.
     pub(super) histograms: HashMap<u32, BTreeMap<i64, Box<[u8]>>>,
+    /// Since when samples count.
+    pub(super) starts: HeadStarts,
     late_bytes: usize,
     histogram_bytes: usize,
     pub(super) exemplars: Exemplars,
@@ -91,6 +94,12 @@ impl Generation {
         range: TimeRange,
         out: &mut Collected,
     ) {
+        let before = (out.points.len(), out.histograms.len());
+        self.collect_samples(series, buffer, range, out);
+        out.note_starts(&self.starts.of(series), before);
+    }
+
+    fn collect_samples(&self, series: u32, buffer: &Buffer, range: TimeRange, out: &mut Collected) {
         buffer.decode(&self.blocks, self.base_ms.unwrap_or(0), |point| {
             if range.contains(point.ms) {
                 out.points.push(point);
@@ -167,6 +176,7 @@ impl Generation {
         let histograms = std::mem::take(&mut self.histograms);
         self.histograms =
             histograms.into_iter().map(|(s, v)| (new_number[s as usize], v)).collect();
+        self.starts.renumber(new_number);
         self.exemplars.renumber(new_number);
     }
 
@@ -175,6 +185,7 @@ impl Generation {
         self.blocks.heap_bytes()
             + self.late_bytes
             + self.histogram_bytes
+            + self.starts.heap_bytes()
             + self.exemplars.heap_bytes()
     }
 }

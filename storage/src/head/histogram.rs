@@ -146,7 +146,7 @@ fn add_deltas(deltas: &[i64], side: &str) -> Result<u64, String> {
 pub(super) fn encode(histogram: &Histogram, out: &mut Vec<u8>) {
     let h = histogram;
     let is_float = matches!(h.buckets, Buckets::Float { .. });
-    out.push(u8::from(is_float) | (h.reset_hint as u8) << 1);
+    out.push(u8::from(is_float) | (h.reset_hint as u8) << HINT_SHIFT);
     varint::put_signed(out, i64::from(h.schema));
     put_f64(out, h.zero_threshold);
     put_f64(out, h.sum);
@@ -183,6 +183,27 @@ fn put_f64(out: &mut Vec<u8>, value: f64) {
 fn put_floats(out: &mut Vec<u8>, values: &[f64]) {
     varint::put(out, values.len() as u64);
     values.iter().for_each(|&value| put_f64(out, value));
+}
+
+/// Where the reset hint stands in the first byte.
+const HINT_SHIFT: u32 = 1;
+const HINT_BITS: u8 = 0b110;
+
+/// Says in a stored form what is known of a reset.
+pub(super) fn set_hint(encoded: &mut [u8], hint: ResetHint) {
+    if let Some(head) = encoded.first_mut() {
+        *head = *head & !HINT_BITS | (hint as u8) << HINT_SHIFT;
+    }
+}
+
+/// Whether two stored forms are the same but for what is known of resets, as Prometheus compares.
+pub(super) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    match (a.split_first(), b.split_first()) {
+        (Some((a_head, a)), Some((b_head, b))) => {
+            a_head & !HINT_BITS == b_head & !HINT_BITS && a == b
+        }
+        _ => a == b,
+    }
 }
 
 /// Reads the stored form back; `None` if it is not one.

@@ -19,6 +19,7 @@ mod delete;
 mod exemplars;
 mod frozen;
 mod generation;
+mod growth;
 mod histogram;
 mod identity;
 mod index;
@@ -31,6 +32,7 @@ mod replay;
 mod select;
 mod series;
 mod snapshot;
+mod starts;
 mod statistics;
 mod symbols;
 #[cfg(test)]
@@ -79,6 +81,9 @@ pub struct Head {
     flush_order: Vec<u32>,
     /// Newest histogram of the series that have some.
     last_histogram_ms: HashMap<u32, i64>,
+    /// The newest flushed histogram of the series that have some, encoded, with its instant: what
+    /// comes next goes on from it or does not.
+    flushed_histograms: HashMap<u32, (i64, Box<[u8]>)>,
     metadata: BTreeMap<TenantId, Families>,
     /// Series whose rows were all deleted: not there until they get a row again.
     hidden: RoaringBitmap,
@@ -103,6 +108,7 @@ impl Head {
             frozen: None,
             flush_order: Vec::new(),
             last_histogram_ms: HashMap::new(),
+            flushed_histograms: HashMap::new(),
             metadata: BTreeMap::new(),
             hidden: RoaringBitmap::new(),
             frozen_deleted: HashMap::new(),

@@ -9,6 +9,9 @@ use super::series::Series;
 /// First byte of every payload: its version.
 pub(super) const VERSION: u8 = 1;
 
+/// That of samples and histograms with start timestamps.
+pub(super) const VERSION_STARTS: u8 = 2;
+
 /// A record of histograms or exemplars ends at this length, and another is begun: the log takes
 /// no larger ones than 64 MiB, and a hostile request grows on its way here. Samples shrink.
 const RECORD_BYTES: usize = 16 << 20;
@@ -24,6 +27,8 @@ pub struct Payloads {
     full: Vec<(RecordKind, Vec<u8>)>,
     /// How often the series had been renumbered; every record says it.
     epoch: u64,
+    /// Whether samples and histograms come with start timestamps.
+    with_starts: bool,
     identities: Vec<u8>,
     /// Samples later than all of their series.
     pub(super) ordered: Columns,
@@ -38,8 +43,12 @@ pub(super) struct Columns {
     series: Vec<u8>,
     times: Vec<u8>,
     values: Vec<u8>,
+    /// Only with start timestamps.
+    starts: Vec<u8>,
+    with_starts: bool,
     last_series: u32,
     last_ms: i64,
+    last_start_ms: i64,
 }
 
 /// Where the numbering of symbols, shapes and series stood.
@@ -85,20 +94,35 @@ impl Payloads {
     }
 
     /// Forgets everything, for records of a head that was renumbered `epoch` times.
-    pub(super) fn begin(&mut self, epoch: u64) {
+    pub(super) fn begin(&mut self, epoch: u64, with_starts: bool) {
         self.clear();
-        self.epoch = epoch;
+        (self.epoch, self.with_starts) = (epoch, with_starts);
+        (self.ordered.with_starts, self.late.with_starts) = (with_starts, with_starts);
     }
 
-    pub(super) fn push_histogram(&mut self, series: u32, ms: i64, encoded: &[u8]) {
-        start(&mut self.histograms, self.epoch, RecordKind::Histograms, &mut self.full);
+    /// The version of records of samples and histograms.
+    fn version(&self) -> u8 {
+        if self.with_starts { VERSION_STARTS } else { VERSION }
+    }
+
+    pub(super) fn push_histogram(
+        &mut self,
+        series: u32,
+        (ms, start_ms): (i64, i64),
+        encoded: &[u8],
+    ) {
+        let begin = (self.version(), self.epoch);
+        start(&mut self.histograms, begin, RecordKind::Histograms, &mut self.full);
         varint::put(&mut self.histograms, u64::from(series));
         varint::put_signed(&mut self.histograms, ms);
+        if self.with_starts {
+            varint::put_signed(&mut self.histograms, start_ms);
+        }
         put_bytes(&mut self.histograms, encoded);
     }
 
     pub(super) fn push_exemplar(&mut self, series: u32, exemplar: &Exemplar) {
-        start(&mut self.exemplars, self.epoch, RecordKind::Exemplars, &mut self.full);
+        start(&mut self.exemplars, (VERSION, self.epoch), RecordKind::Exemplars, &mut self.full);
         varint::put(&mut self.exemplars, u64::from(series));
         varint::put_signed(&mut self.exemplars, exemplar.timestamp_ms);
         self.exemplars.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
@@ -108,7 +132,7 @@ impl Payloads {
     }
 
     pub(super) fn push_metadata(&mut self, family: &str, metadata: &Metadata) {
-        start(&mut self.metadata, self.epoch, RecordKind::Metadata, &mut self.full);
+        start(&mut self.metadata, (VERSION, self.epoch), RecordKind::Metadata, &mut self.full);
         put_metadata(&mut self.metadata, family, metadata);
     }
 
@@ -123,14 +147,18 @@ impl Payloads {
         if (mark.series as usize) < series.len() {
             put_identities(&mut self.identities, mark, labels, series);
         }
+        let version = self.version();
         let out = &mut self.samples;
         out.reserve(self.identities.len() + self.ordered.bytes() + self.late.bytes() + 64);
-        put_start(out, self.epoch);
+        put_start_of(out, (version, self.epoch));
         put_bytes(out, &self.identities);
         for columns in [&self.ordered, &self.late] {
             varint::put(out, columns.count);
             for column in [&columns.series, &columns.times, &columns.values] {
                 put_bytes(out, column);
+            }
+            if self.with_starts {
+                put_bytes(out, &columns.starts);
             }
         }
     }
@@ -140,24 +168,58 @@ impl Columns {
     /// Adds a sample. Its value stands for itself: if another record is lost, this one still says
     /// what was sent.
     #[inline]
-    pub(super) fn push(&mut self, series: u32, point: Point) {
+    pub(super) fn push(&mut self, series: u32, point: Point, start_ms: i64) {
         self.count += 1;
         varint::put_signed(&mut self.series, i64::from(series) - i64::from(self.last_series));
         varint::put_signed(&mut self.times, point.ms.wrapping_sub(self.last_ms));
         (self.last_series, self.last_ms) = (series, point.ms);
         put_value(&mut self.values, point.bits);
+        if self.with_starts {
+            self.push_start(start_ms);
+        }
+    }
+
+    fn push_start(&mut self, start_ms: i64) {
+        if start_ms == 0 {
+            self.starts.push(START_UNKNOWN);
+        } else if start_ms == self.last_start_ms {
+            self.starts.push(START_AS_BEFORE);
+        } else {
+            self.starts.push(START_OTHER);
+            varint::put_signed(&mut self.starts, start_ms.wrapping_sub(self.last_start_ms));
+            self.last_start_ms = start_ms;
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.series.len() + self.times.len() + self.values.len()
+        self.series.len() + self.times.len() + self.values.len() + self.starts.len()
     }
 
     fn clear(&mut self) {
         self.series.clear();
         self.times.clear();
         self.values.clear();
-        (self.count, self.last_series, self.last_ms) = (0, 0, 0);
+        self.starts.clear();
+        (self.count, self.last_series, self.last_ms, self.last_start_ms) = (0, 0, 0, 0);
     }
+}
+
+/// A sample without start timestamp, one with that of the last that has one, one with another.
+const START_UNKNOWN: u8 = 0;
+const START_AS_BEFORE: u8 = 1;
+const START_OTHER: u8 = 2;
+
+/// Takes what [`Columns::push_start`] wrote; `last` is kept from call to call, 0 at first.
+pub(super) fn take_start(from: &mut &[u8], last: &mut i64) -> Option<i64> {
+    let (&control, rest) = from.split_first()?;
+    *from = rest;
+    match control {
+        START_UNKNOWN => return Some(0),
+        START_AS_BEFORE => {}
+        START_OTHER => *last = last.wrapping_add(varint::take_signed(from)?),
+        _ => return None,
+    }
+    Some(*last)
 }
 
 /// A control byte (whole zero bytes below, bytes) and the bytes that are not zero.
@@ -200,7 +262,7 @@ pub(super) fn take_value(from: &mut &[u8]) -> Option<u64> {
 /// Begins a record, if needed after putting the one before aside.
 fn start(
     payload: &mut Vec<u8>,
-    epoch: u64,
+    begin: (u8, u64),
     kind: RecordKind,
     full: &mut Vec<(RecordKind, Vec<u8>)>,
 ) {
@@ -208,13 +270,17 @@ fn start(
         full.push((kind, std::mem::take(payload)));
     }
     if payload.is_empty() {
-        put_start(payload, epoch);
+        put_start_of(payload, begin);
     }
 }
 
-/// What every payload begins with.
+/// What every payload without start timestamps begins with.
 pub(super) fn put_start(payload: &mut Vec<u8>, epoch: u64) {
-    payload.push(VERSION);
+    put_start_of(payload, (VERSION, epoch));
+}
+
+fn put_start_of(payload: &mut Vec<u8>, (version, epoch): (u8, u64)) {
+    payload.push(version);
     varint::put(payload, epoch);
 }
 

@@ -1,11 +1,12 @@
 //! Rows in, the rarer kinds: native histograms, exemplars, metadata.
 
-use model::{Exemplar, Histogram, Metadata};
+use model::{Exemplar, Histogram, Metadata, ResetHint};
 use tenancy::TenantId;
 
 use super::Head;
 use super::append::Append;
 use super::exemplars::LABEL_CHARS_MAX;
+use super::growth;
 use super::histogram;
 use super::payload::Payloads;
 use super::series::Flags;
@@ -16,10 +17,12 @@ impl Head {
     #[cold]
     pub(super) fn append_rare(&mut self, request: &mut Append<'_>, number: u32, rows: &SeriesRows) {
         let all = request.rows;
-        for (ms, histogram) in
-            &all.histograms[rows.histograms.start as usize..rows.histograms.end as usize]
-        {
-            self.append_histogram(request, number, *ms, histogram);
+        let starts = all.histogram_starts_of(rows);
+        let histograms =
+            &all.histograms[rows.histograms.start as usize..rows.histograms.end as usize];
+        for (at, (ms, histogram)) in histograms.iter().enumerate() {
+            let start_ms = starts.get(at).copied().unwrap_or(0);
+            self.append_histogram(request, number, (*ms, start_ms), histogram);
         }
         for exemplar in &all.exemplars[rows.exemplars.start as usize..rows.exemplars.end as usize] {
             self.append_exemplar(request, number, exemplar);
@@ -30,7 +33,7 @@ impl Head {
         &mut self,
         request: &mut Append<'_>,
         number: u32,
-        ms: i64,
+        (ms, start_ms): (i64, i64),
         sent: &Histogram,
     ) {
         if !self.is_in_window(request, number, ms, || "a histogram".to_owned()) {
@@ -46,17 +49,41 @@ impl Head {
         let mut encoded = Vec::with_capacity(256);
         histogram::encode(sent, &mut encoded);
         match self.histogram_at(number, ms) {
-            Some(stored) if stored == encoded => {}
+            Some(stored) if histogram::is_same(stored, &encoded) => {}
             Some(_) => return self.reject_duplicate(request, number, ms, "a histogram", "another"),
             None if self.is_float_at(number, ms) => {
                 return self.reject_duplicate(request, number, ms, "a sample", "a histogram");
             }
             None => {
-                request.payloads.push_histogram(number, ms, &encoded);
+                if sent.reset_hint == ResetHint::Unknown && self.goes_on(number, ms, sent) {
+                    histogram::set_hint(&mut encoded, ResetHint::No);
+                }
+                request.payloads.push_histogram(number, (ms, start_ms), &encoded);
                 self.insert_histogram(number, ms, &encoded);
+                self.note_start(number, ms, start_ms);
             }
         }
         request.outcome.histograms += 1;
+    }
+
+    /// Whether a histogram goes on from the one before it, as far as that is known here.
+    fn goes_on(&self, number: u32, ms: i64, sent: &Histogram) -> bool {
+        let frozen = |ms: &i64| !self.is_frozen_deleted(number, *ms);
+        let frozen = self.frozen.as_deref().and_then(|f| {
+            let of_series = f.generation.histograms.get(&number)?;
+            of_series.iter().rfind(|(ms, _)| frozen(ms)).map(|(ms, h)| (*ms, &**h))
+        });
+        let open = self
+            .open
+            .histograms
+            .get(&number)
+            .and_then(|of_series| of_series.last_key_value().map(|(ms, h)| (*ms, &**h)));
+        let flushed = self.flushed_histograms.get(&number).map(|(ms, h)| (*ms, &**h));
+        let newest = [open, frozen, flushed].into_iter().flatten().max_by_key(|(ms, _)| *ms);
+        // What comes late stands before one that knew nothing of it.
+        let before = newest.filter(|(newest_ms, _)| *newest_ms < ms);
+        let before = before.and_then(|(_, encoded)| histogram::decode(encoded));
+        before.is_some_and(|before| growth::goes_on(sent, &before))
     }
 
     fn is_float_at(&self, number: u32, ms: i64) -> bool {
@@ -102,7 +129,7 @@ impl Head {
         payloads: &mut Payloads,
         outcome: &mut AppendOutcome,
     ) {
-        payloads.begin(self.epoch);
+        payloads.begin(self.epoch, false);
         let known = self.metadata.entry(tenant).or_default();
         for (family, metadata) in families {
             if let Err(wrong) = known.check(family, metadata) {

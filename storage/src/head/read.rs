@@ -7,8 +7,8 @@ use model::{Exemplar, Histogram, TimeRange};
 
 use super::Head;
 use super::buffer::Point;
-use crate::SeriesSamples;
 use crate::tombstone::Ranges;
+use crate::{SeriesSamples, Starts};
 
 /// Timestamp vectors of one answer. Series of one scrape target have equal ones: each is kept
 /// once, so that a question works out its windows once per target.
@@ -54,13 +54,31 @@ fn hash_of(timestamps: impl Iterator<Item = i64>) -> u64 {
 pub(super) struct Collected {
     pub(super) points: Vec<Point>,
     pub(super) histograms: Vec<(i64, Arc<Histogram>)>,
+    /// Instant and start of each of both; empty while none has one.
+    starts: Vec<(i64, i64)>,
 }
 
 impl Collected {
+    /// Notes since when the samples count that came after the first so many.
+    pub(super) fn note_starts(&mut self, starts: &Starts, before: (usize, usize)) {
+        if starts.is_empty() && self.starts.is_empty() {
+            return;
+        }
+        let (points, histograms) = (&self.points, &self.histograms);
+        if self.starts.is_empty() {
+            self.starts.extend(points[..before.0].iter().map(|p| (p.ms, 0)));
+            self.starts.extend(histograms[..before.1].iter().map(|(ms, _)| (*ms, 0)));
+        }
+        let points = points[before.0..].iter().map(|p| p.ms);
+        let instants = points.chain(histograms[before.1..].iter().map(|(ms, _)| *ms));
+        self.starts.extend(instants.map(|ms| (ms, starts.at(ms))));
+    }
+
     /// Without what is deleted.
     pub(super) fn strip(&mut self, deleted: &Ranges) {
         self.points.retain(|p| !deleted.contains(p.ms));
         self.histograms.retain(|(ms, _)| !deleted.contains(*ms));
+        self.starts.retain(|(ms, _)| !deleted.contains(*ms));
     }
 
     /// In order, each instant once; of two at one instant the one found first stays.
@@ -77,6 +95,7 @@ impl Collected {
             timestamps: shared.share(self.points.iter().map(|p| p.ms)),
             values: self.points.iter().map(|p| f64::from_bits(p.bits)).collect(),
             histograms: self.histograms,
+            starts: Starts::of_samples(self.starts),
         }
     }
 }

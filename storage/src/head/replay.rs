@@ -15,7 +15,7 @@ use tenancy::TenantId;
 use super::Head;
 use super::buffer::Point;
 use super::histogram;
-use super::payload::{VERSION, take_value};
+use super::payload::{VERSION, VERSION_STARTS, take_start, take_value};
 use super::series::{Flags, Series};
 
 /// A field is missing, too long or out of range.
@@ -67,8 +67,12 @@ impl Head {
 
     fn apply(&mut self, kind: RecordKind, tenant: TenantId, payload: &[u8]) -> Result<(), String> {
         let (&version, mut payload) = payload.split_first().ok_or("payload is empty")?;
-        if version != VERSION {
-            return Err(format!("payload has version {version}, this build knows {VERSION}"));
+        let may_have_starts = matches!(kind, RecordKind::Samples | RecordKind::Histograms);
+        let with_starts = version == VERSION_STARTS && may_have_starts;
+        if version != VERSION && !with_starts {
+            return Err(format!(
+                "payload has version {version}, this build knows {VERSION} and, with start timestamps, {VERSION_STARTS}"
+            ));
         }
         let epoch = take_u64(&mut payload)?;
         let by_number =
@@ -77,25 +81,30 @@ impl Head {
             return self.misfit(&format!("record of epoch {epoch}, the head is at {}", self.epoch));
         }
         match kind {
-            RecordKind::Samples => self.replay_samples(tenant, payload),
+            RecordKind::Samples => self.replay_samples(tenant, payload, with_starts),
             RecordKind::Metadata => self.replay_metadata(tenant, payload),
             RecordKind::Exemplars => self.replay_exemplars(tenant, payload),
-            RecordKind::Histograms => self.replay_histograms(tenant, payload),
+            RecordKind::Histograms => self.replay_histograms(tenant, payload, with_starts),
             RecordKind::Renumbered => self.replay_renumbered(payload),
             RecordKind::Tombstone => self.replay_tombstone(payload),
             RecordKind::Forgotten => self.replay_forgotten(tenant, payload),
         }
     }
 
-    fn replay_samples(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+    fn replay_samples(
+        &mut self,
+        tenant: TenantId,
+        mut payload: &[u8],
+        with_starts: bool,
+    ) -> Result<(), String> {
         let from = &mut payload;
         let identities = take_bytes(from)?;
         if let Err(reason) = self.take_identities(tenant, identities) {
             self.misfit(&reason)?;
         }
         let before = self.open.counts.samples;
-        self.take_columns(tenant, from, Self::apply_ordered)?;
-        self.take_columns(tenant, from, Self::apply_late)?;
+        self.take_columns(tenant, from, with_starts, Self::apply_ordered)?;
+        self.take_columns(tenant, from, with_starts, Self::apply_late)?;
         if let Some(entry) = self.index.tenants.get_mut(&tenant) {
             entry.samples_open += self.open.counts.samples - before;
         }
@@ -122,24 +131,31 @@ impl Head {
         &mut self,
         tenant: TenantId,
         from: &mut &[u8],
+        with_starts: bool,
         apply: impl Fn(&mut Self, u32, Point) -> Result<(), String>,
     ) -> Result<(), String> {
         let count = take_u64(from)?;
         let (mut numbers, mut times, mut values) =
             (take_bytes(from)?, take_bytes(from)?, take_bytes(from)?);
-        let (mut number, mut ms) = (0i64, 0i64);
+        let mut starts = if with_starts { take_bytes(from)? } else { &[] };
+        let (mut number, mut ms, mut last_start_ms) = (0i64, 0i64, 0i64);
         for _ in 0..count {
             number = number.wrapping_add(varint::take_signed(&mut numbers).ok_or(DAMAGED)?);
             ms = ms.wrapping_add(varint::take_signed(&mut times).ok_or(DAMAGED)?);
             let bits = take_value(&mut values).ok_or(DAMAGED)?;
+            let start_ms = match with_starts {
+                true => take_start(&mut starts, &mut last_start_ms).ok_or(DAMAGED)?,
+                false => 0,
+            };
             let series = usize::try_from(number).ok().and_then(|n| self.series.all.get(n));
             if series.is_none_or(|s| s.tenant != tenant) || ms == i64::MIN {
                 self.misfit("sample of an unknown series or without an instant")?;
                 continue;
             }
             apply(self, number as u32, Point { ms, bits })?;
+            self.note_start(number as u32, ms, start_ms);
         }
-        match numbers.is_empty() && times.is_empty() && values.is_empty() {
+        match [numbers, times, values, starts].iter().all(|column| column.is_empty()) {
             true => Ok(()),
             false => Err(DAMAGED.to_owned()),
         }
@@ -269,10 +285,19 @@ impl Head {
         Ok(())
     }
 
-    fn replay_histograms(&mut self, tenant: TenantId, mut payload: &[u8]) -> Result<(), String> {
+    fn replay_histograms(
+        &mut self,
+        tenant: TenantId,
+        mut payload: &[u8],
+        with_starts: bool,
+    ) -> Result<(), String> {
         let from = &mut payload;
         while !from.is_empty() {
             let (number, ms) = (take_number(from)?, take_ms(from)?);
+            let start_ms = match with_starts {
+                true => varint::take_signed(from).ok_or(DAMAGED)?,
+                false => 0,
+            };
             let encoded = take_bytes(from)?;
             histogram::decode(encoded).ok_or("histogram is malformed")?;
             if !self.is_of(tenant, number) {
@@ -280,6 +305,7 @@ impl Head {
                 continue;
             }
             self.insert_histogram(number, ms, encoded);
+            self.note_start(number, ms, start_ms);
         }
         Ok(())
     }

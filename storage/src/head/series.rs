@@ -35,6 +35,8 @@ impl Flags {
     pub(super) const HISTOGRAMS: Self = Self(2);
     /// All its rows were deleted: it shows again with the next one.
     pub(super) const HIDDEN: Self = Self(4);
+    /// Samples since the last cut have start timestamps, which stand beside them.
+    pub(super) const STARTS: Self = Self(8);
 
     pub(super) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

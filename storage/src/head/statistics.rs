@@ -57,6 +57,7 @@ impl Head {
             + self.labels.heap_bytes()
             + self.index.heap_bytes()
             + self.open.heap_bytes()
+            + self.flushed_histograms.values().map(|(_, h)| h.len() + 48).sum::<usize>()
     }
 
     /// Adds a tenant's cardinality to that of other partitions.

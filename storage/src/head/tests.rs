@@ -32,6 +32,8 @@ pub(super) const NEWEST_MS: i64 = 1_000_000;
 pub(super) struct Sent {
     pub(super) wire: Vec<u8>,
     pub(super) samples: Vec<(i64, f64)>,
+    /// Since when the samples count; what is missing is unknown.
+    pub(super) starts: Vec<i64>,
     pub(super) histograms: Vec<(i64, Histogram)>,
     pub(super) exemplars: Vec<Exemplar>,
 }
@@ -103,9 +105,10 @@ fn rows_of(request: &[Sent]) -> MetricRows<'static> {
         let starts =
             (rows.spill.len(), rows.samples.len(), rows.histograms.len(), rows.exemplars.len());
         rows.spill.extend_from_slice(&sent.wire);
-        rows.samples.extend(
-            sent.samples.iter().map(|&(timestamp_ms, value)| Sample { timestamp_ms, value }),
-        );
+        for (at, &(timestamp_ms, value)) in sent.samples.iter().enumerate() {
+            let start_ms = sent.starts.get(at).copied().unwrap_or(0);
+            rows.push_sample(Sample { timestamp_ms, value }, start_ms);
+        }
         rows.histograms.extend(sent.histograms.iter().cloned());
         rows.exemplars.extend(sent.exemplars.iter().cloned());
         rows.series.push(SeriesRows {

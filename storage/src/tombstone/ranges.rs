@@ -149,6 +149,7 @@ mod tests {
             values: all.iter().map(|ms| *ms as f64).collect(),
             timestamps: all.into(),
             histograms: vec![(5, histogram()), (35, histogram())],
+            ..SeriesSamples::default()
         };
         ranges(&[(10, 19), (30, 99)]).strip(&mut samples, Into::into);
         let left: Vec<i64> = (0..10).chain(20..30).collect();

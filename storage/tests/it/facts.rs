@@ -1,6 +1,7 @@
 //! What was written and what can be read, as sets of lines: for tests in which things go wrong.
 //!
-//! A **fact** is one sample, histogram, exemplar or metadata entry as text. Whatever fails, what
+//! A **fact** is one sample, histogram, exemplar or metadata entry as text, with its start timestamp
+//! where it has one. Whatever fails, what
 //! is read must be among what was tried, and what was acknowledged must be among what is read.
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ pub(crate) use storage::error_text as text_of;
 use storage::{Config, MetricRows, Select, SeriesRows, Storage};
 use tenancy::ReadScope;
 
-use crate::store::{Ground, NOW_MS, Row, config, labels_of, write_scope};
+use crate::store::{Ground, NOW_MS, Row, config, labels_of, start_ms, write_scope};
 
 /// A request of one tenant.
 #[derive(Debug, Clone, Default)]
@@ -83,17 +84,36 @@ fn metadata_of(family: &str) -> Metadata {
     Metadata { kind: MetricKind::Gauge, help: format!("Help of {family}."), unit: "s".to_owned() }
 }
 
-fn sample_fact(tenant: u32, labels: &Labels, ms: i64, bits: u64) -> String {
-    format!("{tenant} {labels} {ms} {bits:016x}")
+fn sample_fact(tenant: u32, labels: &Labels, (ms, start_ms): (i64, i64), bits: u64) -> String {
+    format!("{tenant} {labels} {ms} {bits:016x}{}", since(start_ms))
+}
+
+fn histogram_fact(
+    tenant: u32,
+    labels: &Labels,
+    (ms, start_ms): (i64, i64),
+    histogram: &Histogram,
+) -> String {
+    // What the head says of resets depends on what came before.
+    let told = Histogram { reset_hint: ResetHint::Unknown, ..histogram.clone() };
+    format!("{tenant} {labels} {ms} {told:?}{}", since(start_ms))
+}
+
+fn since(start_ms: i64) -> String {
+    if start_ms == 0 { String::new() } else { format!(" since {start_ms}") }
 }
 
 impl Request {
     pub(crate) fn facts(&self) -> BTreeSet<String> {
         let tenant = self.tenant;
         let rows = self.rows.iter();
-        let rows = rows.map(|&(s, ms, v)| sample_fact(tenant, &labels_of(s), ms, v.to_bits()));
+        let rows = rows.map(|&(series, ms, value)| {
+            let times = (ms, start_ms(series, ms));
+            sample_fact(tenant, &labels_of(series), times, value.to_bits())
+        });
         let histograms = self.histograms.iter().map(|&(series, ms)| {
-            format!("{tenant} {} {ms} {:?}", labels_of(series), histogram_at(ms))
+            let times = (ms, start_ms(series, ms));
+            histogram_fact(tenant, &labels_of(series), times, &histogram_at(ms))
         });
         let exemplars = self
             .exemplars
@@ -114,7 +134,8 @@ impl Request {
         };
         for &(series, timestamp_ms, value) in &self.rows {
             let at = request.samples.len() as u32;
-            request.samples.push(Sample { timestamp_ms, value });
+            let sample = Sample { timestamp_ms, value };
+            request.push_sample(sample, start_ms(series, timestamp_ms));
             let exemplars = request.exemplars.len() as u32;
             let own = self.exemplars.iter().filter(|e| e.0 == series);
             request.exemplars.extend(own.map(|&(_, ms)| exemplar_at(ms)));
@@ -124,7 +145,7 @@ impl Request {
         }
         for &(series, ms) in &self.histograms {
             let at = request.histograms.len() as u32;
-            request.histograms.push((ms, histogram_at(ms)));
+            request.push_histogram(ms, histogram_at(ms), start_ms(series, ms));
             let rows = SeriesRows { histograms: at..at + 1, ..SeriesRows::default() };
             series_of(series, &mut request, rows);
         }
@@ -221,10 +242,12 @@ pub(crate) async fn everything(storage: &Storage) -> Result<BTreeSet<String>, st
             let labels = selection.labels(i);
             assert!(samples.timestamps.is_sorted_by(|a, b| a < b), "{labels}: each instant once");
             for (&ms, value) in samples.timestamps.iter().zip(&samples.values) {
-                facts.insert(sample_fact(tenant, labels, ms, value.to_bits()));
+                let times = (ms, samples.starts.at(ms));
+                facts.insert(sample_fact(tenant, labels, times, value.to_bits()));
             }
             for (ms, histogram) in &samples.histograms {
-                facts.insert(format!("{tenant} {labels} {ms} {histogram:?}"));
+                let times = (*ms, samples.starts.at(*ms));
+                facts.insert(histogram_fact(tenant, labels, times, histogram));
             }
         }
         for (labels, exemplars) in

@@ -57,6 +57,17 @@ pub(crate) fn labels_of(number: u32) -> Labels {
     ])
 }
 
+/// Since when a sample of a numbered series counts: some series never say, the others not in every
+/// minute, so that requests with and without start timestamps follow on each other.
+pub(crate) fn start_ms(number: u32, timestamp_ms: i64) -> i64 {
+    match number % 5 {
+        _ if timestamp_ms / 60_000 % 2 == 0 => 0,
+        1 => NOW_MS - 700_000,
+        2 => timestamp_ms - 15_000,
+        _ => 0,
+    }
+}
+
 pub(crate) fn write_scope(tenant: u32) -> WriteScope {
     WriteScope::for_test(tenant, &format!("team-{tenant}"), Limits::default())
 }
@@ -72,7 +83,8 @@ pub(crate) fn append(
     for (i, &(series, timestamp_ms, value)) in (0u32..).zip(rows) {
         let start = body.len() as u32;
         labels_of(series).encode(&mut body);
-        request.samples.push(model::Sample { timestamp_ms, value });
+        let sample = model::Sample { timestamp_ms, value };
+        request.push_sample(sample, start_ms(series, timestamp_ms));
         let (labels, samples) = (start..body.len() as u32, i..i + 1);
         request.series.push(SeriesRows { labels, samples, ..SeriesRows::default() });
     }
@@ -92,7 +104,8 @@ pub(crate) async fn write(
     Ok(appended)
 }
 
-/// Everything a scope may read of matching series: labels, and samples as (instant, bits).
+/// Everything a scope may read of matching series: labels, and samples as (instant, bits). Their
+/// start timestamps must be what they were written with.
 pub(crate) async fn read(
     storage: &Storage,
     scope: &ReadScope,
@@ -108,6 +121,16 @@ pub(crate) async fn read(
             let points =
                 samples.timestamps.iter().copied().zip(samples.values.iter().map(|v| v.to_bits()));
             let points: Vec<_> = points.collect();
+            let pod = selection.labels(i).get("pod").and_then(|pod| pod.strip_prefix("pod-"));
+            if let Some(number) = pod.and_then(|number| number.parse().ok()) {
+                for at in samples.timestamps.iter() {
+                    assert_eq!(
+                        samples.starts.at(*at),
+                        start_ms(number, *at),
+                        "pod-{number} at {at}"
+                    );
+                }
+            }
             if !points.is_empty() {
                 all.push((selection.labels(i).to_string(), points));
             }

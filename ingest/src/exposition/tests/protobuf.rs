@@ -59,6 +59,8 @@ struct Counter {
     value: f64,
     #[prost(message, optional, tag = "2")]
     exemplar: Option<Exemplar>,
+    #[prost(message, optional, tag = "3")]
+    start: Option<Time>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,6 +89,8 @@ struct Summary {
     sum: f64,
     #[prost(message, repeated, tag = "3")]
     quantiles: Vec<Quantile>,
+    #[prost(message, optional, tag = "4")]
+    start: Option<Time>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -119,6 +123,8 @@ struct Histogram {
     positive_deltas: Vec<i64>,
     #[prost(double, repeated, tag = "14")]
     positive_counts: Vec<f64>,
+    #[prost(message, optional, tag = "15")]
+    start: Option<Time>,
     #[prost(message, repeated, tag = "16")]
     exemplars: Vec<Exemplar>,
 }
@@ -154,6 +160,10 @@ fn read(families: &[Family], classic_too: bool) -> Result<Vec<String>, String> {
     while let Some(entry) = parser.next_entry().map_err(|e| e.to_string())? {
         let labels: Vec<String> = parser.labels().iter().map(|(n, v)| format!("{n}={v}")).collect();
         let labels = labels.join(",");
+        let since = match parser.start_ms() {
+            0 => String::new(),
+            start_ms => format!(" since {start_ms}"),
+        };
         let line = match entry {
             Entry::Sample { value, timestamp_ms: None, .. } => format!("{labels} {value}"),
             Entry::Sample { value, timestamp_ms: Some(at), .. } => {
@@ -176,7 +186,7 @@ fn read(families: &[Family], classic_too: bool) -> Result<Vec<String>, String> {
             }
             _ => continue,
         };
-        lines.push(line);
+        lines.push(line + &since);
         for e in parser.exemplars() {
             let labels: Vec<String> = e.labels.iter().map(|(n, v)| format!("{n}={v}")).collect();
             lines.push(format!("# {} {} {:?}", labels.join(","), e.value, e.timestamp_ms));
@@ -203,13 +213,13 @@ fn simple_metrics() {
     check(family("g", 1, gauge), &["__name__=g,a=1 1.5 @7"]);
     check(family("u", 3, Metric { untyped: number, ..Metric::default() }), &["__name__=u 1.5"]);
     let time = Some(Time { seconds: 2, nanos: 5_000_000 });
-    let counter = Counter { value: 3.0, exemplar: exemplar(0.5, time) };
+    let counter = Counter { value: 3.0, exemplar: exemplar(0.5, time), start: None };
     let counter = Metric { counter: Some(counter), ..Metric::default() };
     check(family("c_total", 0, counter), &["__name__=c_total 3", "# id=x 0.5 Some(2005)"]);
     let quantiles =
         vec![Quantile { quantile: 0.5, value: 1.0 }, Quantile { quantile: 1.0, value: 2.0 }];
-    let summary =
-        Metric { summary: Some(Summary { count: 4, sum: 6.5, quantiles }), ..Metric::default() };
+    let summary = Summary { count: 4, sum: 6.5, quantiles, start: None };
+    let summary = Metric { summary: Some(summary), ..Metric::default() };
     let lines = [
         "__name__=s_count 4",
         "__name__=s_sum 6.5",
@@ -275,6 +285,31 @@ fn histograms_are_classic_or_native() {
     let marked =
         Histogram { positive_spans: vec![Span { offset: 0, length: 0 }], ..Histogram::default() };
     check(family("h", 4, histogram(marked)), &["__name__=h schema 0 sum 0 0 spans 0 [] Unknown"]);
+}
+
+#[test]
+fn metrics_say_since_when_they_count() {
+    let start = Some(Time { seconds: 7, nanos: 999_999 });
+    let counter = Some(Counter { value: 3.0, exemplar: None, start });
+    let counter = Metric { counter, ..Metric::default() };
+    let unknown = Some(Counter { value: 4.0, exemplar: None, start: None });
+    let unknown = Metric { counter: unknown, ..Metric::default() };
+    let mut counters = family("c_total", 0, counter);
+    counters.metrics.push(unknown);
+    check(counters, &["__name__=c_total 3 since 7000", "__name__=c_total 4"]);
+    let quantiles = vec![Quantile { quantile: 0.5, value: 1.0 }];
+    let summary = Some(Summary { count: 4, sum: 6.5, quantiles, start });
+    let lines = ["s_count 4", "s_sum 6.5", "s,quantile=0.5 1"];
+    let lines = lines.map(|line| format!("__name__={line} since 7000"));
+    let lines = lines.each_ref().map(String::as_str);
+    check(family("s", 2, Metric { summary, ..Metric::default() }), &lines);
+    let classic = Histogram { start, buckets: vec![], ..classic() };
+    let lines = ["h_count 3", "h_sum 4", "h_bucket,le=+Inf 3"];
+    let lines = lines.map(|line| format!("__name__={line} since 7000"));
+    check(family("h", 4, histogram(classic.clone())), &lines.each_ref().map(String::as_str));
+    let native = Histogram { zero_threshold: 0.001, ..classic };
+    let line = "__name__=h schema 0 sum 4 0 spans 3 [] Unknown since 7000";
+    check(family("h", 4, histogram(native)), &[line]);
 }
 
 #[test]

@@ -174,6 +174,8 @@ pub(super) struct Exemplar {
 pub(super) struct ExplicitPoint {
     #[prost(message, repeated, tag = "9")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start: u64,
     #[prost(fixed64, tag = "3")]
     pub(super) time: u64,
     #[prost(fixed64, tag = "4")]
@@ -194,6 +196,8 @@ pub(super) struct ExplicitPoint {
 pub(super) struct ExponentialPoint {
     #[prost(message, repeated, tag = "1")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start: u64,
     #[prost(fixed64, tag = "3")]
     pub(super) time: u64,
     #[prost(fixed64, tag = "4")]
@@ -226,6 +230,8 @@ pub(super) struct Buckets {
 pub(super) struct SummaryPoint {
     #[prost(message, repeated, tag = "7")]
     pub(super) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(super) start: u64,
     #[prost(fixed64, tag = "3")]
     pub(super) time: u64,
     #[prost(fixed64, tag = "4")]

@@ -59,15 +59,21 @@ fn shown(rows: &MetricRows<'_>) -> Vec<String> {
         let mut canonical = Vec::new();
         labels.encode(&mut canonical);
         assert_eq!(wire, canonical, "labels are in canonical encoding");
-        for s in &rows.samples[series.samples.start as usize..series.samples.end as usize] {
+        let since = |starts: &[i64], i: usize| match starts.get(i) {
+            Some(start) if *start != 0 => format!(" since {start}"),
+            _ => String::new(),
+        };
+        let samples = &rows.samples[series.samples.start as usize..series.samples.end as usize];
+        for (i, s) in samples.iter().enumerate() {
             let value =
                 if model::is_stale(s.value) { "stale".to_owned() } else { s.value.to_string() };
-            lines.push(format!("{labels} {value} @{}", s.timestamp_ms));
+            let since = since(rows.sample_starts_of(series), i);
+            lines.push(format!("{labels} {value} @{}{since}", s.timestamp_ms));
         }
-        for (at, h) in
-            &rows.histograms[series.histograms.start as usize..series.histograms.end as usize]
-        {
-            lines.push(format!("{labels} {} @{at}", histogram(h)));
+        let histograms = series.histograms.start as usize..series.histograms.end as usize;
+        for (i, (at, h)) in rows.histograms[histograms].iter().enumerate() {
+            let since = since(rows.histogram_starts_of(series), i);
+            lines.push(format!("{labels} {} @{at}{since}", histogram(h)));
         }
         for e in &rows.exemplars[series.exemplars.start as usize..series.exemplars.end as usize] {
             lines.push(format!("{labels} exemplar {} {} @{}", e.labels, e.value, e.timestamp_ms));
@@ -232,6 +238,7 @@ fn explicit(pairs: &[(&str, &str)]) -> twin::ExplicitPoint {
     };
     twin::ExplicitPoint {
         attributes: attributes(pairs),
+        start: 0,
         time: AT,
         count: 10,
         sum: Some(5.5),
@@ -302,6 +309,54 @@ fn explicit_histograms_become_classic_ones() {
         &histogram_metric(CUMULATIVE, vec![unsorted]),
         "bounds of histogram \"lat\" are not ascending",
     );
+}
+
+#[test]
+fn samples_count_since_the_start_of_their_points() {
+    let start = 1_999_999;
+    let counter = |value| Number { start, ..number(value, &[]) };
+    let points = vec![twin::ExplicitPoint {
+        start,
+        counts: vec![10],
+        bounds: vec![],
+        exemplars: vec![],
+        ..explicit(&[])
+    }];
+    let explicit = Data::Explicit(twin::Explicit { points, temporality: CUMULATIVE });
+    let points = vec![twin::ExponentialPoint { start, ..exponential_point(0, 0, &[1]) }];
+    let exponential = Data::Exponential(twin::Exponential { points, temporality: CUMULATIVE });
+    let points = vec![twin::SummaryPoint { start, time: AT, count: 1, ..Default::default() }];
+    let all = request(
+        &[],
+        vec![
+            gauge("g", vec![counter(1.0)]),
+            sum("c", "", CUMULATIVE, true, vec![counter(2.0), number(3.0, &[("a", "1")])]),
+            metric("h", "", explicit),
+            metric("e", "", exponential),
+            metric("s", "", Data::Summary(twin::Summary { points })),
+        ],
+    );
+    check(
+        OtlpConfig::default(),
+        &all,
+        &[
+            r#"{__name__="g"} 1 @2"#,
+            r#"{__name__="c_total"} 2 @2 since 1"#,
+            r#"{__name__="c_total", a="1"} 3 @2"#,
+            r#"{__name__="h_sum"} 5.5 @2 since 1"#,
+            r#"{__name__="h_count"} 10 @2 since 1"#,
+            r#"{__name__="h_bucket", le="+Inf"} 10 @2 since 1"#,
+            r#"{__name__="e"} schema 0 sum 2.5 count 4 zero 1@1e-128 [1+1][1] [-1+1][2] [] @2 since 1"#,
+            r#"{__name__="s_sum"} 0 @2 since 1"#,
+            r#"{__name__="s_count"} 1 @2 since 1"#,
+        ],
+    );
+    // What is added up counts since its first point does.
+    let adding = OtlpConfig { delta_to_cumulative: true, ..OtlpConfig::default() };
+    let later = Number { start: AT, time: 2 * AT, ..number(5.0, &[]) };
+    let deltas = request(&[], vec![sum("d", "", DELTA, true, vec![counter(2.0), later])]);
+    let lines = [r#"{__name__="d_total"} 2 @2 since 1"#, r#"{__name__="d_total"} 7 @4 since 1"#];
+    check(adding, &deltas, &lines);
 }
 
 #[test]

@@ -22,13 +22,19 @@ fn shown(rows: &MetricRows<'_>) -> Vec<String> {
     for series in &rows.series {
         let labels = Labels::from_wire(rows.labels_of(series))
             .map_or_else(|e| e.to_string(), |l| l.to_string());
-        for s in &rows.samples[series.samples.start as usize..series.samples.end as usize] {
-            lines.push(format!("{labels} {:x} @{}", s.value.to_bits(), s.timestamp_ms));
+        let since = |starts: &[i64], i: usize| match starts.get(i) {
+            Some(start) if *start != 0 => format!(" since {start}"),
+            _ => String::new(),
+        };
+        let samples = &rows.samples[series.samples.start as usize..series.samples.end as usize];
+        for (i, s) in samples.iter().enumerate() {
+            let since = since(rows.sample_starts_of(series), i);
+            lines.push(format!("{labels} {:x} @{}{since}", s.value.to_bits(), s.timestamp_ms));
         }
-        for (at, h) in
-            &rows.histograms[series.histograms.start as usize..series.histograms.end as usize]
-        {
-            lines.push(format!("{labels} {h:?} @{at}"));
+        let histograms = series.histograms.start as usize..series.histograms.end as usize;
+        for (i, (at, h)) in rows.histograms[histograms].iter().enumerate() {
+            let since = since(rows.histogram_starts_of(series), i);
+            lines.push(format!("{labels} {h:?} @{at}{since}"));
         }
         for e in &rows.exemplars[series.exemplars.start as usize..series.exemplars.end as usize] {
             lines.push(format!("{labels} exemplar {e:?}"));
@@ -149,6 +155,60 @@ fn check(make: impl FnOnce(&mut Request) -> v2::Series, reason: Reason, text: &s
     assert_eq!(rejected, [(reason, text)]);
 }
 
+/// Samples and histograms of one series as (instant, start), the start that early senders give the
+/// series itself, and what each counts since.
+#[track_caller]
+fn check_starts(
+    samples: &[(i64, i64)],
+    histograms: &[(i64, i64)],
+    created_timestamp_ms: i64,
+    since: &[i64],
+) {
+    let mut request = Request::default();
+    let sample = |&(timestamp_ms, start_timestamp_ms): &(i64, i64)| v2::Sample {
+        value: 1.0,
+        timestamp_ms,
+        start_timestamp_ms,
+    };
+    let native = |&(at, start): &(i64, i64)| (at, start, histogram(1.0, 1, vec![1.0], vec![]));
+    let series = v2::Series {
+        labels_refs: up(&mut request),
+        samples: samples.iter().map(sample).collect(),
+        histograms: histograms.iter().map(native).collect(),
+        created_timestamp_ms,
+        ..Default::default()
+    };
+    // A refused series and one without starts before and after it.
+    let other = |request: &mut Request, name: &str| v2::Series {
+        labels_refs: ["__name__", name].map(|text| request.symbol(text)).to_vec(),
+        samples: vec![v2::Sample { value: 1.0, timestamp_ms: 1, start_timestamp_ms: 0 }],
+        ..Default::default()
+    };
+    let refused = v2::Series { labels_refs: vec![77], ..series.clone() };
+    let (first, last) = (other(&mut request, "first"), other(&mut request, "last"));
+    request.series = vec![refused, first, series, last];
+    let (lines, outcome) = read(&request.body()).expect("a right request");
+    assert_eq!(outcome.rejected.len(), 1, "{outcome:?}");
+    let told = |line: &String| match line.rsplit_once(" since ") {
+        Some((_, since)) => since.parse().expect("a number"),
+        None => 0,
+    };
+    let found: Vec<i64> = lines.iter().map(told).collect();
+    assert_eq!(found, [&[0], since, &[0]].concat(), "{lines:?}");
+}
+
+#[test]
+fn samples_say_since_when_they_count() {
+    check_starts(&[(10, 5)], &[], 0, &[5]);
+    check_starts(&[(10, 0)], &[], 0, &[0]);
+    check_starts(&[(10, 0), (20, 5), (30, 0), (40, 35)], &[], 0, &[0, 5, 0, 35]);
+    check_starts(&[], &[(10, 5), (20, 0)], 0, &[5, 0]);
+    // As in drafts of the protocol.
+    check_starts(&[(10, 0), (20, 0)], &[], 7, &[7, 7]);
+    check_starts(&[(10, 0), (20, 5)], &[], 7, &[7, 5]);
+    check_starts(&[], &[(10, 0), (20, 5)], 7, &[7, 5]);
+}
+
 #[test]
 fn a_wrong_series_is_told_and_the_others_stored() {
     let samples = || vec![sample()];
@@ -240,7 +300,7 @@ fn symbols_may_come_last_and_references_unpacked() {
     let refs = up(&mut request);
     request.series.push(v2::Series {
         labels_refs: refs,
-        samples: vec![sample()],
+        samples: vec![v2::Sample { start_timestamp_ms: 0, ..sample() }],
         ..Default::default()
     });
     let body = request.body();
@@ -251,10 +311,11 @@ fn symbols_may_come_last_and_references_unpacked() {
         [&[0x08, 1, 0x08, 2, 0x12, 0x0b, 0x09][..], &1f64.to_le_bytes(), &[0x10, 1]].concat();
     let unpacked = [&body[..symbols], &[0x2a, series.len() as u8], &series].concat();
     assert_eq!(read(&unpacked), expected);
-    // The series' own start, as early drafts have it, is passed over.
+    // The series' own start, as early drafts have it.
     let early = [&series[..], &[0x30, 9]].concat();
     let early = [&body[..symbols], &[0x2a, early.len() as u8], &early].concat();
-    assert_eq!(read(&early), expected);
+    let since = expected.map(|(lines, outcome)| (vec![format!("{} since 9", lines[0])], outcome));
+    assert_eq!(read(&early), since);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::is_stale;
 use query::promql::Edges;
 use query::{Error, FloatHistogram};
+use storage::SeriesSamples;
 
 use super::morsels::Columns;
 use crate::budget::{Budget, Reserved};
@@ -19,7 +20,27 @@ use crate::kernels::rate::{self, Extrapolation, Rate, extrapolated};
 use crate::kernels::select::Latest;
 use crate::kernels::window::{Times, Windows};
 use crate::notes::Remark;
-use crate::source::{Decoded, Fetched, Starts};
+use crate::source::Fetched;
+
+/// Since when samples of a series count. Milliseconds since the epoch; 0 is unknown.
+#[derive(Debug)]
+pub(crate) struct Starts {
+    /// One for each float.
+    pub(crate) floats: Vec<i64>,
+    /// One for each histogram.
+    pub(crate) histograms: Vec<i64>,
+}
+
+impl Starts {
+    fn of(stored: &SeriesSamples) -> Option<Box<Self>> {
+        if stored.starts.is_empty() {
+            return None;
+        }
+        let floats = stored.starts.each(stored.timestamps.iter().copied());
+        let histograms = stored.starts.each(stored.histograms.iter().map(|(at_ms, _)| *at_ms));
+        Some(Box::new(Self { floats, histograms }))
+    }
+}
 
 /// The samples of one series, as the evaluator sees them.
 #[derive(Debug)]
@@ -34,9 +55,10 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    fn showing(Decoded { samples: stored, starts }: Decoded, shows: Shows) -> Self {
+    fn showing(stored: SeriesSamples, shows: Shows, with_starts: bool) -> Self {
         let histograms = read(&stored.histograms, shows);
-        let storage::SeriesSamples { timestamps, values, .. } = stored;
+        let starts = if with_starts { Starts::of(&stored) } else { None };
+        let SeriesSamples { timestamps, values, .. } = stored;
         Self { timestamps, values, histograms, starts, thinned: false }
     }
 
@@ -56,13 +78,15 @@ impl Samples {
 }
 
 /// Bytes of stored samples and of what [`Samples`] makes of them.
-pub(crate) fn decoded_bytes(stored: &[Decoded]) -> usize {
+pub(crate) fn decoded_bytes(stored: &[SeriesSamples]) -> usize {
     let mut bytes = 0;
     let mut before: Option<&Arc<[i64]>> = None;
-    for Decoded { samples, starts } in stored {
+    for samples in stored {
         bytes += samples.values.len() * size_of::<f64>();
-        let starts = starts.as_ref().map_or(0, |s| s.floats.len() + s.histograms.len());
-        bytes += starts * size_of::<i64>();
+        if !samples.starts.is_empty() {
+            let each = samples.values.len() + samples.histograms.len();
+            bytes += samples.starts.bytes() + each * size_of::<i64>();
+        }
         // Series of one target share their instants, and are neighbours.
         if before.is_none_or(|before| !Arc::ptr_eq(before, &samples.timestamps)) {
             bytes += samples.timestamps.len() * size_of::<i64>();
@@ -74,9 +98,9 @@ pub(crate) fn decoded_bytes(stored: &[Decoded]) -> usize {
     bytes
 }
 
-impl From<Decoded> for Samples {
-    fn from(decoded: Decoded) -> Self {
-        Self::showing(decoded, Shows::NoReset)
+impl From<SeriesSamples> for Samples {
+    fn from(stored: SeriesSamples) -> Self {
+        Self::showing(stored, Shows::NoReset, false)
     }
 }
 
@@ -122,11 +146,7 @@ impl SeriesWork {
         self.budget.check()?;
         let stored = fetched.decode()?;
         let _reserved = self.budget.reserve(decoded_bytes(&stored))?;
-        let starts = |stored: Decoded| Decoded {
-            starts: stored.starts.filter(|_| self.with_starts),
-            ..stored
-        };
-        let samples = |stored: Decoded| Samples::showing(starts(stored), self.shows);
+        let samples = |stored| Samples::showing(stored, self.shows, self.with_starts);
         self.morsel(stored.into_iter().map(samples).collect())
     }
 

@@ -193,7 +193,7 @@ fn cut(rows: &BTreeMap<Labels, Rows>, parts: usize) -> Vec<Batch<'_>> {
         let of = |rows: &Rows| Rows {
             floats: rows.floats.iter().filter(|(t, _)| inside(*t)).copied().collect(),
             histograms: rows.histograms.iter().filter(|(t, _)| inside(*t)).cloned().collect(),
-            ..Rows::default()
+            starts_ms: rows.starts_ms.clone(),
         };
         let batch = rows.iter().map(|(labels, rows)| (labels, of(rows)));
         batch.filter(|(_, r)| !(r.floats.is_empty() && r.histograms.is_empty())).collect()
@@ -206,12 +206,14 @@ fn request(batch: &Batch<'_>) -> (Vec<u8>, MetricRows<'static>) {
     for (labels, rows) in batch {
         let start = (body.len() as u32, request.samples.len() as u32, request.histograms.len());
         labels.encode(&mut body);
-        let samples = rows.floats.iter();
-        request.samples.extend(
-            samples
-                .map(|(timestamp_ms, value)| Sample { timestamp_ms: *timestamp_ms, value: *value }),
-        );
-        request.histograms.extend(rows.histograms.iter().map(|(t, h)| (*t, (**h).clone())));
+        let start_ms = |at_ms: &i64| rows.starts_ms.get(at_ms).copied().unwrap_or(0);
+        for (timestamp_ms, value) in &rows.floats {
+            let sample = Sample { timestamp_ms: *timestamp_ms, value: *value };
+            request.push_sample(sample, start_ms(timestamp_ms));
+        }
+        for (at_ms, histogram) in &rows.histograms {
+            request.push_histogram(*at_ms, (**histogram).clone(), start_ms(at_ms));
+        }
         request.series.push(SeriesRows {
             labels: start.0..body.len() as u32,
             samples: start.1..request.samples.len() as u32,
@@ -329,15 +331,6 @@ async fn in_memory(text: &str, pool: &Arc<Pool>, options: &Options) -> Vec<(usiz
     answers
 }
 
-/// Evaluations of Prometheus' scripts that differ, by script and line, and why.
-const KNOWN: &[(&str, usize, &str)] =
-    &[("native_histograms.test", 1310, NO_HINTS), ("native_histograms.test", 1315, NO_HINTS)];
-
-/// The store keeps what senders say of resets and, unlike Prometheus' own, does not add what it sees
-/// itself. Of the first histogram that a range reads nobody can then say that it follows none, and
-/// that it contradicts the second one goes unsaid.
-const NO_HINTS: &str = "conflicting counter resets";
-
 /// Every difference between places, as text; and how many evaluations were compared.
 async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>, usize) {
     let pool = Pool::new(2);
@@ -350,11 +343,6 @@ async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>,
             compared += 1;
             match found {
                 Ok(found) if found == *expected => {}
-                // Only the warning is missing.
-                Ok(found) if is_known(name, *line, expected) => {
-                    let values = |text: &str| text.rsplit_once("\n[").map(|t| t.0.to_owned());
-                    assert_eq!(values(&found), values(expected), "{name}:{line} {placement:?}");
-                }
                 Ok(found) => differences.push(format!(
                     "{name}:{line} {placement:?}\n  there: {found}  in memory: {expected}"
                 )),
@@ -363,13 +351,6 @@ async fn differences(name: &str, text: &str, options: &Options) -> (Vec<String>,
         }
     }
     (differences, compared)
-}
-
-fn is_known(name: &str, line: usize, expected: &str) -> bool {
-    let here = |(script, at, why): &&(&str, usize, &str)| {
-        *script == name && *at == line && expected.contains(why)
-    };
-    KNOWN.iter().any(|known| here(&known))
 }
 
 async fn all_equal(folder: &std::path::Path, options: impl Fn(&str) -> Options) -> usize {
@@ -391,19 +372,21 @@ async fn all_equal(folder: &std::path::Path, options: impl Fn(&str) -> Options) 
     compared
 }
 
-// Start timestamps are not looked at here: the store does not keep them yet.
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_scripts_give_the_same_wherever_rows_lie() {
     let folder = testkit::package_dir().join("tests/scripts");
-    let options =
-        |name: &str| Options { late_names: name.starts_with("late_"), ..Options::default() };
+    let options = |name: &str| Options {
+        late_names: name.starts_with("late_"),
+        start_timestamps: name.contains("starts"),
+        ..Options::default()
+    };
     assert!(all_equal(&folder, options).await > 1_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_scripts_give_the_same_wherever_rows_lie() {
     let Some(folder) = testkit::reference("promql") else { return };
-    let options = |_: &str| Options { late_names: true, ..Options::default() };
+    let options =
+        |_: &str| Options { late_names: true, start_timestamps: true, ..Options::default() };
     assert!(all_equal(&folder, options).await > 5_000);
 }

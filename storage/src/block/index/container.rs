@@ -9,7 +9,9 @@ const MAGIC: &[u8; 8] = b"TFBLOCK\n";
 const VERSION: u16 = 2;
 /// Chunks or timestamp vectors may have the codecs of cold blocks: 5, 6 and mode 3.
 pub(in crate::block) const FEATURE_COLD: u64 = 1;
-const FEATURES_KNOWN: u64 = FEATURE_COLD;
+/// Chunks may have start timestamps.
+pub(in crate::block) const FEATURE_STARTS: u64 = 2;
+const FEATURES_KNOWN: u64 = FEATURE_COLD | FEATURE_STARTS;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 2;
 const ENTRY_BYTES: usize = 2 + 1 + 1 + 8 + 8 + 8 + 4;
 

@@ -10,7 +10,7 @@ mod read;
 mod select;
 
 pub(super) use build::IndexBuilder;
-pub(super) use container::FEATURE_COLD;
+pub(super) use container::{FEATURE_COLD, FEATURE_STARTS};
 pub use read::TenantRows;
 pub(super) use read::{Index, RowCursor};
 

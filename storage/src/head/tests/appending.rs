@@ -271,12 +271,53 @@ fn histograms_are_kept_in_order_and_apart_from_samples() {
         let read = head.read(0, TimeRange::ALL, &mut SharedTimestamps::default());
         let histograms: Vec<(i64, Histogram)> =
             read.histograms.iter().map(|(ms, h)| (*ms, (**h).clone())).collect();
-        assert_eq!(
-            histograms,
-            [(15_000, histogram(1)), (30_000, histogram(3)), (60_000, histogram(9))]
-        );
+        let goes_on = Histogram { reset_hint: ResetHint::No, ..histogram(9) };
+        assert_eq!(histograms, [(15_000, histogram(1)), (30_000, histogram(3)), (60_000, goes_on)]);
         assert_eq!(read.values, [1.0]);
     }
+}
+
+#[test]
+fn the_head_sees_histograms_go_on_from_the_ones_before() {
+    use ResetHint::{Gauge, No, Unknown, Yes};
+    let mut rig = Rig::new();
+    let send = |rig: &mut Rig, ms: i64, n: u64, reset_hint: ResetHint| {
+        let sent_one = Histogram { reset_hint, ..histogram(n) };
+        let sent = Sent { histograms: vec![(ms, sent_one)], ..sent(UP, &[]) };
+        assert_eq!(rig.send(1, &[sent]).rejected, []);
+    };
+    let hints = |head: &Head| -> Vec<(i64, ResetHint)> {
+        let read = head.read(0, TimeRange::ALL, &mut SharedTimestamps::default());
+        read.histograms.iter().map(|(ms, h)| (*ms, h.reset_hint)).collect()
+    };
+    for (at, n, hint) in [(10, 5, Unknown), (20, 6, Unknown), (30, 2, Unknown), (40, 9, Yes)] {
+        send(&mut rig, at * 1_000, n, hint);
+    }
+    // The same again, whatever is known of it by now; a late one says nothing.
+    send(&mut rig, 20_000, 6, Unknown);
+    send(&mut rig, 15_000, 5, Unknown);
+    send(&mut rig, 50_000, 1, Gauge);
+    let open = [(10, Unknown), (15, Unknown), (20, No), (30, Unknown), (40, Yes), (50, Gauge)];
+    let open = open.map(|(at, hint)| (at * 1_000, hint));
+    assert_eq!(hints(&rig.head), open);
+    assert_eq!(hints(&rig.replayed()), open);
+    // What is frozen, and then flushed, is still gone on from; not what was deleted.
+    send(&mut rig, 60_000, 3, Unknown);
+    rig.head.cut(60_000, 1_000_000);
+    send(&mut rig, 70_000, 4, Unknown);
+    rig.head.thaw();
+    rig.head.cut(70_000, 1_000_000);
+    rig.head.thaw();
+    send(&mut rig, 80_000, 5, Unknown);
+    let range = TimeRange { start_ms: 80_000, end_ms: 80_000 };
+    assert_eq!(hints(&rig.head), [(80_000, No)]);
+    rig.head.delete(TenantId(1), &[], range);
+    send(&mut rig, 90_000, 5, Unknown);
+    let range = TimeRange { start_ms: 60_000, end_ms: 90_000 };
+    assert_eq!(hints(&rig.head), [(90_000, No)], "goes on from what was flushed");
+    rig.head.delete(TenantId(1), &[], range);
+    send(&mut rig, 95_000, 6, Unknown);
+    assert_eq!(hints(&rig.head), [(95_000, Unknown)]);
 }
 
 #[test]

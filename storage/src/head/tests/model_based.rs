@@ -7,6 +7,7 @@ use model::{Matcher, Position, TimeRange};
 use proptest::prelude::*;
 
 use super::*;
+use crate::SeriesSamples;
 use crate::head::FrozenSeries;
 use crate::tombstone::Tombstone;
 
@@ -61,13 +62,26 @@ fn value(which: usize, ms: i64) -> f64 {
     }
 }
 
+/// Since when a sample counts: half of the series tell none, some samples of the others neither.
+fn start_ms(series: usize, which: usize, ms: i64) -> i64 {
+    match series % 4 {
+        0 | 1 => 0,
+        _ if which == 8 => 0,
+        2 => ms / 20_000 * 20_000,
+        _ => ms - 500,
+    }
+}
+
+/// Bits of a value, and since when it counts.
+type Told = (u64, i64);
+
 /// What one series should be.
 #[derive(Debug, Default, Clone)]
 struct Expected {
-    open: BTreeMap<i64, u64>,
-    frozen: BTreeMap<i64, u64>,
+    open: BTreeMap<i64, Told>,
+    frozen: BTreeMap<i64, Told>,
     /// What was frozen, deleted or not: it goes into a block as it is.
-    flushing: BTreeMap<i64, u64>,
+    flushing: BTreeMap<i64, Told>,
 }
 
 /// The newest sample the head remembers, which may be flushed already.
@@ -87,21 +101,20 @@ impl Last {
 
 impl Expected {
     /// Whether the sample is accepted.
-    fn append(&mut self, last: &mut Last, ms: i64, bits: u64) -> bool {
+    fn append(&mut self, last: &mut Last, ms: i64, (bits, start_ms): Told) -> bool {
         let remembered = last.bits.filter(|_| last.ms == ms);
-        if let Some(known) =
-            self.open.get(&ms).or_else(|| self.frozen.get(&ms)).copied().or(remembered)
-        {
+        let known = self.open.get(&ms).or_else(|| self.frozen.get(&ms));
+        if let Some(known) = known.map(|(bits, _)| *bits).or(remembered) {
             return known == bits;
         }
-        self.open.insert(ms, bits);
+        self.open.insert(ms, (bits, start_ms));
         if ms > last.ms {
             *last = Last { ms, bits: Some(bits) };
         }
         true
     }
 
-    fn all(&self) -> Vec<(i64, u64)> {
+    fn all(&self) -> Vec<(i64, Told)> {
         let mut all = self.frozen.clone();
         all.extend(self.open.iter());
         all.into_iter().collect()
@@ -168,9 +181,11 @@ impl World {
                 request.push(Sent {
                     wire: as_given(&pairs),
                     samples: vec![(ms, value)],
+                    starts: vec![start_ms(series, which, ms)],
                     ..Sent::default()
                 });
-                match self.expected[series].append(&mut last[series], ms, value.to_bits()) {
+                let told = (value.to_bits(), start_ms(series, which, ms));
+                match self.expected[series].append(&mut last[series], ms, told) {
                     true => accepted += 1,
                     false => refused += 1,
                 }
@@ -236,9 +251,7 @@ impl World {
         for (series, expected) in self.expected.iter_mut().enumerate() {
             if let Some(number) = Self::number(&self.rig.head, series) {
                 let read = frozen.read(number, TimeRange::ALL, &mut SharedTimestamps::default());
-                let bits = read.values.iter().map(|v| v.to_bits());
-                let flushed: Vec<(i64, u64)> = read.timestamps.iter().copied().zip(bits).collect();
-                assert_eq!(flushed, expected.flushing.clone().into_iter().collect::<Vec<_>>());
+                assert_eq!(told(&read), expected.flushing.clone().into_iter().collect::<Vec<_>>());
             }
             expected.frozen.clear();
             expected.flushing.clear();
@@ -297,6 +310,13 @@ impl World {
     }
 }
 
+/// Instant, bits and start of each sample.
+fn told(read: &SeriesSamples) -> Vec<(i64, Told)> {
+    let starts = read.starts.each(read.timestamps.iter().copied());
+    let bits = read.values.iter().map(|v| v.to_bits());
+    read.timestamps.iter().copied().zip(bits.zip(starts)).collect()
+}
+
 fn matcher(op: model::MatchOp, name: &str, value: &str) -> Matcher {
     Matcher::new(op, name, value).expect("a matcher of the test")
 }
@@ -308,17 +328,14 @@ fn check_reads(head: &Head, expected: &[Expected]) {
             assert_eq!(all, [], "series {series} is missing");
             continue;
         };
-        assert_eq!(read_all(head, number), all, "series {series}");
+        let read = head.read(number, TimeRange::ALL, &mut SharedTimestamps::default());
+        assert_eq!(told(&read), all, "series {series}");
         let is_there = head.all(TenantId(tenant(series))).contains(number);
         assert!(is_there || all.is_empty(), "series {series} is hidden");
         let range = TimeRange { start_ms: OLDEST_MS + 10_000, end_ms: OLDEST_MS + 30_000 };
         let within = head.read(number, range, &mut SharedTimestamps::default());
-        assert!(
-            all.iter()
-                .map(|s| s.0)
-                .filter(|ms| range.contains(*ms))
-                .eq(within.timestamps.iter().copied())
-        );
+        let inside: Vec<_> = all.into_iter().filter(|(ms, _)| range.contains(*ms)).collect();
+        assert_eq!(told(&within), inside, "series {series}");
         assert_eq!(head.labels(number), Labels::from_pairs(pairs(series)));
     }
     for tenant_id in [1, 2] {
