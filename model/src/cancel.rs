@@ -3,6 +3,7 @@
 //! Invariant: between two looks at a [`Cancel`] lie some milliseconds of work at most, so that a
 //! question that was cancelled frees its core within ten.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -19,6 +20,13 @@ pub struct Cancel {
     flag: Arc<AtomicBool>,
     deadline: Option<Instant>,
     effort: Arc<AtomicU64>,
+    watch: Option<Arc<dyn Watch>>,
+}
+
+/// Who else may end work: asked at every look, on the thread that does the work.
+pub trait Watch: Debug + Send + Sync {
+    /// Fails if the work should not go on.
+    fn check(&self) -> Result<(), Stopped>;
 }
 
 impl Default for Cancel {
@@ -42,17 +50,26 @@ pub enum Stopped {
          use simpler ones, or add matchers that leave fewer values"
     )]
     Laborious,
+    /// The processor time that the question may take is used up.
+    #[error("too much processor time")]
+    Costly,
 }
 
 impl Cancel {
     pub(crate) fn with_effort(units: u64) -> Self {
-        Self { flag: Arc::default(), deadline: None, effort: Arc::new(AtomicU64::new(units)) }
+        let effort = Arc::new(AtomicU64::new(units));
+        Self { flag: Arc::default(), deadline: None, effort, watch: None }
     }
 
     /// The same flag, with a deadline; the earlier one of two counts.
     pub fn until(&self, deadline: Instant) -> Self {
         let deadline = self.deadline.map_or(deadline, |known| known.min(deadline));
         Self { deadline: Some(deadline), ..self.clone() }
+    }
+
+    /// The same, with somebody who may end the work as well.
+    pub fn watched(&self, watch: Arc<dyn Watch>) -> Self {
+        Self { watch: Some(watch), ..self.clone() }
     }
 
     /// Tells everyone who holds the flag to stop.
@@ -74,7 +91,7 @@ impl Cancel {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Stopped::Late);
         }
-        Ok(())
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.check())
     }
 
     fn spend(&self, units: usize) -> Result<(), Stopped> {
@@ -175,5 +192,22 @@ mod tests {
         late.set();
         assert_eq!(late.check(), Err(Stopped::Canceled), "the flag says more than the clock");
         assert_eq!(Pace::default().work(usize::MAX), Ok(()));
+    }
+
+    #[test]
+    fn who_watches_may_end_work() {
+        #[derive(Debug)]
+        struct Three(AtomicU64);
+        impl Watch for Three {
+            fn check(&self) -> Result<(), Stopped> {
+                let asked = self.0.fetch_add(1, Ordering::Relaxed);
+                if asked < 3 { Ok(()) } else { Err(Stopped::Costly) }
+            }
+        }
+        let watched = Cancel::default().watched(Arc::new(Three(AtomicU64::new(0))));
+        let mut pace = Pace::new(&watched);
+        let looks = (0..).take_while(|_| pace.work(UNITS_BETWEEN_LOOKS).is_ok()).count();
+        assert_eq!(looks, 3);
+        assert_eq!(watched.check(), Err(Stopped::Costly));
     }
 }

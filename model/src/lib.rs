@@ -25,7 +25,7 @@ mod series_id;
 mod time;
 pub mod varint;
 
-pub use cancel::{Cancel, CancelGuard, Pace, Stopped};
+pub use cancel::{Cancel, CancelGuard, Pace, Stopped, Watch};
 pub use clock::{Clock, SystemClock};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode};
 pub use exemplar::Exemplar;

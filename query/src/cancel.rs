@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::CancelGuard;
+use model::{CancelGuard, Watch};
 
 /// A shared flag: set when the client is gone, the deadline passed or somebody ended the question.
 /// Evaluators look at it once per morsel.
@@ -19,6 +19,11 @@ impl Cancel {
     /// The same question with a deadline; the earlier one of two counts.
     pub fn until(&self, deadline: Instant) -> Self {
         Self { stop: self.stop.until(deadline), usage: Arc::clone(&self.usage) }
+    }
+
+    /// The same question with somebody who may end its work.
+    pub fn watched(&self, watch: Arc<dyn Watch>) -> Self {
+        Self { stop: self.stop.watched(watch), usage: Arc::clone(&self.usage) }
     }
 
     /// Tells everyone who holds the flag to stop.

@@ -4,12 +4,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{MatchOp, Matcher, PatternBudget};
+use model::{MatchOp, Matcher, PatternBudget, Stopped, Watch};
 use parking_lot::Mutex;
 use query::{Cancel, Error, Usage};
 use tenancy::Limits;
 
 use crate::column::Column;
+use crate::cpu;
 use crate::queryable::Queryable;
 
 /// Someone else who counts the memory, too: DataFusion's pool when the evaluator is a plan's node.
@@ -53,9 +54,16 @@ impl Budget {
         })
     }
 
-    /// Tells whoever does a part of the work when to stop.
+    /// Tells whoever does a part of the work when to stop: when nobody waits any more, when time is
+    /// up, and when the question has used its processor time.
     pub(crate) fn cancel(&self) -> Cancel {
-        self.cancel.until(self.deadline)
+        let (usage, limit) = (self.cancel.clone(), self.limits.query_cpu_seconds_max);
+        self.cancel.until(self.deadline).watched(Arc::new(CpuWatch { usage, limit }))
+    }
+
+    /// What ended a part of the work, with how much was used where that was too much.
+    pub(crate) fn ended(&self, error: Error) -> Error {
+        self.check().err().unwrap_or(error)
     }
 
     /// Takes from the patterns' budget what the question's own selectors took.
@@ -81,7 +89,7 @@ impl Budget {
             let text = format!("query timed out in expression evaluation after {seconds} s");
             return Err(Error::Timeout(text));
         }
-        let (cpu, limit) = (self.usage().now().cpu, self.limits.query_cpu_seconds_max);
+        let (cpu, limit) = (cpu_of(&self.cancel), self.limits.query_cpu_seconds_max);
         if cpu.as_secs_f64() > limit {
             let over = cpu.as_secs_f64() - limit;
             return Err(Error::Execution(format!(
@@ -163,6 +171,25 @@ impl Budget {
         let used = self.usage().now();
         let peak = used.memory_bytes_peak / size_of::<f64>() as u64;
         (used.series, used.samples, self.queryable.total(), peak)
+    }
+}
+
+/// Processor time that a question has used, what runs on this thread included.
+fn cpu_of(question: &Cancel) -> Duration {
+    question.usage().now().cpu + cpu::of_job()
+}
+
+/// Ends work on a question that has used its processor time.
+#[derive(Debug)]
+struct CpuWatch {
+    usage: Cancel,
+    /// Seconds.
+    limit: f64,
+}
+
+impl Watch for CpuWatch {
+    fn check(&self) -> Result<(), Stopped> {
+        if cpu_of(&self.usage).as_secs_f64() > self.limit { Err(Stopped::Costly) } else { Ok(()) }
     }
 }
 

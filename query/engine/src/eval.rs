@@ -207,7 +207,9 @@ impl Evaluator {
         let cell = self.selected.get(select).ok_or_else(|| mistyped("a selection"))?;
         cell.get_or_try_init(|| async {
             let request = self.plan.selects[select].clone();
-            let selected = self.source.select(&self.scope, request, &self.budget.cancel()).await?;
+            let until = self.budget.cancel();
+            let selected = self.source.select(&self.scope, request, &until);
+            let selected = selected.await.map_err(|error| self.budget.ended(error))?;
             self.budget.take_series(selected.len())?;
             Ok(selected)
         })

@@ -1,5 +1,6 @@
-//! The evaluator as a node of a DataFusion plan: a leaf that gives rows of labels, time and value,
-//! series by series, under the session's memory pool. Dropping its stream ends its work.
+//! The evaluator as a node of a DataFusion plan: a leaf that gives rows of labels, time, and a value
+//! or a native histogram, series by series, under the session's memory pool. Dropping its stream ends
+//! its work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ use query::{Cancel, Error, Evaluation, PointValue, Value};
 use tenancy::ReadScope;
 
 use crate::budget::Accountant;
+use crate::column::histogram_bytes;
 use crate::engine::Engine;
-use crate::plan::not_supported;
+use crate::exec_histograms::{HistogramBuilder, histogram_type};
 
 /// A PromQL expression as a leaf of a plan.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl PromqlExec {
     }
 }
 
-/// Labels as a map, the time of the step, the value.
+/// Labels as a map, the time of the step, and what is there: a float or a histogram.
 fn schema() -> SchemaRef {
     let pair = Fields::from(vec![
         Field::new("keys", DataType::Utf8, false),
@@ -61,7 +63,8 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("labels", DataType::Map(Arc::new(pairs), false), false),
         Field::new("timestamp", DataType::Timestamp(TimeUnit::Millisecond, None), false),
-        Field::new("value", DataType::Float64, false),
+        Field::new("value", DataType::Float64, true),
+        Field::new("histogram", histogram_type(), true),
     ]))
 }
 
@@ -126,8 +129,7 @@ impl ExecutionPlan for PromqlExec {
         let batches = async move {
             let answer = evaluator.answer().await.map_err(external)?;
             let series = series_of(answer.value).map_err(external)?;
-            let points: usize = series.iter().map(|(_, points)| points.len()).sum();
-            let bytes = points.saturating_mul(size_of::<(i64, f64)>());
+            let bytes = series.iter().map(|(_, points)| points_bytes(points)).sum();
             let reserved = evaluator.budget.reserve(bytes).map_err(external)?;
             let rows = Rows { series, at: (0, 0), rows_max };
             // Guard and memory go with the last batch.
@@ -161,29 +163,43 @@ impl Accountant for PoolAccountant {
     }
 }
 
-type Points = Vec<(i64, f64)>;
+type Points = Vec<(i64, PointValue)>;
+
+fn points_bytes(points: &Points) -> usize {
+    let beside = |(_, value): &(i64, PointValue)| match value {
+        PointValue::Float(_) => 0,
+        PointValue::Histogram(histogram) => histogram_bytes(histogram),
+    };
+    let histograms: usize = points.iter().map(beside).sum();
+    histograms + points.len() * size_of::<(i64, PointValue)>()
+}
 
 fn series_of(value: Value) -> std::result::Result<Vec<(Labels, Points)>, Error> {
-    let histograms = || not_supported("native histograms in a table");
     match value {
-        Value::Scalar { at_ms, value } => Ok(vec![(Labels::empty(), vec![(at_ms, value)])]),
+        Value::Scalar { at_ms, value } => {
+            Ok(vec![(Labels::empty(), vec![(at_ms, PointValue::Float(value))])])
+        }
         Value::String { .. } => Err(Error::Execution("a string is no table".to_owned())),
         Value::Vector(points) => {
-            let point = |p: query::VectorPoint| match p.value {
-                PointValue::Float(value) => Ok((p.labels, vec![(p.at_ms, value)])),
-                PointValue::Histogram(_) => Err(histograms()),
-            };
-            points.into_iter().map(point).collect()
+            let point = |p: query::VectorPoint| (p.labels, vec![(p.at_ms, p.value)]);
+            Ok(points.into_iter().map(point).collect())
         }
-        Value::Matrix(series) => {
-            let floats = |s: query::MatrixSeries| match s.histograms.is_empty() {
-                true => Ok((s.labels, s.floats)),
-                false => Err(histograms()),
-            };
-            series.into_iter().map(floats).collect()
-        }
+        Value::Matrix(series) => Ok(series.into_iter().map(points_of).collect()),
     }
 }
+
+/// Floats and histograms of a series in order of time.
+fn points_of(series: query::MatrixSeries) -> (Labels, Points) {
+    let floats = series.floats.into_iter().map(|(at_ms, value)| (at_ms, PointValue::Float(value)));
+    let histograms = series.histograms.into_iter();
+    let histograms = histograms.map(|(at_ms, value)| (at_ms, PointValue::Histogram(value)));
+    let mut points: Points = floats.chain(histograms).collect();
+    points.sort_by_key(|(at_ms, _)| *at_ms);
+    (series.labels, points)
+}
+
+/// Buckets and bounds of histograms at which a batch ends: some 16 MiB.
+const BATCH_PARTS_MAX: usize = 1 << 20;
 
 /// Batches cut from series, one when it is asked for.
 struct Rows {
@@ -200,8 +216,9 @@ impl Iterator for Rows {
         let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
         let mut timestamps = TimestampMillisecondBuilder::new();
         let mut values = Float64Builder::new();
+        let mut histograms = HistogramBuilder::new();
         let mut rows = 0;
-        while rows < self.rows_max {
+        while rows < self.rows_max && histograms.parts() < BATCH_PARTS_MAX {
             let Some((series, points)) = self.series.get(self.at.0) else { break };
             let Some((at_ms, value)) = points.get(self.at.1) else {
                 self.at = (self.at.0 + 1, 0);
@@ -215,17 +232,31 @@ impl Iterator for Rows {
                 return Some(Err(error.into()));
             }
             timestamps.append_value(*at_ms);
-            values.append_value(*value);
+            match value {
+                PointValue::Float(value) => {
+                    values.append_value(*value);
+                    histograms.append(None);
+                }
+                PointValue::Histogram(histogram) => {
+                    values.append_null();
+                    histograms.append(Some(histogram));
+                }
+            }
             self.at.1 += 1;
             rows += 1;
         }
         if rows == 0 {
             return None;
         }
+        let histograms = match histograms.finish() {
+            Ok(histograms) => histograms,
+            Err(error) => return Some(Err(error.into())),
+        };
         let columns: Vec<ArrayRef> = vec![
             Arc::new(labels.finish()),
             Arc::new(timestamps.finish()),
             Arc::new(values.finish()),
+            histograms,
         ];
         Some(RecordBatch::try_new(schema(), columns).map_err(DataFusionError::from))
     }

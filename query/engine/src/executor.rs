@@ -62,10 +62,18 @@ impl StorageExecutor {
         cancel: &Cancel,
         question: Q,
     ) -> Result<Q::Answer, Error> {
-        let lane = self.pool.lane(scope, cancel);
+        let budget = budget_of(scope, cancel);
+        let (lane, cancel) = (self.pool.lane(scope, cancel), budget.cancel());
         let asking = Asking { storage: &self.storage, lane, scope, stop: cancel.stop() };
-        ask(asking, question, Ok).await
+        ask(asking, question, Ok).await.map_err(|error| budget.ended(error))
     }
+}
+
+/// What a question of this scope may use, if nobody says otherwise.
+fn budget_of(scope: &ReadScope, cancel: &Cancel) -> Arc<Budget> {
+    let limits = Arc::clone(scope.limits());
+    let timeout = Duration::try_from_secs_f64(limits.query_seconds_max);
+    Budget::new(limits, cancel.clone(), timeout.unwrap_or(Duration::MAX), None)
 }
 
 /// Asks the store: arithmetic on the pool, reading of indexes beside it.
@@ -127,7 +135,7 @@ pub(crate) fn stopped(why: Stopped) -> Error {
             Error::Canceled("query was canceled in expression evaluation".to_owned())
         }
         Stopped::Late => Error::Timeout("query timed out in expression evaluation".to_owned()),
-        Stopped::Laborious => Error::Execution(why.to_string()),
+        Stopped::Laborious | Stopped::Costly => Error::Execution(why.to_string()),
     }
 }
 
@@ -218,11 +226,10 @@ impl Executor for StorageExecutor {
         request: ReadRequest,
     ) -> Result<Box<dyn Batches>, Error> {
         let ReadRequest { matchers, range, cancel } = request;
-        let limits = Arc::clone(scope.limits());
-        let timeout = Duration::try_from_secs_f64(limits.query_seconds_max);
-        let budget = Budget::new(limits, cancel.clone(), timeout.unwrap_or(Duration::MAX), None);
-        let selected =
-            self.source.select(scope, Select { matchers, range }, &budget.cancel()).await?;
+        let budget = budget_of(scope, &cancel);
+        let until = budget.cancel();
+        let selected = self.source.select(scope, Select { matchers, range }, &until);
+        let selected = selected.await.map_err(|error| budget.ended(error))?;
         budget.take_series(selected.len())?;
         let lane = self.pool.lane(scope, &cancel);
         Ok(Box::new(Reading::new(selected, budget, lane)))
@@ -339,6 +346,7 @@ mod tests {
             (storage::Error::Stopped(Stopped::Canceled), 499),
             (storage::Error::Stopped(Stopped::Late), 503),
             (storage::Error::Stopped(Stopped::Laborious), 422),
+            (storage::Error::Stopped(Stopped::Costly), 422),
             (storage::Error::Internal("a task ended".to_owned()), 500),
         ] {
             assert_eq!(asked(error).status(), status);

@@ -16,6 +16,7 @@ mod cpu;
 mod engine;
 mod eval;
 mod exec;
+mod exec_histograms;
 mod executor;
 mod frame;
 mod functions;

@@ -5,8 +5,17 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use query::promql::Span;
 
-/// Texts, and the place each was last said at.
-type Said = Mutex<BTreeMap<String, Span>>;
+/// What was said.
+type Said = Mutex<Texts>;
+
+/// Texts, and the place each was last said at: the first of them in order, whoever said them first,
+/// so that an answer does not depend on the order of work.
+#[derive(Debug, Default)]
+struct Texts {
+    kept: BTreeMap<String, Span>,
+    /// Whether there were more than are kept.
+    more: bool,
+}
 
 /// Notes collected during one evaluation, each once, as in Prometheus: of several places in the
 /// question that say the same, the last counts.
@@ -43,6 +52,24 @@ pub(crate) enum Remark {
 /// Notes of each kind that are shown; more would bury the answer (Prometheus shows ten, too).
 const NOTES_MAX: usize = 10;
 
+/// Distinct texts that are kept of each kind, to be counted: a selector of many names may cause one
+/// for each of them.
+const KEPT_MAX: usize = 1_000;
+
+impl Texts {
+    fn say(&mut self, text: String, span: Span) {
+        if self.kept.len() < KEPT_MAX || self.kept.contains_key(&text) {
+            self.kept.insert(text, span);
+            return;
+        }
+        self.more = true;
+        if self.kept.last_key_value().is_some_and(|(last, _)| text < *last) {
+            self.kept.pop_last();
+            self.kept.insert(text, span);
+        }
+    }
+}
+
 impl Notes {
     /// Notes of a question with this text.
     pub(crate) fn of(text: &str) -> Self {
@@ -51,11 +78,11 @@ impl Notes {
     }
 
     pub(crate) fn warn(&self, text: &str, span: Span) {
-        self.warnings.lock().insert(format!("PromQL warning: {text}"), span);
+        self.warnings.lock().say(format!("PromQL warning: {text}"), span);
     }
 
     pub(crate) fn info(&self, text: &str, span: Span) {
-        self.infos.lock().insert(format!("PromQL info: {text}"), span);
+        self.infos.lock().say(format!("PromQL info: {text}"), span);
     }
 
     /// Says something of the series of a metric, at the expression that selects it.
@@ -106,11 +133,13 @@ impl Notes {
 
     fn shown(&self, said: &Said, kind: &str) -> Vec<String> {
         let said = std::mem::take(&mut *said.lock());
-        let more = said.len().saturating_sub(NOTES_MAX);
-        let placed = said.into_iter().map(|(text, span)| format!("{text} {}", self.place(span)));
+        let more = said.kept.len().saturating_sub(NOTES_MAX);
+        let at_least = if said.more { "at least " } else { "" };
+        let placed =
+            said.kept.into_iter().map(|(text, span)| format!("{text} {}", self.place(span)));
         let mut shown: Vec<String> = placed.take(NOTES_MAX).collect();
         if more > 0 {
-            shown.push(format!("{more} more {kind} annotations omitted"));
+            shown.push(format!("{at_least}{more} more {kind} annotations omitted"));
         }
         shown
     }
@@ -139,5 +168,22 @@ mod tests {
         assert_eq!(warnings, ["PromQL warning: w (2:3)"]);
         assert_eq!(infos[0], "PromQL info: note 00 (2:1)");
         assert_eq!(infos[10], "2 more info annotations omitted");
+    }
+
+    #[test]
+    fn of_very_many_notes_the_first_in_order_are_kept() {
+        for order in [false, true] {
+            let notes = Notes::of("one");
+            for i in 0..3_000 {
+                let i = if order { i } else { 2_999 - i };
+                notes.warn(&format!("note {i:04}"), Span::default());
+            }
+            notes.warn("note 0000", Span { start: 2, end: 3 });
+            assert_eq!(notes.warnings.lock().kept.len(), KEPT_MAX);
+            let (warnings, _) = notes.take();
+            assert_eq!(warnings[0], "PromQL warning: note 0000 (1:3)");
+            assert_eq!(warnings[9], "PromQL warning: note 0009 (1:1)");
+            assert_eq!(warnings[10], "at least 990 more warning annotations omitted");
+        }
     }
 }

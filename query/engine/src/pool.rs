@@ -15,7 +15,7 @@ use query::{Cancel, Error};
 use tenancy::{ReadScope, TenantId};
 use tokio::sync::oneshot;
 
-use crate::cpu::Meter;
+use crate::cpu;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -113,9 +113,8 @@ impl Lane {
             if send.is_closed() {
                 return;
             }
-            let meter = Meter::start();
-            let result = catch_unwind(AssertUnwindSafe(job));
-            cancel.usage().add_cpu(meter.stop());
+            let (result, took) = cpu::measured(|| catch_unwind(AssertUnwindSafe(job)));
+            cancel.usage().add_cpu(took);
             // Nobody listens any more if the question was dropped.
             let _ = send.send(result.unwrap_or_else(|panic| Err(panicked(&*panic))));
         });

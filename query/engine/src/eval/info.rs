@@ -62,7 +62,9 @@ impl Evaluator {
             }
         }
         let select = Select { matchers, range: call.range };
-        let selected = self.source.select(&self.scope, select, &self.budget.cancel()).await?;
+        let until = self.budget.cancel();
+        let selected = self.source.select(&self.scope, select, &until);
+        let selected = selected.await.map_err(|error| self.budget.ended(error))?;
         self.budget.take_series(selected.len())?;
         let work = self.plain_work(call.times, call.lookback_ms, Task::InfoTime);
         let collected = self.over_series(&selected, work, Collect::default()).await?;

@@ -225,7 +225,9 @@ impl Grouped {
     ) -> Result<Frame, Error> {
         let ordered = instant && matches!(op, AggregateOp::Topk | AggregateOp::Bottomk);
         let bitmaps = self.frame.series.len().saturating_mul(Bitmap::bytes(numbers.len()));
-        let places = self.frame.series.len().saturating_mul(size_of::<f64>());
+        // Places by `limit_ratio`, and what is chosen from and chosen at one step.
+        let each = size_of::<f64>() + size_of::<(f64, usize)>() + size_of::<usize>();
+        let places = self.frame.series.len().saturating_mul(each);
         let _reserved = budget.reserve(bitmaps.saturating_add(places))?;
         let mut kept: Vec<Bitmap> = vec![Bitmap::none(numbers.len()); self.frame.series.len()];
         let places: Vec<f64> = match op {
@@ -234,7 +236,7 @@ impl Grouped {
             }
             _ => Vec::new(),
         };
-        let mut order = Vec::new();
+        let (mut order, mut chosen) = (Vec::new(), Chosen::default());
         let mut looked_at = 0;
         for members in &self.members {
             for (step, number) in numbers.iter().enumerate() {
@@ -243,11 +245,10 @@ impl Grouped {
                     budget.check()?;
                     looked_at = 0;
                 }
-                for at in self.chosen_at(op, members, step, *number, &places) {
-                    kept[at].set(step);
-                    if ordered {
-                        order.push(at);
-                    }
+                self.choose(op, members, step, *number, &places, &mut chosen);
+                chosen.places.iter().for_each(|at| kept[*at].set(step));
+                if ordered {
+                    order.extend_from_slice(&chosen.places);
                 }
             }
         }
@@ -265,40 +266,58 @@ impl Grouped {
         Ok(frame)
     }
 
-    /// The members chosen at one step, best first.
-    fn chosen_at(
+    /// Chooses members at one step, best first.
+    fn choose(
         &self,
         op: AggregateOp,
         members: &[usize],
         step: usize,
         number: f64,
         places: &[f64],
-    ) -> Vec<usize> {
+        chosen: &mut Chosen,
+    ) {
+        let Chosen { places: chosen, ranked } = chosen;
+        chosen.clear();
         let column = |at: &usize| &self.frame.series[*at].column;
         let occupied =
             |at: &&usize| column(at).get(step).is_some() || column(at).histogram(step).is_some();
         if op == AggregateOp::LimitRatio {
             let sampled = |at: &&usize| is_sampled(number, places[**at]);
-            return members.iter().filter(occupied).filter(sampled).copied().collect();
+            return chosen.extend(members.iter().filter(occupied).filter(sampled));
         }
         if number.is_nan() || number < 1.0 {
-            return Vec::new();
+            return;
         }
         let count = (number as usize).min(members.len());
         if op == AggregateOp::Limitk {
-            return members.iter().filter(occupied).take(count).copied().collect();
+            return chosen.extend(members.iter().filter(occupied).take(count));
         }
         let value = |at: &usize| column(at).get(step);
-        let mut ranked: Vec<(f64, usize)> =
-            members.iter().filter_map(|at| Some((value(at)?, *at))).collect();
+        ranked.clear();
+        ranked.extend(members.iter().filter_map(|at| Some((value(at)?, *at))));
         let largest_first = |a: f64, b: f64| b.total_cmp(&a);
         let smallest_first = |a: f64, b: f64| a.total_cmp(&b);
         let order = if op == AggregateOp::Topk { largest_first } else { smallest_first };
-        // Stable: of equal values the earlier series stays.
-        ranked.sort_by(|a, b| nan_last(zero(a.0), zero(b.0), order));
-        ranked.truncate(count);
-        ranked.into_iter().map(|(_, at)| at).collect()
+        // Of equal values the earlier series stays.
+        let by_rank = |a: &(f64, usize), b: &(f64, usize)| {
+            nan_last(zero(a.0), zero(b.0), order).then(a.1.cmp(&b.1))
+        };
+        if count < ranked.len() {
+            ranked.select_nth_unstable_by(count, by_rank);
+            ranked.truncate(count);
+        }
+        ranked.sort_unstable_by(by_rank);
+        chosen.extend(ranked.iter().map(|(_, at)| *at));
     }
+}
+
+/// What was chosen at one step; its memory is used again at the next.
+#[derive(Default)]
+struct Chosen {
+    /// Places in the frame, best first.
+    places: Vec<usize>,
+    /// The values to choose from, with their places.
+    ranked: Vec<(f64, usize)>,
 }
 
 /// Both zeros are the same value.

@@ -51,7 +51,8 @@ fn hint(h: &FloatHistogram, before: Option<&FloatHistogram>, shows: Shows) -> Re
 
 /// Whether they could stand in one chunk of Prometheus.
 fn same_layout(a: &FloatHistogram, b: &FloatHistogram) -> bool {
-    a.schema == b.schema
+    b.reset_hint != ResetHint::Gauge
+        && a.schema == b.schema
         && a.zero_threshold == b.zero_threshold
         && a.custom_values == b.custom_values
 }
@@ -99,12 +100,13 @@ mod tests {
             stored(Yes, 1, 5.0),
             stored(Unknown, 0, 6.0),
             stored(Gauge, 1, 1.0),
+            stored(Unknown, 1, 2.0),
             stale,
             counter(9.0),
         ];
-        let hints = [Unknown, No, Unknown, Unknown, Unknown, Gauge, Unknown, Unknown];
+        let hints = [Unknown, No, Unknown, Unknown, Unknown, Gauge, Unknown, Unknown, Unknown];
         check(&series, Shows::NoReset, &hints);
-        let hints = [Unknown, No, Yes, Yes, No, Gauge, Unknown, Unknown];
+        let hints = [Unknown, No, Yes, Yes, No, Gauge, No, Unknown, Unknown];
         check(&series, Shows::Resets, &hints);
         check(&[stored(No, 1, 1.0)], Shows::NoReset, &[No]);
         check(&[stored(Yes, 1, 1.0)], Shows::Resets, &[Unknown]);

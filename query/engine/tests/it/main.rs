@@ -5,6 +5,7 @@
 mod compare;
 mod exec;
 mod literals;
+mod look_ups;
 mod nhcb;
 mod pinned;
 mod placement;
