@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use ingest::Intake;
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::retention::TenantRules;
-use storage::{OsDisk, Storage};
+use storage::{FarObjects, OsDisk, Storage};
 use tenancy::{AuditLog, Authenticator, Directory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::cli::Serve;
 use crate::config::Config;
+use crate::far::far_objects;
 use crate::listener::{self, Listener};
 use crate::metrics::Metrics;
 use crate::own_scrape::OwnScrape;
@@ -29,7 +30,8 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let disk: Arc<dyn Disk> = Arc::new(
         disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?,
     );
-    let storage = open_storage(&config, &disk, &clock).await?;
+    let objects = far_objects(&config.storage.objects, arguments.take_over)?;
+    let storage = open_storage(&config, objects, &disk, &clock).await?;
     let authenticator = authenticator(&config, &disk, &clock).await?;
     let listener = Listener::bind(config.listen).await?;
 
@@ -91,12 +93,13 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
 
 async fn open_storage(
     config: &Config,
+    objects: Option<FarObjects>,
     disk: &Arc<dyn Disk>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<Storage>> {
     let parts = storage::Parts {
         disk: Arc::clone(disk),
-        objects: None,
+        objects,
         clock: Arc::clone(clock),
         random: Arc::new(OsRandom),
     };

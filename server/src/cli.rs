@@ -52,6 +52,10 @@ pub(crate) struct Serve {
     /// although nobody has to say who they are.
     #[arg(long)]
     pub(crate) allow_anyone: bool,
+    /// Shut out the data directory that writes to the configured object store, because it is lost: what its
+    /// log held alone is given up.
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// `taffrail config …`.

@@ -141,6 +141,13 @@ mod tests {
         check("listen = \"nowhere\"", "listen");
         check("[telemetry]\nlevel = \"a=b=c\"", "telemetry.level");
         check("[storage]\npartitions = 0", "partitions");
+        check("[storage.objects]\nkind = \"s3\"", "objects: bucket");
+        check("[storage.objects]\nkind = \"s4\"", "unknown variant `s4`");
+        check(
+            "[storage.objects]\nkind = \"s3\"\nbucket = \"rows\"\nendpoint = \"http://a\"",
+            "allow_http",
+        );
+        check("[storage.objects]\nsecret = \"x\"", "unknown field `secret`");
         check("[tenancy]\nmode = \"token\"", "there are no tokens");
         check("[tenancy]\nmode = \"maybe\"", "unknown variant `maybe`");
         check("[query]\ncors_origin = \"(\"", "cors_origin");

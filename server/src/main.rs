@@ -12,6 +12,7 @@ mod assemble;
 mod cli;
 mod command;
 mod config;
+mod far;
 mod listener;
 mod metrics;
 mod own_scrape;

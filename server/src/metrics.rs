@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use model::Clock;
+use storage::objects::{CacheTotals, RequestTotals};
 use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
 
@@ -104,6 +105,9 @@ impl Metrics {
             t.log_syncs as f64,
         );
         write_compaction(out, &self.storage.compaction());
+        if let Some((requests, cache)) = self.storage.object_store() {
+            write_object_store(out, &requests, &cache);
+        }
     }
 }
 
@@ -133,6 +137,32 @@ fn write_compaction(out: &mut String, c: &CompactionTotals) {
     for (name, help, value) in gauges {
         line(out, &format!("taffrail_storage_compaction_{name}"), "gauge", help, value as f64);
     }
+}
+
+fn write_object_store(out: &mut String, r: &RequestTotals, cache: &CacheTotals) {
+    let name = "taffrail_object_store_requests_total";
+    let _ = write!(
+        out,
+        "# HELP {name} Requests to the object store, each try counted.\n# TYPE {name} counter\n"
+    );
+    for (kind, outcome, requests) in &r.requests {
+        let _ = writeln!(out, "{name}{{kind=\"{kind}\",outcome=\"{outcome}\"}} {requests}");
+    }
+    let counters = [
+        ("read_bytes", "Bytes of objects that came.", r.read_bytes as f64),
+        ("written_bytes", "Bytes of objects that were sent.", r.written_bytes as f64),
+        ("small_reads", "Reads that gave less than 64 KiB.", r.small_reads as f64),
+        ("request_seconds", "Seconds until answers began, over all requests.", r.seconds),
+        ("cache_hits", "Parts of objects found on the local disk.", cache.hits as f64),
+        ("cache_misses", "Parts of objects not found there.", cache.misses as f64),
+        ("cache_damaged", "Cached parts that were not what they should be.", cache.damaged as f64),
+        ("cache_failed_writes", "Parts that could not be kept.", cache.failed_writes as f64),
+    ];
+    for (name, help, value) in counters {
+        line(out, &format!("taffrail_object_store_{name}_total"), "counter", help, value);
+    }
+    let help = "Bytes of local disk that parts of objects take.";
+    line(out, "taffrail_object_store_cache_bytes", "gauge", help, cache.bytes as f64);
 }
 
 fn line(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{compact, log};
+use crate::{compact, log, objects};
 
 /// Numbers and times an operator may tune.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub block_cache_bytes: usize,
     /// How blocks are merged.
     pub compaction: compact::Config,
+    /// Where objects lie.
+    pub objects: objects::Config,
 }
 
 impl Default for Config {
@@ -45,6 +47,7 @@ impl Default for Config {
             idle_seconds: 7_200,
             block_cache_bytes: 256 << 20,
             compaction: compact::Config::default(),
+            objects: objects::Config::default(),
         }
     }
 }
@@ -79,6 +82,7 @@ impl Config {
                 self.log_segment_bytes
             ));
         }
+        self.objects.check().map_err(|error| format!("objects: {error}"))?;
         self.compaction.check()
     }
 

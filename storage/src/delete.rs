@@ -170,6 +170,7 @@ impl Storage {
         if flush.freight.is_some() || partition.check_writable().is_err() {
             return Ok(());
         }
+        self.settle(partition, &mut flush).await?;
         // Of one that is not covered the log still has the record, and the snapshot may still say
         // that its series had samples.
         let covered = flush.state.covered;

@@ -52,6 +52,20 @@ pub enum Error {
         /// The number that was taken.
         number: u64,
     },
+    /// Whether an edit of a manifest was stored is not known yet; it will be found out before
+    /// anything else happens to the partition. What the edit names must stay.
+    #[error("whether manifest {number} of partition {partition} was stored is not known yet")]
+    Unsettled {
+        /// The partition.
+        partition: u16,
+        /// Its number.
+        number: u64,
+        /// What the store said.
+        source: object_store::Error,
+    },
+    /// What is asked for does not fit what is there, and a person must decide. A start ends.
+    #[error("{0}")]
+    Refused(String),
     /// A file or object is damaged. The rest stays readable.
     #[error("{what} is damaged: {reason}")]
     Corrupt {

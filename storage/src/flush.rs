@@ -40,6 +40,13 @@ pub(crate) struct Freight {
     snapshot: Option<Snapshot>,
 }
 
+impl Freight {
+    /// Everything the partition logged before is in it, in blocks or in its snapshot.
+    pub(crate) fn until(&self) -> Position {
+        self.until
+    }
+}
+
 /// Head series to be stored, so that a restart does not need the log that named them.
 #[derive(Debug, Clone)]
 struct Snapshot {
@@ -56,6 +63,7 @@ impl Storage {
     pub(crate) async fn flush(&self, partition: &Partition) -> Result<(), Error> {
         let mut flush = partition.flush.lock().await;
         partition.check_writable()?;
+        self.settle(partition, &mut flush).await?;
         if flush.freight.is_none() {
             flush.freight = self.load_freight(partition, &mut flush)?;
         }
@@ -66,10 +74,11 @@ impl Storage {
         let mut put = Vec::new();
         let flushed = self.deliver(partition, &mut flush, freight, &mut put).await;
         flush.flushed_at = self.clock.monotonic().as_secs_f64();
-        if flushed.is_err() {
+        if let Err(error) = &flushed {
             match flush.manifest.broken() {
                 // The manifest may or may not name what was put, so nobody may go on from it.
                 Some(reason) => partition.make_read_only(&format!("its manifest: {reason}")),
+                None if matches!(error, Error::Unsettled { .. }) => {}
                 None => self.discard(put).await,
             }
         }
@@ -164,16 +173,27 @@ impl Storage {
         let old_snapshots = flush.state.snapshots.clone();
         flush.state = flush.manifest.commit(edit).await?;
         added.into_iter().for_each(|block| partition.publish(block));
-        partition.head.write().thaw();
         flush.freight = None;
+        self.arrived(partition, flush, freight, &old_snapshots).await;
+        Ok(())
+    }
+
+    /// What was frozen is in a block that readers see, or in the snapshot.
+    pub(crate) async fn arrived(
+        &self,
+        partition: &Partition,
+        flush: &mut FlushState,
+        freight: Freight,
+        old_snapshots: &[SnapshotMeta],
+    ) {
+        partition.head.write().thaw();
         if let Some(snapshot) = freight.snapshot {
             flush.snapshot_series = snapshot.series;
             flush.saved_metadata = snapshot.metadata;
         }
         partition.set_covered(freight.until);
-        self.remove_unnamed(&old_snapshots, &flush.state.snapshots).await;
+        self.remove_unnamed(old_snapshots, &flush.state.snapshots).await;
         self.trim_log();
-        Ok(())
     }
 
     async fn put_snapshot(

@@ -15,11 +15,13 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use model::{Cancel, Pace, TimeRange};
+use object_store::path::Path;
 use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
 use crate::head::Head;
 use crate::hidden::Hidden;
+use crate::objects::CachedObjects;
 use crate::tombstone::BlockTombstones;
 use crate::{Error, Storage};
 
@@ -70,6 +72,8 @@ pub struct LookUp<Q> {
     waiting: VecDeque<Waiting>,
     opened: Vec<Opened>,
     now_ms: i64,
+    /// Objects that are far away: then all indexes are brought near at once.
+    far: Option<Arc<CachedObjects>>,
 }
 
 /// A block that has to be read before it can be looked at.
@@ -128,7 +132,8 @@ impl Storage {
                 number += 1;
             }
         }
-        Ok(LookUp { scope: scope.clone(), question, pace, waiting, opened: Vec::new(), now_ms })
+        let (scope, opened, far) = (scope.clone(), Vec::new(), self.far.clone());
+        Ok(LookUp { scope, question, pace, waiting, opened, now_ms, far })
     }
 
     /// Answers a question where it is asked, CPU work included; nothing stops it.
@@ -153,6 +158,11 @@ impl<Q: Question> LookUp<Q> {
 
     /// Reads the indexes of the next few blocks; says whether there were any.
     pub async fn open_next(&mut self) -> Result<bool, Error> {
+        if let Some(far) = self.far.take() {
+            let indexes: Vec<Path> =
+                self.waiting.iter().map(|one| one.handle.index_object()).collect();
+            far.warm(indexes).await;
+        }
         let next: Vec<_> = self.waiting.drain(..OPEN_AT_ONCE.min(self.waiting.len())).collect();
         let (scope, now_ms) = (&self.scope, self.now_ms);
         let opening = stream::iter(next).map(|one| one.open(scope, now_ms)).buffered(OPEN_AT_ONCE);

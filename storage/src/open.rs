@@ -1,6 +1,5 @@
 //! Opening a data directory: manifests, snapshots, then the log from where they end.
 
-use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use tenancy::TenantId;
 use crate::block::{ALWAYS_THERE, BlockCache};
 use crate::compact::Counters;
 use crate::error::error_text;
+use crate::ground::{Claim, Ground, local_objects};
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
@@ -24,7 +24,7 @@ use crate::replay;
 use crate::retention::ClockGuard;
 use crate::tombstone::Tombstones;
 use crate::usage::{Usage, tenant_series};
-use crate::{Config, Error, LocalObjects, Storage};
+use crate::{Config, Error, FarObjects, Storage};
 
 /// What the store stands on.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Parts {
     /// The data directory.
     pub disk: Arc<dyn Disk>,
     /// Where blocks go; `None`: below `objects/` of the disk.
-    pub objects: Option<Arc<dyn ObjectStore>>,
+    pub objects: Option<FarObjects>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -63,21 +63,17 @@ impl Storage {
     /// [`Storage::damage`].
     pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, Error> {
         let lock = lock(parts.disk.as_ref())?;
-        let objects = match &parts.objects {
-            Some(objects) => Arc::clone(objects),
-            None => local_objects(&parts.disk).await?,
-        };
+        let ground = Ground::open(&config, &parts).await?;
+        let Ground { objects, far, map, claim } = ground;
         let cache = BlockCache::new(config.block_cache_bytes);
-        let map = PartitionMap::load(&objects, config.partitions).await?;
-        if parts.objects.is_none() {
-            sync_manifests(&parts.disk, map.partitions()).await?;
-        }
         // Each on its own task: a restart is the time the slowest core takes.
         let restoring: Vec<_> = (0..map.partitions())
             .map(|number| {
                 let (objects, cache) = (Arc::clone(&objects), Arc::clone(&cache));
-                let hash_key = parts.random.next_u64();
-                tokio::spawn(async move { restore(number, &objects, &cache, hash_key).await })
+                let (hash_key, claim) = (parts.random.next_u64(), claim.clone());
+                tokio::spawn(async move {
+                    restore(number, &objects, &cache, hash_key, claim.as_ref()).await
+                })
             })
             .collect();
         let mut restored = Vec::with_capacity(restoring.len());
@@ -90,6 +86,9 @@ impl Storage {
             let (disk, config) = (Arc::clone(&parts.disk), config.clone());
             move || replay(disk, &config, restored)
         });
+        if let Some(claim) = &claim {
+            claim.note(&parts.disk).await?;
+        }
         let (log, recovery, restored) =
             replayed.await.map_err(|e| Error::Internal(format!("replay the log: {e}")))??;
         let usage = Usage::new(Arc::clone(&parts.clock));
@@ -102,6 +101,8 @@ impl Storage {
             config,
             clock: parts.clock,
             objects,
+            far,
+            requests: parts.objects.map(|far| far.counts),
             log: Arc::new(log),
             cache,
             map,
@@ -145,45 +146,19 @@ fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, Error> {
     disk.lock(DiskPath::new("lock")).map_err(|source| Error::Disk { doing, source })
 }
 
-async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn ObjectStore>, Error> {
-    let disk = Arc::clone(disk);
-    let opened =
-        tokio::task::spawn_blocking(move || LocalObjects::open(disk, DiskPath::new("objects")));
-    let opened =
-        opened.await.map_err(|e| Error::Internal(format!("open the object store: {e}")))?;
-    let objects = opened
-        .map_err(|source| Error::Objects { doing: "open the object store".to_owned(), source })?;
-    Ok(Arc::new(objects))
-}
-
-/// Makes the names of all manifests durable. A process that died between giving a manifest its
-/// name and syncing that name leaves one that is seen and that a power cut would take back, when
-/// the log it covers may be trimmed already.
-async fn sync_manifests(disk: &Arc<dyn Disk>, partitions: u16) -> Result<(), Error> {
-    let disk = Arc::clone(disk);
-    let synced = tokio::task::spawn_blocking(move || {
-        let dirs = (0..partitions).map(|number| format!("objects/manifest/{number:04}"));
-        for dir in ["objects".to_owned(), "objects/manifest".to_owned()].into_iter().chain(dirs) {
-            match disk.sync_dir(DiskPath::new(&dir)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Disk { doing: format!("sync {dir}"), source: error });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    });
-    synced.await.map_err(|e| Error::Internal(format!("sync manifests: {e}")))?
-}
-
 /// Manifest, blocks and head of one partition, as of its last flush.
 async fn restore(
     number: u16,
     objects: &Arc<dyn ObjectStore>,
     cache: &Arc<BlockCache>,
     hash_key: u64,
+    claim: Option<&Claim>,
 ) -> Result<Restored, Error> {
-    let (manifest, state, damage) = ManifestStore::load_intact(Arc::clone(objects), number).await;
+    let (mut manifest, mut state, damage) =
+        ManifestStore::load_intact(Arc::clone(objects), number).await;
+    if let (Some(claim), None) = (claim, &damage) {
+        state = claim.partition(&mut manifest).await?;
+    }
     let mut broken = damage
         .map(|error| {
             lost(

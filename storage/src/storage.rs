@@ -13,6 +13,7 @@ use crate::compact::{CompactState, Counters, Grave};
 use crate::head::{Head, HeadCounts};
 use crate::log::{Damage, LocalLog, Recovery};
 use crate::manifest::BlockMeta;
+use crate::objects::{CacheTotals, CachedObjects, RequestCounts, RequestTotals};
 use crate::partition::Partition;
 use crate::partition_map::PartitionMap;
 use crate::retention::{ClockGuard, TenantRules};
@@ -34,6 +35,10 @@ pub struct Storage {
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) objects: Arc<dyn ObjectStore>,
+    /// The same, if they are not on this machine.
+    pub(crate) far: Option<Arc<CachedObjects>>,
+    /// Counters of requests to it.
+    pub(crate) requests: Option<Arc<RequestCounts>>,
     pub(crate) log: Arc<LocalLog>,
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) map: PartitionMap,
@@ -83,6 +88,13 @@ impl Storage {
             lost.map(named).collect::<Vec<_>>()
         };
         self.partitions.iter().flat_map(of).collect()
+    }
+
+    /// Requests to the object store since the start, and what its cache has done; `None` if objects
+    /// are files of the data directory.
+    pub fn object_store(&self) -> Option<(RequestTotals, CacheTotals)> {
+        let (requests, far) = (self.requests.as_ref()?, self.far.as_ref()?);
+        Some((requests.totals(), far.totals()))
     }
 
     /// Why some partitions take no writes; empty if all do.
@@ -169,8 +181,13 @@ impl Storage {
             || counts.open_bytes as u64 >= self.config.flush_bytes
     }
 
+    /// Whether its last flush was long ago, or failed.
     async fn is_old(&self, partition: &Partition) -> bool {
-        let flushed_at = partition.flush.lock().await.flushed_at;
+        let flush = partition.flush.lock().await;
+        if flush.freight.is_some() || flush.manifest.is_unsettled() {
+            return true;
+        }
+        let flushed_at = flush.flushed_at;
         self.clock.monotonic().as_secs_f64() - flushed_at >= self.config.flush_seconds as f64
     }
 

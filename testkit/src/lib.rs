@@ -8,16 +8,20 @@ mod disk;
 pub mod golden;
 pub mod http;
 mod objects;
+mod python;
 mod random;
 mod reference;
 pub mod remote_write;
 pub mod remote_write_v2;
+mod s3;
 
 pub use clock::ManualClock;
 pub use disk::{Fault, FaultyDisk};
 pub use objects::{FaultyObjects, ObjectFault, Request};
+pub use python::python;
 pub use random::SeededRandom;
 pub use reference::{package_dir, reference, workspace_root};
+pub use s3::{S3Fault, S3Plan, S3Server};
 
 /// A label set: `labels! { __name__ = "up", job = "node" }`.
 #[macro_export]

@@ -22,8 +22,13 @@ impl Rig {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("taffrail.toml");
         std::fs::write(&file, "").expect("an empty file");
-        let arguments =
-            Serve { config: Some(file.clone()), data_dir: None, listen: None, allow_anyone: false };
+        let arguments = Serve {
+            config: Some(file.clone()),
+            data_dir: None,
+            listen: None,
+            allow_anyone: false,
+            take_over: false,
+        };
         let config = Config::of(&arguments).expect("the default configuration");
         let clock = Arc::new(ManualClock::new(1_000));
         let who = Arc::new(

@@ -3,29 +3,17 @@
 //! Needs `opentelemetry-sdk` and its two OTLP exporters; `TAFFRAIL_PYTHON` names a Python that has them.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::Command;
 
 use model::{Clock, SystemClock};
 
-use crate::process::{Program, installed, taffrail};
+use crate::process::{Program, taffrail};
 
-/// A Python with the SDK; told on standard error if there is none.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("TAFFRAIL_PYTHON").map(PathBuf::from);
-    let must = named.is_some();
-    let python = named.or_else(|| installed("python3"))?;
-    let imports = "import opentelemetry.sdk, opentelemetry.exporter.otlp.proto.grpc, opentelemetry.exporter.otlp.proto.http";
-    let found = Command::new(&python).args(["-c", imports]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(python);
-    }
-    assert!(!must, "TAFFRAIL_PYTHON has no OpenTelemetry SDK");
-    let text = "\nSKIPPED otel: no OpenTelemetry SDK for Python; set TAFFRAIL_PYTHON\n";
-    drop(std::io::stderr().write_all(text.as_bytes()));
-    None
-}
+const MODULES: [&str; 3] = [
+    "opentelemetry.sdk",
+    "opentelemetry.exporter.otlp.proto.grpc",
+    "opentelemetry.exporter.otlp.proto.http",
+];
 
 /// Everything a tenant has at a time: series and what they show.
 fn everything(server: &Program, tenant: &str, at_ms: i64) -> BTreeMap<String, String> {
@@ -43,7 +31,7 @@ fn everything(server: &Program, tenant: &str, at_ms: i64) -> BTreeMap<String, St
 
 #[test]
 fn the_python_sdk_writes_the_same_by_http_and_grpc() {
-    let Some(python) = python() else { return };
+    let Some(python) = testkit::python(&MODULES) else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = taffrail(dir.path(), "[ingest.self_scrape]\nenabled = false\n");
     let script = testkit::package_dir().join("tests/it/otel_sender.py");

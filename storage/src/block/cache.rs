@@ -2,12 +2,12 @@
 //! first.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
+
+use crate::lru::Lru;
 
 /// What a cached item is of: block, kind, row group, page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,21 +38,10 @@ pub struct BlockCache {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    items: HashMap<Key, Item>,
-    /// Keys by when they were last used.
-    order: BTreeMap<u64, Key>,
-    uses: u64,
-    bytes: usize,
+    items: Lru<Key, Arc<dyn Any + Send + Sync>>,
     hits: u64,
     misses: u64,
-}
-
-struct Item {
-    value: Arc<dyn Any + Send + Sync>,
-    bytes: usize,
-    used: u64,
 }
 
 /// What the cache has done so far.
@@ -69,66 +58,38 @@ pub struct CacheUse {
 impl BlockCache {
     /// An empty cache that holds at most `bytes_max`.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max, state: Mutex::default() })
+        let state = State { items: Lru::new(bytes_max as u64), hits: 0, misses: 0 };
+        Arc::new(Self { bytes_max, state: Mutex::new(state) })
     }
 
     /// What it holds and how often it helped.
     pub fn usage(&self) -> CacheUse {
         let state = self.state.lock();
-        CacheUse { bytes: state.bytes, hits: state.hits, misses: state.misses }
+        let bytes = state.items.bytes() as usize;
+        CacheUse { bytes, hits: state.hits, misses: state.misses }
     }
 
     pub(super) fn get<T: Any + Send + Sync>(&self, key: Key) -> Option<Arc<T>> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let Some(item) = state.items.get_mut(&key) else {
+        let Some(value) = state.items.get(&key) else {
             state.misses += 1;
             return None;
         };
         state.hits += 1;
-        state.uses += 1;
-        state.order.remove(&item.used);
-        item.used = state.uses;
-        state.order.insert(item.used, key);
-        Arc::clone(&item.value).downcast().ok()
+        Arc::clone(value).downcast().ok()
     }
 
     /// An item larger than the whole cache is not kept.
     pub(super) fn put<T: Any + Send + Sync>(&self, key: Key, value: Arc<T>, bytes: usize) {
-        if bytes > self.bytes_max {
-            return;
-        }
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        state.uses += 1;
-        let used = state.uses;
-        if let Some(old) = state.items.insert(key, Item { value, bytes, used }) {
-            state.order.remove(&old.used);
-            state.bytes -= old.bytes;
-        }
-        state.order.insert(used, key);
-        state.bytes += bytes;
-        while state.bytes > self.bytes_max {
-            let Some((_, oldest)) = state.order.pop_first() else { break };
-            if let Some(item) = state.items.remove(&oldest) {
-                state.bytes -= item.bytes;
-            }
-        }
+        let gone = self.state.lock().items.put(key, value, bytes as u64);
+        // Freed outside the lock.
+        drop(gone);
     }
 
     /// Drops everything of a block that is gone.
     pub(super) fn forget(&self, block: u64) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let (order, bytes) = (&mut state.order, &mut state.bytes);
-        state.items.retain(|key, item| {
-            let stays = key.block != block;
-            if !stays {
-                order.remove(&item.used);
-                *bytes -= item.bytes;
-            }
-            stays
-        });
+        self.state.lock().items.retain(|key| key.block != block);
     }
 }
 
@@ -150,19 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_goes_first_and_bytes_are_bounded() {
+    fn what_does_not_fit_is_not_kept_and_blocks_are_forgotten() {
         let cache = BlockCache::new(100);
-        for page in 0..4 {
-            cache.put(key(1, page), Arc::new(page), 30);
-            assert!(cache.usage().bytes <= 100);
-            assert_eq!(cache.get::<u32>(key(1, 0)).as_deref(), Some(&0), "kept alive by use");
+        for (block, page, bytes) in [(1, 0, 30), (1, 1, 30), (2, 0, 40), (2, 9, 101)] {
+            cache.put(key(block, page), Arc::new(page), bytes);
         }
-        assert!(cache.get::<u32>(key(1, 1)).is_none());
-        cache.put(key(2, 9), Arc::new(9u32), 101);
+        assert_eq!(cache.get::<u32>(key(1, 1)).as_deref(), Some(&1));
         assert!(cache.get::<u32>(key(2, 9)).is_none(), "larger than the cache");
-        cache.put(key(1, 3), Arc::new(7u32), 40);
-        assert_eq!(cache.get::<u32>(key(1, 3)).as_deref(), Some(&7), "replaced");
         cache.forget(1);
-        assert_eq!(cache.usage().bytes, 0);
+        assert_eq!(cache.usage(), CacheUse { bytes: 40, hits: 1, misses: 1 });
     }
 }

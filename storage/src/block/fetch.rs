@@ -129,7 +129,11 @@ impl Samples {
         series: &[Range<u32>],
         range: TimeRange,
     ) -> Result<Plan, Error> {
-        let footer = self.chunks.footer(&self.cache, self.number).await?;
+        // That of the timestamps is needed next: where reads are far away, they wait together.
+        let (footer, _) = futures::try_join!(
+            self.chunks.footer(&self.cache, self.number),
+            self.timestamps.footer(&self.cache, self.number),
+        )?;
         let overlaps = self.range.is_some_and(|r| r.overlaps(range));
         let chunk_rows = |chunks: &Range<u32>| if overlaps { chunks.clone() } else { 0..0 };
         let place = |chunk: u32| {
@@ -219,8 +223,10 @@ impl Samples {
             vectors
                 .insert(ts_row, Vector { group, row, page: place.page, instants: OnceLock::new() });
         }
-        chunk_pages.load(self, &self.chunks, Kind::ChunksPage).await?;
-        timestamp_pages.load(self, &self.timestamps, Kind::TimestampsPage).await?;
+        futures::try_join!(
+            chunk_pages.load(self, &self.chunks, Kind::ChunksPage),
+            timestamp_pages.load(self, &self.timestamps, Kind::TimestampsPage),
+        )?;
         Ok(Fetched {
             plan,
             timestamps,

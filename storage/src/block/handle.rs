@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetRange, ObjectStore};
 use parking_lot::Mutex;
 
 use super::INDEX;
@@ -13,6 +13,7 @@ use super::cache::{BlockCache, Key, Kind};
 use super::index::{Index, TenantRows};
 use super::read::Block;
 use crate::Error;
+use crate::objects::Fresh;
 
 /// Bytes of an index that are read at first to see its tenants: all but always enough.
 const HEAD_BYTES: u64 = 64 << 10;
@@ -62,10 +63,11 @@ impl BlockHandle {
         if let Some(block) = self.opened() {
             return Ok(block);
         }
-        let bytes = self.read_object(None).await?;
-        let what = self.what();
-        let decoded = tokio::task::spawn_blocking(move || Index::read(what, &bytes)).await;
-        let index = decoded.map_err(|e| Error::Internal(format!("decode an index: {e}")))??;
+        let index = match self.read_index(GetOptions::default()).await {
+            // It may have been damaged on its way, or on this machine's disk.
+            Err(Error::Corrupt { .. }) => self.read_index(Fresh::options(None)).await?,
+            read => read?,
+        };
         let index = Arc::new(index);
         *self.in_use.lock() = Arc::downgrade(&index);
         self.cache.put(self.key(Kind::Index), Arc::clone(&index), index.resident_bytes());
@@ -78,11 +80,13 @@ impl BlockHandle {
         if let Some(known) = self.cache.get::<Vec<TenantRows>>(key) {
             return Ok(known);
         }
-        let head = self.read_object(Some(HEAD_BYTES)).await?;
+        let first = GetRange::Bounded(0..HEAD_BYTES);
+        let first = GetOptions { range: Some(first), ..GetOptions::default() };
+        let head = self.read_object(first).await?;
         let tenants = match Index::read_tenants(&self.what(), &head)? {
             Some(tenants) => tenants,
             None => {
-                let whole = self.read_object(None).await?;
+                let whole = self.read_object(GetOptions::default()).await?;
                 let read = Index::read_tenants(&self.what(), &whole)?;
                 read.ok_or_else(|| Error::Corrupt {
                     what: self.what(),
@@ -105,21 +109,21 @@ impl BlockHandle {
         Some(index)
     }
 
-    /// The index as it is stored, or its first bytes.
-    async fn read_object(&self, first: Option<u64>) -> Result<Bytes, Error> {
-        let path = self.prefix.clone().join(INDEX);
-        let read = async {
-            match first {
-                None => self.objects.get(&path).await?.bytes().await,
-                Some(first) => {
-                    let size = self.objects.head(&path).await?.size;
-                    if size == 0 {
-                        return Ok(Bytes::new());
-                    }
-                    self.objects.get_range(&path, 0..size.min(first)).await
-                }
-            }
-        };
+    /// The object of its index.
+    pub(crate) fn index_object(&self) -> Path {
+        self.prefix.clone().join(INDEX)
+    }
+
+    async fn read_index(&self, options: GetOptions) -> Result<Index, Error> {
+        let (bytes, what) = (self.read_object(options).await?, self.what());
+        let decoded = tokio::task::spawn_blocking(move || Index::read(what, &bytes)).await;
+        decoded.map_err(|e| Error::Internal(format!("decode an index: {e}")))?
+    }
+
+    /// The index as it is stored, or a part of it.
+    async fn read_object(&self, options: GetOptions) -> Result<Bytes, Error> {
+        let path = self.index_object();
+        let read = async { self.objects.get_opts(&path, options).await?.bytes().await };
         read.await.map_err(|source| match source {
             object_store::Error::NotFound { .. } => {
                 Error::Corrupt { what: self.what(), reason: "the object is missing".to_owned() }
@@ -129,7 +133,7 @@ impl BlockHandle {
     }
 
     fn what(&self) -> String {
-        format!("object {}", self.prefix.clone().join(INDEX))
+        format!("object {}", self.index_object())
     }
 
     fn key(&self, kind: Kind) -> Key {

@@ -12,6 +12,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::Error;
+use crate::objects::Fresh;
 
 /// Bytes under one checksum: small enough that a page costs little more to read.
 pub(super) const STRIPE_BYTES: u64 = 16 << 10;
@@ -178,12 +179,19 @@ impl Object {
         }
         let merged = merge(wanted);
         let read = self.objects.get_ranges(&self.path, &merged).await;
-        let read = read.map_err(|e| self.failed(e))?;
+        let mut read = read.map_err(|e| self.failed(e))?;
         if read.len() != merged.len() {
             return Err(self.damaged("the store gave another number of ranges"));
         }
-        for (range, bytes) in merged.iter().zip(&read) {
-            self.check(range, bytes)?;
+        for (range, bytes) in merged.iter().zip(&mut read) {
+            if self.check(range, bytes).is_err() {
+                // It may have been damaged on its way, or on this machine's disk.
+                let options = Fresh::options(Some(range.clone()));
+                let again =
+                    async { self.objects.get_opts(&self.path, options).await?.bytes().await };
+                *bytes = again.await.map_err(|e| self.failed(e))?;
+                self.check(range, bytes)?;
+            }
         }
         let cut = |range: &Range<u64>| {
             let at = merged.partition_point(|m| m.start <= range.start) - 1;

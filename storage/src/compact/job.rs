@@ -100,6 +100,7 @@ impl Storage {
         match outcome {
             Ok(true) => return Ok(Some(done)),
             // Nobody may go on from a manifest that may or may not name what was written.
+            Err(Error::Unsettled { .. }) => {}
             Err(_) if partition.read_only().is_some() => {}
             _ => self.discard(begun.iter().map(|name| Path::from(name.as_str())).collect()).await,
         }
@@ -300,6 +301,7 @@ impl Run<'_> {
         }
         self.check_rows(&added)?;
         let mut flush = self.partition.flush.lock().await;
+        self.storage.settle(self.partition, &mut flush).await?;
         // Retention or a deletion may have taken some meanwhile.
         let exists = |name: &String| flush.state.blocks.iter().any(|b| b.name == *name);
         if !self.job.inputs.iter().all(exists) {

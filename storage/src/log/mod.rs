@@ -143,6 +143,17 @@ impl LocalLog {
         Ok((Self { shared, thread: Mutex::new(Some(thread)) }, recovery))
     }
 
+    /// Whether there is anything of a log. Blocks.
+    pub fn exists(disk: &dyn Disk) -> Result<bool, Error> {
+        Ok(!segments::list(disk)?.is_empty())
+    }
+
+    /// Makes the log of a data directory that had none begin at a position, so that everything
+    /// before counts as covered. What a start before this one began is begun anew. Blocks.
+    pub fn begin_at(disk: &dyn Disk, start: Position, config: &Config) -> Result<(), Error> {
+        recovery::begin_at(disk, start.0, config)
+    }
+
     /// Makes everything appended durable and ends the commit thread. Later appends fail.
     pub fn close(&self) -> Result<(), LogError> {
         let Some(thread) = self.thread.lock().take() else { return Ok(()) };

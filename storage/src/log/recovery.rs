@@ -238,7 +238,7 @@ pub(super) fn repair(
         Some(&start) => Some(extend(disk, start, replayed, config)?),
         None if replayed.recovery.damaged.is_empty() => {
             replayed.segments.push(0);
-            Some(begin(disk, config)?)
+            Some(begin(disk, 0, config)?)
         }
         None => None,
     };
@@ -277,16 +277,28 @@ fn extend(
 }
 
 /// The first segment of a new log. From now on a log without segments is a log that got lost.
-fn begin(disk: &dyn Disk, config: &super::Config) -> Result<Tail, Error> {
-    let file = segments::open(disk, 0, OpenMode::CreateNew)?;
+fn begin(disk: &dyn Disk, start: u64, config: &super::Config) -> Result<Tail, Error> {
+    let file = segments::open(disk, start, OpenMode::CreateNew)?;
     let limit = config.segment_bytes.max(SEGMENT_HEADER_BYTES);
-    let header = SegmentHeader { start: 0, previous_end: 0, gap_accepted: false };
+    let header = SegmentHeader { start, previous_end: start, gap_accepted: false };
     let made = file
         .allocate(limit)
         .and_then(|()| file.write_all_at(&header.encode(), 0))
         .and_then(|()| if config.fsync { file.sync() } else { Ok(()) });
-    made.map_err(|source| failed("make", 0, source))?;
-    Ok(Tail { start: 0, end: SEGMENT_HEADER_BYTES, limit, file })
+    made.map_err(|source| failed("make", start, source))?;
+    let (end, limit) = (start + SEGMENT_HEADER_BYTES, start + limit);
+    Ok(Tail { start, end, limit, file })
+}
+
+/// Begins a log at a position in the place of what lies there.
+pub(super) fn begin_at(disk: &dyn Disk, start: u64, config: &super::Config) -> Result<(), Error> {
+    for old in segments::list(disk)? {
+        let removed = disk.remove(&segments::path_of(old));
+        removed.map_err(|source| failed("remove", old, source))?;
+    }
+    begin(disk, start, config)?;
+    let synced = disk.sync_dir(Path::new(DIR));
+    synced.map_err(|source| Error::Disk { doing: "sync the log's directory".to_owned(), source })
 }
 
 /// Writes a part of a file over itself. If an earlier process failed to sync it, the system may

@@ -18,6 +18,9 @@ const HEADER_BYTES: usize = 32;
 pub(super) struct Stored {
     pub(super) partition: u16,
     pub(super) number: u64,
+    /// Which start of which process wrote it, where more than one could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) writer: Option<String>,
     #[serde(flatten)]
     pub(super) content: Content,
 }

@@ -18,16 +18,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use model::Position;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::Error;
+use crate::objects::Fresh;
 pub use state::{BlockMeta, Edit, PartitionState, SnapshotMeta};
 
 use envelope::{Content, Stored};
 
 /// Every so many edits the whole state is written, so that loading reads few objects.
 const CHECKPOINT_EVERY: u64 = 32;
+
+/// Edits of an earlier start that may come between a look and a claim.
+const CLAIM_TRIES: usize = 16;
+
+/// Names of objects that a claim leaves to the start before it: many more than that one can use
+/// until it finds out.
+const CLAIM_STRIDE: u64 = 1 << 20;
 
 /// Objects read at a time while loading.
 const LOADS_AT_ONCE: usize = 16;
@@ -51,6 +60,19 @@ pub struct ManifestStore {
     oldest: u64,
     /// Why nothing can be committed any more: a failed put may or may not have happened.
     broken: Option<String>,
+    /// This start, where a manifest that can be seen is also durable: then what became of a put
+    /// can be found out, by this mark in what is stored.
+    writer: Option<String>,
+    /// An edit of which that was not found out yet.
+    unsettled: Option<Unsettled>,
+}
+
+/// An edit that may or may not be stored, or may still come to be.
+#[derive(Debug)]
+struct Unsettled {
+    stored: Stored,
+    edit: Edit,
+    state: PartitionState,
 }
 
 impl ManifestStore {
@@ -72,7 +94,16 @@ impl ManifestStore {
         }
         drop(files);
         let oldest = numbers.first().copied().unwrap_or(1);
-        Ok((Self { objects, partition, state: state.clone(), oldest, broken: None }, state))
+        let store = Self {
+            objects,
+            partition,
+            state: state.clone(),
+            oldest,
+            broken: None,
+            writer: None,
+            unsettled: None,
+        };
+        Ok((store, state))
     }
 
     /// Like [`ManifestStore::load`], but goes as far as it can: beside the error come the newest
@@ -87,7 +118,17 @@ impl ManifestStore {
                 let state = newest_intact(objects.as_ref(), partition).await;
                 let broken = Some(error.to_string());
                 let oldest = state.number;
-                let store = Self { objects, partition, state: state.clone(), oldest, broken };
+                let (writer, unsettled) = (None, None);
+                let state_now = state.clone();
+                let store = Self {
+                    objects,
+                    partition,
+                    state: state_now,
+                    oldest,
+                    broken,
+                    writer,
+                    unsettled,
+                };
                 (store, state, Some(error))
             }
         }
@@ -98,44 +139,105 @@ impl ManifestStore {
         self.broken.as_deref()
     }
 
+    /// Whether it is not known yet what became of an edit.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+
+    /// Writes as this start from now on: the store is one where what can be seen is durable, and
+    /// others may write to it as well.
+    pub fn mark(&mut self, writer: String) {
+        self.writer = Some(writer);
+    }
+
     /// Makes one edit durable and gives the state after it.
     ///
-    /// After an error that leaves open whether the edit was stored, nothing can be committed
-    /// until the partition is loaded again.
+    /// After [`Error::Unsettled`] nothing else can be committed until [`ManifestStore::settle`]
+    /// has found out; after other errors that leave open whether the edit was stored, until the
+    /// partition is loaded again.
     pub async fn commit(&mut self, edit: Edit) -> Result<PartitionState, Error> {
-        if let Some(reason) = &self.broken {
-            return Err(Error::PartitionReadOnly {
-                partition: self.partition,
-                reason: reason.clone(),
-            });
+        let refused = self.broken.clone().or_else(|| {
+            let number = self.unsettled.as_ref()?.stored.number;
+            Some(format!("whether manifest {number} was stored is not known yet"))
+        });
+        if let Some(reason) = refused {
+            return Err(Error::PartitionReadOnly { partition: self.partition, reason });
         }
         let number = self.state.number + 1;
         let state = self.state.clone().after(&edit).map_err(|reason| Error::Corrupt {
             what: format!("edit {number} of partition {}", self.partition),
             reason,
         })?;
-        let is_checkpoint = number.is_multiple_of(CHECKPOINT_EVERY);
-        let content =
-            if is_checkpoint { Content::Checkpoint(state.clone()) } else { Content::Edit(edit) };
-        self.put(Stored { partition: self.partition, number, content }).await?;
+        let content = if number.is_multiple_of(CHECKPOINT_EVERY) {
+            Content::Checkpoint(state.clone())
+        } else {
+            Content::Edit(edit.clone())
+        };
+        let writer = self.writer.clone();
+        let stored = Stored { partition: self.partition, number, writer, content };
+        self.unsettled = Some(Unsettled { stored, edit, state });
+        self.settle().await?;
+        Ok(self.state.clone())
+    }
+
+    /// Finds out what became of an edit of which that is not known, and makes it durable if it is
+    /// not. Gives the edit and the state after it; `None` if there is none.
+    pub async fn settle(&mut self) -> Result<Option<(Edit, PartitionState)>, Error> {
+        let Some(Unsettled { stored, edit, state }) = self.unsettled.take() else {
+            return Ok(None);
+        };
+        let is_checkpoint = matches!(stored.content, Content::Checkpoint(_));
+        if let Err(error) = self.put(&stored).await {
+            if matches!(error, Error::Unsettled { .. }) {
+                self.unsettled = Some(Unsettled { stored, edit, state });
+            }
+            return Err(error);
+        }
         self.state = state;
         if is_checkpoint {
             self.remove_old().await;
         }
-        Ok(self.state.clone())
+        Ok(Some((edit, self.state.clone())))
     }
 
-    async fn put(&mut self, stored: Stored) -> Result<(), Error> {
+    /// Takes the partition over for this start: whoever wrote before and does not know yet cannot
+    /// put the next manifest any more, and uses other names of objects. Everything before `covered`
+    /// counts as covered.
+    pub async fn claim(&mut self, covered: Option<Position>) -> Result<PartitionState, Error> {
+        for _ in 0..CLAIM_TRIES {
+            let edit = Edit {
+                covered: covered.map(|covered| covered.max(self.state.covered)),
+                next_object: self.state.next_object.saturating_add(CLAIM_STRIDE),
+                ..Edit::default()
+            };
+            match self.commit(edit).await {
+                // One that came from before the claim: it counts.
+                Err(Error::OwnedElsewhere { .. }) => {
+                    let (mut newer, _) =
+                        Self::load(Arc::clone(&self.objects), self.partition).await?;
+                    newer.writer = self.writer.take();
+                    *self = newer;
+                }
+                other => return other,
+            }
+        }
+        Err(Error::OwnedElsewhere { partition: self.partition, number: self.state.number + 1 })
+    }
+
+    async fn put(&mut self, stored: &Stored) -> Result<(), Error> {
         let (number, path) = (stored.number, path_of(self.partition, stored.number));
-        let bytes = stored.encode()?;
+        let bytes = Bytes::from(stored.encode()?);
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let source = match self.objects.put_opts(&path, bytes.into(), options).await {
+        let source = match self.objects.put_opts(&path, bytes.clone().into(), options).await {
             Ok(_) => return Ok(()),
             Err(source) => source,
         };
-        if matches!(source, object_store::Error::AlreadyExists { .. }) {
-            self.broken = Some("another process writes its manifest".to_owned());
-            return Err(Error::OwnedElsewhere { partition: self.partition, number });
+        let taken = matches!(source, object_store::Error::AlreadyExists { .. });
+        if self.writer.is_some() {
+            return self.find_out(path, number, bytes, source).await;
+        }
+        if taken {
+            return Err(self.owned_elsewhere(number));
         }
         // Nothing there: the put failed before it could have an effect, and may be tried again.
         let absent =
@@ -144,6 +246,36 @@ impl ManifestStore {
             self.broken = Some(format!("putting manifest {number} failed: {source}"));
         }
         Err(Error::Objects { doing: format!("put manifest {path}"), source })
+    }
+
+    /// What became of a put that failed: a try before the last one may have been carried out, or
+    /// be carried out later. The same bytes can only be ours.
+    async fn find_out(
+        &mut self,
+        path: Path,
+        number: u64,
+        bytes: Bytes,
+        source: object_store::Error,
+    ) -> Result<(), Error> {
+        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
+        // Past any cache.
+        let read =
+            async { self.objects.get_opts(&path, Fresh::options(None)).await?.bytes().await };
+        match read.await {
+            Ok(found) if found == bytes => Ok(()),
+            Ok(_) => Err(self.owned_elsewhere(number)),
+            Err(NotFound { .. })
+                if matches!(source, PermissionDenied { .. } | Unauthenticated { .. }) =>
+            {
+                Err(Error::Objects { doing: format!("put manifest {path}"), source })
+            }
+            Err(_) => Err(Error::Unsettled { partition: self.partition, number, source }),
+        }
+    }
+
+    fn owned_elsewhere(&mut self, number: u64) -> Error {
+        self.broken = Some("another process writes its manifest".to_owned());
+        Error::OwnedElsewhere { partition: self.partition, number }
     }
 
     /// Removes what lies before the checkpoint before this one. What could not be removed is

@@ -177,7 +177,7 @@ async fn damage_and_gaps_are_told() {
 #[test]
 fn the_stored_form_stays() {
     let small = Edit { remove_blocks: vec!["7".to_owned()], next_object: 9, ..Edit::default() };
-    let stored = Stored { partition: 3, number: 12, content: Content::Edit(small) };
+    let stored = Stored { partition: 3, number: 12, writer: None, content: Content::Edit(small) };
     let bytes = stored.encode().unwrap();
     assert_eq!(&bytes[..8], b"TAFFRMAN");
     assert_eq!(bytes[8..24], [1, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -190,7 +190,8 @@ fn the_stored_form_stays() {
         blocks: vec![block("a")],
         ..PartitionState::default()
     };
-    let stored = Stored { partition: 3, number: 32, content: Content::Checkpoint(state) };
+    let stored =
+        Stored { partition: 3, number: 32, writer: None, content: Content::Checkpoint(state) };
     let json = concat!(
         r#"{"partition":3,"number":32,"checkpoint":{"number":32,"covered":18446744073709551615,"#,
         r#""blocks":[{"name":"a","level":0,"range":[-5,9007199254740993],"positions":[1,18446744073709551615],"#,

@@ -161,6 +161,7 @@ impl Storage {
     async fn let_go(&self, partition: &Partition, names: &[String]) -> Result<(), Error> {
         let mut flush = partition.flush.lock().await;
         partition.check_writable()?;
+        self.settle(partition, &mut flush).await?;
         // Compaction may have been faster.
         let there = |name: &&String| flush.state.blocks.iter().any(|b| b.name == **name);
         let names: Vec<String> = names.iter().filter(there).cloned().collect();

@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use model::{Labels, Pace, SeriesId, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
@@ -29,6 +30,10 @@ use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 pub(crate) use intern::Interner;
 pub(crate) use merge::merge as merge_samples;
+
+/// Blocks that a fetch reads at a time. All pages of a fetch are in memory in the end; where blocks
+/// are far away, most of the time is waiting.
+const BLOCKS_AT_ONCE: usize = 16;
 
 /// The series that match a question, in order of their labels.
 #[derive(Debug)]
@@ -324,13 +329,16 @@ impl Selection {
                 by_block.entry(at.block).or_default().push((at.chunks.0..at.chunks.1, piece));
             }
         }
-        let mut parts = Vec::with_capacity(by_block.len());
-        for (number, rows) in by_block {
-            let Some(block) = self.blocks.get(&number) else { continue };
+        let fetch = |(number, rows): (u32, Vec<(Range<u32>, Piece)>)| async move {
+            let Some(block) = self.blocks.get(&number) else { return Ok(None) };
             let (rows, pieces): (Vec<Range<u32>>, Vec<Piece>) = rows.into_iter().unzip();
             let plan = block.plan(&rows, self.range).await?;
-            parts.push(Part { number, pieces, fetched: block.load(plan).await? });
-        }
+            let fetched = block.load(plan).await?;
+            Ok::<_, Error>(Some(Part { number, pieces, fetched }))
+        };
+        let fetched = stream::iter(by_block).map(fetch).buffer_unordered(BLOCKS_AT_ONCE);
+        let fetched: Vec<Option<Part>> = fetched.try_collect().await?;
+        let mut parts: Vec<Part> = fetched.into_iter().flatten().collect();
         // The numbers of blocks are in the order of their log positions within a partition.
         parts.sort_unstable_by_key(|part| part.number);
         let heads = picked.iter().map(|one| one.head.clone()).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::model::{Clock, Metadata, MetricKind, TimeRange};
 use object_store::memory::InMemory;
-use storage::{Config, Error, MetricRows, Parts, Storage};
+use storage::{Config, Error, FarObjects, MetricRows, Parts, Storage};
 use tenancy::ReadScope;
 use testkit::{FaultyObjects, ObjectFault, SeededRandom};
 
@@ -17,7 +17,7 @@ async fn writes_are_refused_while_flushing_fails_and_taken_afterwards() {
     let objects = FaultyObjects::new(Arc::new(InMemory::new()));
     let parts = Parts {
         disk: Arc::new(ground.disk.clone()),
-        objects: Some(Arc::new(objects.clone())),
+        objects: Some(FarObjects::new(Arc::new(objects.clone()))),
         clock: Arc::clone(&ground.clock) as Arc<dyn Clock>,
         random: Arc::new(SeededRandom::new(7)),
     };

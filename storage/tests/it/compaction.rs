@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::model::{Clock, Matcher, TimeRange};
 use object_store::memory::InMemory;
-use storage::{CompactionConfig, Config, Extent, Parts, Storage};
+use storage::{CompactionConfig, Config, Extent, FarObjects, Parts, Storage};
 use tenancy::ReadScope;
 use testkit::{Fault, FaultyDisk, FaultyObjects, ObjectFault, SeededRandom};
 use tokio::runtime::Handle;
@@ -304,7 +304,7 @@ async fn any_request_to_an_object_store_may_fail_or_lose_its_answer() {
         let open = async |ground: &Ground| {
             let parts = Parts {
                 disk: Arc::new(ground.disk.clone()),
-                objects: Some(Arc::new(objects.clone())),
+                objects: Some(FarObjects::new(Arc::new(objects.clone()))),
                 clock: Arc::clone(&ground.clock) as Arc<dyn Clock>,
                 random: Arc::new(SeededRandom::new(7)),
             };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ::model::{Clock, Position, TimeRange};
 use object_store::memory::InMemory;
 use storage::log::quarantine;
-use storage::{Parts, Storage};
+use storage::{FarObjects, Parts, Storage};
 use testkit::{FaultyObjects, ObjectFault, SeededRandom};
 
 use crate::facts::{Journal, Request, Step, everything, samples, sound_life, text_of, tight};
@@ -168,7 +168,7 @@ async fn a_lost_series_takes_nothing_else_for_itself() {
 async fn open_on(ground: &Ground, objects: &FaultyObjects) -> Arc<Storage> {
     let parts = Parts {
         disk: Arc::new(ground.disk.clone()),
-        objects: Some(Arc::new(objects.clone())),
+        objects: Some(FarObjects::new(Arc::new(objects.clone()))),
         clock: Arc::clone(&ground.clock) as Arc<dyn Clock>,
         random: Arc::new(SeededRandom::new(7)),
     };

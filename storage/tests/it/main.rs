@@ -13,4 +13,5 @@ mod model;
 mod noise;
 mod placement;
 mod retention;
+mod s3;
 mod store;

@@ -1,14 +1,16 @@
 //! The answer does not depend on where the rows lie: head, being flushed, one block, many, merged
-//! ones of either level, after a restart.
+//! ones of either level, after a restart, in the data directory or on S3.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use model::{MatchOp, Matcher, TimeRange, stale_nan};
-use storage::{Extent, Storage};
+use storage::{Extent, FarObjects, Storage};
 use tenancy::{Limits, ReadScope};
+use testkit::S3Server;
 
-use crate::store::{Ground, NOW_MS, Row, read, write};
+use crate::s3::far;
+use crate::store::{Ground, NOW_MS, Row, config, read, write};
 
 /// Ten series of two tenants, twenty scrapes with a gap, a stale marker, odd values.
 fn scrapes() -> Vec<Vec<Row>> {
@@ -75,9 +77,12 @@ async fn answers(storage: &Storage) -> String {
     out
 }
 
-/// Writes all scrapes, flushing after those for which `flush` says so.
-async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, then: Then) -> String {
-    let storage = ground.open().await.expect("a new store");
+/// Writes all scrapes, flushing after those for which `flush` says so; objects lie in the data
+/// directory or far away.
+async fn placed(far: Option<FarObjects>, flush: impl Fn(usize) -> bool, then: Then) -> String {
+    let ground = Ground::default();
+    let open = || ground.open_on(config(), far.clone(), 7);
+    let storage = open().await.expect("a new store");
     for (i, rows) in scrapes().iter().enumerate() {
         for tenant in [1, 2] {
             let appended = write(&storage, tenant, rows).await.expect("a good write");
@@ -102,7 +107,7 @@ async fn placed(ground: &Ground, flush: impl Fn(usize) -> bool, then: Then) -> S
         return answers(&storage).await;
     }
     drop(storage);
-    answers(&ground.open().await.expect("the same store")).await
+    answers(&open().await.expect("the same store")).await
 }
 
 /// What happens to a store before it is asked.
@@ -116,8 +121,9 @@ enum Then {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_do_not_depend_on_placement() {
-    let in_head = placed(&Ground::default(), |_| false, Then::Nothing).await;
+    let in_head = placed(None, |_| false, Then::Nothing).await;
     assert!(in_head.contains("pod-9") && in_head.contains("team-2"), "{in_head}");
+    let s3 = S3Server::start();
     for (what, every, then) in [
         ("one block", 20, Then::Nothing),
         ("a block a scrape", 1, Then::Nothing),
@@ -131,8 +137,13 @@ async fn answers_do_not_depend_on_placement() {
         ("a merged block and replay", 7, Then::MergeAndReopen { windows_only: true }),
         ("one block of a day, reopened", 3, Then::MergeAndReopen { windows_only: false }),
     ] {
-        let there = placed(&Ground::default(), |i| (i + 1) % every == 0, then).await;
+        let there = placed(None, |i| (i + 1) % every == 0, then).await;
         assert!(there == in_head, "{what}:\n{there}\nin the head:\n{in_head}");
+        if let Some(s3) = &s3 {
+            let far = far(s3, &what.replace([' ', ','], "-"));
+            let there = placed(Some(far), |i| (i + 1) % every == 0, then).await;
+            assert!(there == in_head, "{what}, on S3:\n{there}\nin the head:\n{in_head}");
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use model::{Clock, Labels, METRIC_NAME, Matcher, TimeRange};
-use storage::{Appended, Config, MetricRows, Parts, Select, Selection, SeriesRows, Storage};
+use storage::{
+    Appended, Config, FarObjects, MetricRows, Parts, Select, Selection, SeriesRows, Storage,
+};
 use tenancy::{Limits, ReadScope, WriteScope};
 use testkit::{FaultyDisk, ManualClock, SeededRandom};
 
@@ -34,11 +36,21 @@ impl Ground {
     }
 
     pub(crate) async fn open_with(&self, config: Config) -> Result<Arc<Storage>, storage::Error> {
+        self.open_on(config, None, 7).await
+    }
+
+    /// Opens it over objects that lie elsewhere; what is made up differs by seed.
+    pub(crate) async fn open_on(
+        &self,
+        config: Config,
+        objects: Option<FarObjects>,
+        seed: u64,
+    ) -> Result<Arc<Storage>, storage::Error> {
         let parts = Parts {
             disk: Arc::new(self.disk.clone()),
-            objects: None,
+            objects,
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
-            random: Arc::new(SeededRandom::new(7)),
+            random: Arc::new(SeededRandom::new(seed)),
         };
         Storage::open(config, parts).await
     }
