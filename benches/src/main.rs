@@ -9,6 +9,7 @@
 
 mod cluster;
 mod codec;
+mod cold;
 mod load;
 mod random;
 mod report;
@@ -33,7 +34,8 @@ struct Arguments {
     /// Systems to run, in this order.
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
-    /// What to measure: sim, sim0 (without jitter), wide; or codec alone, which runs no system: what
+    /// What to measure: sim, sim0 (without jitter), wide; or cold alone, which reads from an S3 service
+    /// that takes 30 ms a request; or codec alone, which runs no system: what
     /// the walks of the wire formats cost.
     #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
     scenarios: Vec<String>,
@@ -58,6 +60,12 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.scenarios == ["codec"] {
         println!("{}", codec::table(arguments.repeats));
+        return Ok(());
+    }
+    if arguments.scenarios == ["cold"] {
+        let start_ms = today_ms() - 24 * 3_600_000;
+        println!("{}", cold::cold(&arguments.dir, start_ms, arguments.repeats)?);
+        std::fs::remove_dir_all(&arguments.dir)?;
         return Ok(());
     }
     let kinds = arguments.systems.iter().map(|s| kind(s)).collect::<Result<Vec<_>>>()?;

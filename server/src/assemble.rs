@@ -12,6 +12,7 @@ use tenancy::{AuditLog, Authenticator, Directory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::backups::Backups;
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::far::far_objects;
@@ -61,7 +62,9 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         reload: Arc::clone(reloader.status()),
         started_ms,
     };
-    let parts = Parts { storage: Arc::clone(&storage), authenticator, metrics, querier, reloader };
+    let backups = Backups::new(&config, &storage, &disk, &clock);
+    let storage_of = Arc::clone(&storage);
+    let parts = Parts { storage: storage_of, authenticator, metrics, querier, reloader, backups };
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);

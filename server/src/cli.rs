@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Look after the tenants of a running server.
     Tenants(crate::command::tenants::Tenants),
+    /// Have a running server back everything up.
+    Backup(crate::command::backup::Backup),
+    /// Make a store of a backup, or see whether the backup is whole.
+    Restore(crate::command::backup::Restore),
     /// Look at configuration without running anything.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -9,6 +9,7 @@
 mod admin;
 mod allocator;
 mod assemble;
+mod backups;
 mod cli;
 mod command;
 mod config;
@@ -64,6 +65,14 @@ fn run(cli: Cli) -> Result<()> {
         }
         Command::Tenants(arguments) => {
             print!("{}", command::tenants::run(&arguments)?);
+            Ok(())
+        }
+        Command::Backup(arguments) => {
+            print!("{}", command::backup::back_up(&arguments)?);
+            Ok(())
+        }
+        Command::Restore(arguments) => {
+            print!("{}", command::backup::run_restore(&arguments)?);
             Ok(())
         }
         Command::Config(ConfigCommand::Check { file }) => {

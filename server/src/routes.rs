@@ -20,6 +20,7 @@ use storage::{Extent, Storage};
 use tenancy::{Admin, Authenticator, Read};
 
 use crate::admin::{self, Failure};
+use crate::backups::Backups;
 use crate::metrics::Metrics;
 use crate::pages::{self, ASSETS};
 use crate::reload::Reloader;
@@ -81,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) querier: Querier,
     pub(crate) reloader: Arc<Reloader>,
+    pub(crate) backups: Arc<Backups>,
 }
 
 impl FromRef<Parts> for Arc<Authenticator> {

@@ -16,6 +16,9 @@ use crate::open::Parts;
 use crate::partition_map::PartitionMap;
 use crate::{Config, Error, FarObjects, LocalObjects};
 
+/// There while a backup is restored: until it is gone, nothing here is whole.
+pub(crate) const RESTORING: &str = "restore/incomplete";
+
 /// Manifests that are read at a time.
 const LOADS_AT_ONCE: usize = 16;
 
@@ -41,6 +44,7 @@ pub(crate) struct Claim {
 impl Ground {
     /// Opens the objects, and claims them if they are far away.
     pub(crate) async fn open(config: &Config, parts: &Parts) -> Result<Self, Error> {
+        on_disk(&parts.disk, check_restored).await?;
         match &parts.objects {
             Some(far) => Self::open_far(config, parts, far).await,
             None => Self::open_local(config, parts).await,
@@ -113,6 +117,18 @@ async fn covered_by_all(
     let load = |number| ManifestStore::load_intact(Arc::clone(objects), number);
     let states = stream::iter(0..partitions).map(load).buffered(LOADS_AT_ONCE);
     Ok(states.map(|(_, state, _)| state.covered).fold(Position(0), async |a, b| a.max(b)).await)
+}
+
+/// Fails if a restore was interrupted.
+fn check_restored(disk: &dyn Disk) -> Result<(), Error> {
+    match disk.open(DiskPath::new(RESTORING), OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Disk { doing: format!("look for {RESTORING}"), source }),
+        Ok(_) => Err(Error::Refused(format!(
+            "a restore into the data directory did not end ({RESTORING} is there); empty the directory, \
+             and restore again"
+        ))),
+    }
 }
 
 /// Whether there are objects or a log of a store that is not far away.

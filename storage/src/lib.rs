@@ -11,6 +11,7 @@
 //! protocols, query languages, HTTP.
 
 mod append;
+pub mod backup;
 pub mod block;
 pub mod codec;
 mod compact;

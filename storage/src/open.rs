@@ -2,6 +2,7 @@
 
 use std::path::Path as DiskPath;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -116,6 +117,7 @@ impl Storage {
             compact: tokio::sync::Mutex::default(),
             graves: parking_lot::Mutex::default(),
             counters: Counters::default(),
+            holds: AtomicUsize::new(0),
             _lock: lock,
         });
         Ok(storage)

@@ -63,10 +63,17 @@ impl PartitionMap {
         let partitions = partitions.clamp(1, PARTITIONS_MAX);
         let epoch = Epoch { from_ms: i64::MIN, partitions, whole_histograms: true };
         let map = Self { version: VERSION, epochs: vec![epoch] };
-        let json = serde_json::to_vec_pretty(&map).expect("a map of numbers is always JSON");
-        let create = PutMode::Create.into();
-        objects.put_opts(&path, PutPayload::from(json), create).await.map_err(failed("create"))?;
+        map.put(objects).await?;
         Ok(map)
+    }
+
+    /// Writes the map of a new store.
+    pub(crate) async fn put(&self, objects: &Arc<dyn ObjectStore>) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(self).expect("a map of numbers is always JSON");
+        let create = PutMode::Create.into();
+        let put = objects.put_opts(&Path::from(OBJECT), PutPayload::from(json), create).await;
+        let doing = || format!("create {OBJECT}");
+        put.map(drop).map_err(|source| Error::Objects { doing: doing(), source })
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, Error> {

@@ -1,6 +1,7 @@
 //! The store as the rest of the program sees it, and its background work.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use model::{Clock, DiskLock, Log};
@@ -58,6 +59,8 @@ pub struct Storage {
     /// Blocks that were merged and whose objects wait to be removed.
     pub(crate) graves: Mutex<Vec<Grave>>,
     pub(crate) counters: Counters,
+    /// Backups that run: as long as one does, no object is removed.
+    pub(crate) holds: AtomicUsize,
     pub(crate) _lock: Box<dyn DiskLock>,
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Answers are Prometheus' envelope: `{"status":"success","data":…}`, or `error` with its type.
 
+mod backup;
 mod deletes;
 mod retention;
 mod tenants;
@@ -24,6 +25,8 @@ use crate::routes::Parts;
 /// Method and path of every route here.
 pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/admin/audit"),
+    ("GET", "/api/v1/admin/backup"),
+    ("POST", "/api/v1/admin/backup"),
     ("POST", "/api/v1/admin/delete"),
     ("GET", "/api/v1/admin/retention"),
     ("POST", "/api/v1/admin/retention"),
@@ -57,6 +60,7 @@ pub(crate) fn router() -> Router<Parts> {
     let at = |path: &str| format!("{base}{path}");
     Router::new()
         .route(&at("/audit"), get(tenants::audit))
+        .route(&at("/backup"), get(backup::status).post(backup::begin))
         .route(&at("/delete"), post(deletes::delete))
         .route(&at("/retention"), get(retention::preview).post(retention::retain))
         .route(&at("/tenants"), get(tenants::list).post(tenants::create))
@@ -134,6 +138,9 @@ impl From<storage::Error> for Failure {
             storage::Error::Limit(text) => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;
                 Self { status, kind: "execution", text: text.clone() }
+            }
+            storage::Error::Refused(text) => {
+                Self { status: StatusCode::CONFLICT, kind: "conflict", text: text.clone() }
             }
             storage::Error::Stopped(why) => {
                 let status = StatusCode::UNPROCESSABLE_ENTITY;

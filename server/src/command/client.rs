@@ -5,12 +5,40 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use serde_json::Value;
 
 /// How long a server may take to accept, and between two pieces of its answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Where a server is and who asks.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Address of the server [default: $TAFFRAIL_URL, or http://127.0.0.1:9550].
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<String>,
+    /// File that holds the token of an administrator of the platform [default: the token in
+    /// $TAFFRAIL_TOKEN, if it is set].
+    #[arg(long, value_name = "FILE", global = true)]
+    token_file: Option<std::path::PathBuf>,
+}
+
+impl Server {
+    pub(crate) fn client(&self) -> Result<Client> {
+        let url = self.url.clone().or_else(|| std::env::var("TAFFRAIL_URL").ok());
+        let url = url.unwrap_or_else(|| "http://127.0.0.1:9550".to_owned());
+        let token = match &self.token_file {
+            Some(file) => {
+                let read = std::fs::read_to_string(file);
+                Some(read.with_context(|| format!("read {}", file.display()))?.trim().to_owned())
+            }
+            None => std::env::var("TAFFRAIL_TOKEN").ok().filter(|token| !token.is_empty()),
+        };
+        Client::new(&url, token)
+    }
+}
 
 /// A server and who asks it.
 #[derive(Debug, Clone)]

@@ -1,4 +1,5 @@
-//! Commands that talk to a running server.
+//! Commands: those that talk to a running server, and those that work while none does.
 
+pub(crate) mod backup;
 mod client;
 pub(crate) mod tenants;

@@ -4,18 +4,13 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
-use super::client::Client;
+use super::client::{Client, Server};
 
 /// Where the server is and who asks.
 #[derive(Debug, Args)]
 pub(crate) struct Tenants {
-    /// Address of the server [default: $TAFFRAIL_URL, or http://127.0.0.1:9550].
-    #[arg(long, value_name = "URL", global = true)]
-    url: Option<String>,
-    /// File that holds the token of an administrator of the platform [default: the token in
-    /// $TAFFRAIL_TOKEN, if it is set].
-    #[arg(long, value_name = "FILE", global = true)]
-    token_file: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    server: Server,
     /// Print the server's JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
@@ -84,16 +79,7 @@ enum Command {
 
 /// Runs the command and gives what to print.
 pub(crate) fn run(arguments: &Tenants) -> Result<String> {
-    let url = arguments.url.clone().or_else(|| std::env::var("TAFFRAIL_URL").ok());
-    let url = url.unwrap_or_else(|| "http://127.0.0.1:9550".to_owned());
-    let token = match &arguments.token_file {
-        Some(file) => {
-            let read = std::fs::read_to_string(file);
-            Some(read.with_context(|| format!("read {}", file.display()))?.trim().to_owned())
-        }
-        None => std::env::var("TAFFRAIL_TOKEN").ok().filter(|token| !token.is_empty()),
-    };
-    let client = Client::new(&url, token)?;
+    let client = arguments.server.client()?;
     let data = ask(&client, &arguments.command)?;
     if arguments.json {
         return Ok(format!("{}\n", serde_json::to_string_pretty(&data)?));

@@ -172,7 +172,7 @@ pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Prog
 
 /// The binary under test: the one just built, or the one that `TAFFRAIL_BINARY` names, such as an
 /// optimised build.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let built = || PathBuf::from(env!("CARGO_BIN_EXE_taffrail"));
     std::env::var_os("TAFFRAIL_BINARY").map_or_else(built, PathBuf::from)
 }

@@ -25,6 +25,7 @@ mod object;
 mod read;
 mod stats;
 mod tables;
+mod whole;
 mod writer;
 
 #[cfg(test)]

@@ -87,6 +87,11 @@ impl Block {
         self.samples.handle.prefix()
     }
 
+    /// The store it lies in.
+    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.samples.handle.objects)
+    }
+
     /// Its tables, to be read after the index was let go.
     pub fn samples(&self) -> &Arc<Samples> {
         &self.samples

@@ -17,6 +17,7 @@ mod pace;
 mod planner;
 mod source;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -249,6 +250,9 @@ impl Storage {
     /// Removes the objects of blocks that were merged long enough ago. What cannot be removed is
     /// tried again; what a stop leaves behind goes at the next start.
     async fn remove_retired(&self) {
+        if self.holds.load(Ordering::Acquire) > 0 {
+            return;
+        }
         let (now, grace) = (self.monotonic(), self.config.compaction.grace_seconds as f64);
         let old: Vec<Grave> =
             self.graves.lock().extract_if(.., |grave| now - grave.since >= grace).collect();

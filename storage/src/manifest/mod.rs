@@ -295,6 +295,21 @@ impl ManifestStore {
     }
 }
 
+/// Makes a partition begin with a state, where there is none yet.
+pub(crate) async fn begin(
+    objects: &dyn ObjectStore,
+    partition: u16,
+    state: PartitionState,
+) -> Result<(), Error> {
+    // Only such a number holds a state.
+    let number = state.number.max(1).next_multiple_of(CHECKPOINT_EVERY);
+    let content = Content::Checkpoint(PartitionState { number, ..state });
+    let bytes = Stored { partition, number, writer: None, content }.encode()?;
+    let path = path_of(partition, number);
+    let put = objects.put_opts(&path, bytes.into(), PutMode::Create.into()).await;
+    put.map(drop).map_err(|source| Error::Objects { doing: format!("put manifest {path}"), source })
+}
+
 /// The state after one stored manifest.
 fn follow(state: PartitionState, stored: Stored, partition: u16) -> Result<PartitionState, Error> {
     let corrupt = |number, reason| Error::Corrupt {

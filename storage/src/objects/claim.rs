@@ -29,6 +29,9 @@ const DIR: &str = "binding";
 const BINDING: &str = "binding/store.json";
 const BINDING_NEW: &str = "binding/store.new";
 
+/// There while a backup is restored: until it is gone, nothing here is whole.
+pub(crate) const RESTORING_OBJECT: &str = "restoring";
+
 /// Format version of all three.
 const VERSION: u32 = 1;
 
@@ -88,6 +91,11 @@ pub(super) async fn claim(
     ids: (u128, u128),
     now_ms: i64,
 ) -> Result<Claimed, Error> {
+    if objects.head(&Path::from(RESTORING_OBJECT)).await.is_ok() {
+        return Err(Error::Refused(format!(
+            "a restore into {place} did not end; remove all objects there, and restore again"
+        )));
+    }
     let known = on_disk(disk, Binding::read).await?;
     let store = identity(objects, ids.0).await?;
     if let Some(known) = &known

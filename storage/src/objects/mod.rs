@@ -20,7 +20,7 @@ mod s3;
 
 pub use cached::CacheTotals;
 pub(crate) use cached::{CachedObjects, Fresh};
-pub(crate) use claim::{Binding, Claimed};
+pub(crate) use claim::{Binding, Claimed, RESTORING_OBJECT};
 pub use config::{Config, CredentialSource, Credentials, Kind, Secret};
 pub use counted::{RequestCounts, RequestKind, RequestOutcome, RequestTotals};
 pub use far::FarObjects;

@@ -44,6 +44,14 @@ impl Bucket {
         Ok(Self { name: name.to_owned(), prefix: prefix.to_owned() })
     }
 
+    /// Whether one lies in the other.
+    pub fn meets(&self, other: &Self) -> bool {
+        let (own, theirs) = (format!("{self}/"), format!("{other}/"));
+        let of = |text: &str| text.replace("//", "/");
+        let (own, theirs) = (of(&own), of(&theirs));
+        own.starts_with(&theirs) || theirs.starts_with(&own)
+    }
+
     /// Reads `s3://BUCKET[/PREFIX]`.
     pub fn parse(url: &str) -> Result<Self, String> {
         let rest =
@@ -108,6 +116,25 @@ mod tests {
             (Ok(bucket), Ok(text)) => assert_eq!(bucket.to_string(), text),
             (Err(error), Err(part)) => assert!(error.contains(part), "{error}"),
             (found, _) => panic!("{url}: {found:?}"),
+        }
+    }
+
+    #[test]
+    fn places_in_each_other_meet() {
+        let meet = |a: &str, b: &str| {
+            let [a, b] = [a, b].map(|url| Bucket::parse(url).expect("a place"));
+            assert_eq!(a.meets(&b), b.meets(&a));
+            a.meets(&b)
+        };
+        for (a, b, expected) in [
+            ("s3://rows", "s3://rows", true),
+            ("s3://rows", "s3://rows/a", true),
+            ("s3://rows/a", "s3://rows/a/b", true),
+            ("s3://rows/a", "s3://rows/ab", false),
+            ("s3://rows", "s3://rows2", false),
+            ("s3://rows/a", "s3://other/a", false),
+        ] {
+            assert_eq!(meet(a, b), expected, "{a} {b}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! The store as its users see it: real log, real objects, a disk in memory.
 
+mod backup;
 mod bounds;
 mod cancel;
 mod compaction;

@@ -1,5 +1,7 @@
 //! Tests of the cache: few requests, right bytes, whatever happens to its files.
 
+#![expect(clippy::single_range_in_vec_init, reason = "lists of ranges, of which some have one")]
+
 use std::path::Path as DiskPath;
 use std::time::Duration;
 
