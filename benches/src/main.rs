@@ -17,6 +17,7 @@ mod scenario;
 mod sender;
 mod signal;
 mod system;
+mod tenants;
 mod wire;
 
 use std::path::PathBuf;
@@ -34,9 +35,9 @@ struct Arguments {
     /// Systems to run, in this order.
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
-    /// What to measure: sim, sim0 (without jitter), wide; or cold alone, which reads from an S3 service
-    /// that takes 30 ms a request; or codec alone, which runs no system: what
-    /// the walks of the wire formats cost.
+    /// What to measure: sim, sim0 (without jitter), wide; or alone one of cold, which reads from an S3
+    /// service that takes 30 ms a request; tenants, many small ones beside a large one; and codec,
+    /// which runs no system: what the walks of the wire formats cost.
     #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
     scenarios: Vec<String>,
     /// Hours of simulated cluster.
@@ -48,6 +49,12 @@ struct Arguments {
     /// Rounds of 15 s of the wide load (120 are 30 minutes).
     #[arg(long, default_value_t = 120)]
     rounds: u64,
+    /// Tenants of the tenants load.
+    #[arg(long, default_value_t = 10_000)]
+    tenants: u64,
+    /// Series of each tenant of the tenants load.
+    #[arg(long, default_value_t = 30)]
+    tenant_series: u64,
     /// Repetitions of each query; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -67,6 +74,13 @@ fn main() -> Result<()> {
         println!("{}", cold::cold(&arguments.dir, start_ms, arguments.repeats)?);
         std::fs::remove_dir_all(&arguments.dir)?;
         return Ok(());
+    }
+    if arguments.scenarios == ["tenants"] {
+        let (tenants, series) = (arguments.tenants, arguments.tenant_series);
+        let size = tenants::Size { tenants, series, rounds: arguments.rounds.min(20) };
+        let start_ms = today_ms() - size.rounds as i64 * 15_000;
+        println!("\n{}", tenants::table(&arguments.dir, size, start_ms)?);
+        return Ok(std::fs::remove_dir_all(&arguments.dir)?);
     }
     let kinds = arguments.systems.iter().map(|s| kind(s)).collect::<Result<Vec<_>>>()?;
     let run = Run {

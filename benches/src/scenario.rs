@@ -154,7 +154,7 @@ pub(crate) fn wide(run: &Run, start_ms: i64, figures: &mut Vec<Figure>) -> Resul
 }
 
 /// A data directory without what an earlier run may have left.
-fn fresh(dir: PathBuf) -> Result<PathBuf> {
+pub(crate) fn fresh(dir: PathBuf) -> Result<PathBuf> {
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| format!("empty {}", dir.display()))?;
     }

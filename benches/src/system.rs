@@ -129,10 +129,33 @@ impl System {
         expected: &str,
         since: Instant,
     ) -> Result<Duration> {
+        self.wait_for_answer_with(&[], query, at_ms, expected, since)
+    }
+
+    /// The same for one tenant.
+    pub(crate) fn wait_for_answer_of(
+        &self,
+        tenant: &str,
+        query: &str,
+        at_ms: i64,
+        expected: &str,
+        since: Instant,
+    ) -> Result<Duration> {
+        self.wait_for_answer_with(&[("X-Scope-OrgID", tenant)], query, at_ms, expected, since)
+    }
+
+    fn wait_for_answer_with(
+        &self,
+        headers: &[(&str, &str)],
+        query: &str,
+        at_ms: i64,
+        expected: &str,
+        since: Instant,
+    ) -> Result<Duration> {
         let path = instant(query, at_ms);
         let needle = format!("\"{expected}\"");
         let right = |s: &Self| {
-            let answer = s.connect().and_then(|mut c| Ok(c.call("GET", &path, &[], &[])?));
+            let answer = s.connect().and_then(|mut c| Ok(c.call("GET", &path, headers, &[])?));
             answer.is_ok_and(|r| {
                 r.status == 200 && String::from_utf8_lossy(&r.body).contains(&needle)
             })
@@ -186,7 +209,8 @@ impl System {
         Ok(())
     }
 
-    fn must(&self, method: &str, path: &str) -> Result<()> {
+    /// A call that must succeed.
+    pub(crate) fn must(&self, method: &str, path: &str) -> Result<()> {
         let response = self.connect()?.call(method, path, &[], &[])?;
         if response.status >= 300 {
             bail!("{} {path} answered {}", self.kind.name(), response.status);
@@ -285,14 +309,17 @@ query_samples_max = 1000000000
 query_memory_bytes_max = 17179869184
 ";
 
+/// How many files there are below a directory, and their bytes.
+pub(crate) fn files_below(dir: &Path) -> (u64, u64) {
+    let Ok(entries) = fs::read_dir(dir) else { return (0, 0) };
+    let all = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => files_below(&entry.path()),
+        Ok(meta) => (1, meta.len()),
+        Err(_) => (0, 0),
+    });
+    all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
 fn directory_bytes(dir: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(dir) else { return 0 };
-    entries
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => directory_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
+    files_below(dir).1
 }

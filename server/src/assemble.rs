@@ -33,6 +33,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     );
     let objects = far_objects(&config.storage.objects, arguments.take_over)?;
     let storage = open_storage(&config, objects, &disk, &clock).await?;
+    check_tenants(&storage, &disk)?;
     let authenticator = authenticator(&config, &disk, &clock).await?;
     let listener = Listener::bind(config.listen).await?;
 
@@ -154,6 +155,19 @@ fn reloadable(
             doors.otlp.reconfigure(ingest.otlp);
         }))
     }));
+}
+
+/// A store that has rows and no directory of tenants has lost it: a new one would give the numbers
+/// of the old tenants, and with them their rows, to others.
+fn check_tenants(storage: &Storage, disk: &Arc<dyn Disk>) -> Result<()> {
+    let totals = storage.totals();
+    let has_rows = totals.active_series > 0 || totals.blocks > 0;
+    anyhow::ensure!(
+        !has_rows || Directory::is_stored(disk),
+        "tenants/directory.log is missing, and there are rows: nobody knows any more whose they are; \
+         put it back from a backup"
+    );
+    Ok(())
 }
 
 /// Everything by which rows come in, before one intake.

@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Look after a data directory while no server uses it.
     #[command(subcommand)]
-    Tool(ToolCommand),
+    Tool(crate::command::tool::Tool),
 }
 
 /// `taffrail serve`.
@@ -72,25 +72,4 @@ pub(crate) enum ConfigCommand {
     },
     /// Print every key with its default, unit and reason.
     Default,
-}
-
-/// `taffrail tool …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ToolCommand {
-    /// The log of a data directory.
-    #[command(subcommand)]
-    Wal(WalCommand),
-    /// Print method and path of every route the server has.
-    Routes,
-}
-
-/// `taffrail tool wal …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum WalCommand {
-    /// Set damaged records aside (kept in `quarantine/`), so that their partitions take writes again.
-    Quarantine {
-        /// The data directory.
-        #[arg(long, value_name = "DIR", default_value = "./data")]
-        data_dir: PathBuf,
-    },
 }

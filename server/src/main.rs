@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use cli::{Cli, Command, ConfigCommand, ToolCommand, WalCommand};
+use cli::{Cli, Command, ConfigCommand};
 use config::Config;
 
 /// Stack of a thread. Expressions are evaluated by recursion as deep as the parser allows
@@ -39,7 +39,7 @@ const STACK_BYTES: usize = 32 << 20;
 fn main() -> ExitCode {
     allocator::set_up();
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
@@ -52,7 +52,7 @@ fn report(error: &anyhow::Error) {
     eprintln!("taffrail: {error:#}");
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Serve(arguments) => {
             let config = Config::of(&arguments)?;
@@ -61,44 +61,17 @@ fn run(cli: Cli) -> Result<()> {
                 .enable_all()
                 .thread_stack_size(STACK_BYTES)
                 .build();
-            runtime.context("start the runtime")?.block_on(assemble::serve(arguments, config))
+            runtime.context("start the runtime")?.block_on(assemble::serve(arguments, config))?;
         }
-        Command::Tenants(arguments) => {
-            print!("{}", command::tenants::run(&arguments)?);
-            Ok(())
-        }
-        Command::Backup(arguments) => {
-            print!("{}", command::backup::back_up(&arguments)?);
-            Ok(())
-        }
-        Command::Restore(arguments) => {
-            print!("{}", command::backup::run_restore(&arguments)?);
-            Ok(())
-        }
+        Command::Backup(arguments) => print!("{}", command::backup::back_up(&arguments)?),
+        Command::Restore(arguments) => print!("{}", command::backup::run_restore(&arguments)?),
+        Command::Tenants(arguments) => print!("{}", command::tenants::run(&arguments)?),
         Command::Config(ConfigCommand::Check { file }) => {
             Config::read(&file)?;
             println!("{} is a valid configuration", file.display());
-            Ok(())
         }
-        Command::Config(ConfigCommand::Default) => {
-            print!("{}", config::DEFAULT);
-            Ok(())
-        }
-        Command::Tool(ToolCommand::Routes) => {
-            routes::all().iter().for_each(|(method, path)| println!("{method} {path}"));
-            Ok(())
-        }
-        Command::Tool(ToolCommand::Wal(WalCommand::Quarantine { data_dir })) => {
-            quarantine(&data_dir)
-        }
+        Command::Config(ConfigCommand::Default) => print!("{}", config::DEFAULT),
+        Command::Tool(tool) => return command::tool::run(&tool),
     }
-}
-
-fn quarantine(data_dir: &std::path::Path) -> Result<()> {
-    let disk =
-        storage::OsDisk::open(data_dir).with_context(|| format!("open {}", data_dir.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(storage::quarantine(std::sync::Arc::new(disk)))?;
-    println!("{report}");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

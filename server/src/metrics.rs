@@ -132,7 +132,11 @@ fn write_compaction(out: &mut String, c: &CompactionTotals) {
     let gauges = [
         ("backlog_blocks", "Blocks that are due to be merged.", c.backlog_blocks),
         ("backlog_bytes", "Bytes of the blocks that are due to be merged.", c.backlog_bytes),
-        ("removed_blocks", "Merged blocks whose objects wait to be removed.", c.removed_waiting),
+        (
+            "removed_objects",
+            "Objects that no manifest names any more and that wait to be removed.",
+            c.removed_waiting,
+        ),
     ];
     for (name, help, value) in gauges {
         line(out, &format!("taffrail_storage_compaction_{name}"), "gauge", help, value as f64);

@@ -235,6 +235,9 @@ fn warnings(storage: &storage::Storage) -> String {
             text += &format!("warning: partition {partition} takes no writes: {reason}\n");
         }
     }
+    for (partition, what) in storage.mended() {
+        text += &format!("warning: partition {partition}: {what}\n");
+    }
     for (_, block, reason) in storage.lost_blocks() {
         text += &format!("warning: block {block} cannot be read: {reason}\n");
     }

@@ -154,8 +154,13 @@ impl Storage {
         Ok(preview)
     }
 
-    /// Forgets tombstones that hide nothing any more. The others are carried out by compaction.
+    /// Carries deletions out: blocks are written anew without what they hide, now, and they are
+    /// forgotten. What is deleted meanwhile waits for compaction, and so does what lies in blocks
+    /// that cannot be read.
     pub async fn clean_tombstones(&self) -> Result<(), Error> {
+        // Of one that only the log knows, it would have to be done again after a restart.
+        self.flush_all().await?;
+        self.strip_deleted().await?;
         for partition in &self.partitions {
             self.drop_spent(partition).await?;
         }

@@ -121,8 +121,26 @@ impl Disk for OsDisk {
         let path = self.resolve(path)?;
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            return Err(held(&file, error.into()));
+        }
+        // For whoever is refused; what holds is the lock of the system.
+        let pid = format!("{:<19}\n", std::process::id());
+        drop(file.write_all_at(pid.as_bytes(), 0));
         Ok(Box::new(OsLock { _file: file }))
+    }
+}
+
+/// Names the process that holds a lock.
+fn held(file: &File, error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let mut text = [0; 20];
+    let read = file.read_at(&mut text, 0).unwrap_or(0);
+    match std::str::from_utf8(&text[..read]).ok().and_then(|t| t.trim().parse::<u32>().ok()) {
+        Some(pid) => io::Error::new(error.kind(), format!("process {pid}")),
+        None => error,
     }
 }
 
@@ -253,7 +271,10 @@ mod tests {
     fn a_lock_is_held_by_one() {
         let (_dir, disk) = disk();
         let held = disk.lock(Path::new("lock")).unwrap();
-        assert_eq!(disk.lock(Path::new("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let refused = disk.lock(Path::new("lock")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        let text = format!("process {}", std::process::id());
+        assert_eq!(refused.to_string(), text);
         drop(held);
         disk.lock(Path::new("lock")).unwrap();
     }

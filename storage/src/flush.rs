@@ -17,7 +17,7 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::block::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
-use crate::head::{Frozen, FrozenSeries, SharedTimestamps};
+use crate::head::{self, Frozen, FrozenSeries, SharedTimestamps};
 use crate::manifest::{BlockMeta, Edit, SnapshotMeta};
 use crate::partition::{FlushState, Partition, StoredBlock};
 use crate::tombstone::Tombstone;
@@ -171,7 +171,7 @@ impl Storage {
         edit.next_object = flush.state.next_object;
         let added: Vec<_> = edit.add_blocks.iter().map(|meta| self.stored(meta.clone())).collect();
         let old_snapshots = flush.state.snapshots.clone();
-        flush.state = flush.manifest.commit(edit).await?;
+        partition.commit(flush, edit).await?;
         added.into_iter().for_each(|block| partition.publish(block));
         flush.freight = None;
         self.arrived(partition, flush, freight, &old_snapshots).await;
@@ -191,8 +191,9 @@ impl Storage {
             flush.snapshot_series = snapshot.series;
             flush.saved_metadata = snapshot.metadata;
         }
-        partition.set_covered(freight.until);
-        self.remove_unnamed(old_snapshots, &flush.state.snapshots).await;
+        let named = &flush.state.snapshots;
+        let gone = old_snapshots.iter().filter(|old| !named.iter().any(|n| n.name == old.name));
+        self.retire(partition, gone.map(|old| Path::from(old.name.as_str())));
         self.trim_log();
     }
 
@@ -211,7 +212,8 @@ impl Storage {
         stored
             .map_err(|source| Error::Objects { doing: format!("put snapshot {path}"), source })?;
         let (series, bytes) = (u64::from(snapshot.series), snapshot.bytes.len() as u64);
-        Ok(SnapshotMeta { name, full: snapshot.full, series, bytes })
+        let checksum = head::snapshot_checksum(&snapshot.bytes);
+        Ok(SnapshotMeta { name, full: snapshot.full, series, bytes, checksum })
     }
 
     /// Writes the block of what is frozen; `None` if there is not even one series.
@@ -254,20 +256,10 @@ impl Storage {
         StoredBlock::new(meta, &self.objects, &self.cache)
     }
 
-    /// Removes snapshots that no manifest names any more. What stays behind by an error is only
-    /// garbage.
-    async fn remove_unnamed(&self, before: &[SnapshotMeta], now: &[SnapshotMeta]) {
-        for old in before.iter().filter(|old| !now.iter().any(|n| n.name == old.name)) {
-            if let Err(error) = self.objects.delete(&Path::from(old.name.as_str())).await {
-                tracing::warn!(snapshot = old.name, %error, "old snapshot could not be removed");
-            }
-        }
-    }
-
     /// Lets go of the log that no partition would replay.
     fn trim_log(&self) {
-        let Some(needing) = self.partitions.iter().min_by_key(|p| p.covered()) else { return };
-        if let Err(error) = self.log.trim(needing.covered()) {
+        let Some(needing) = self.partitions.iter().min_by_key(|p| p.needed()) else { return };
+        if let Err(error) = self.log.trim(needing.needed()) {
             tracing::warn!(%error, "log could not be trimmed");
         }
         if let Some(reason) = needing.read_only()
@@ -339,5 +331,6 @@ pub(crate) fn meta_of(
         bytes: summary.bytes,
         created_ms,
         deleted_to: None,
+        index_checksum: summary.index_checksum,
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use model::{Disk, OpenMode, Position};
 use object_store::ObjectStore;
 
@@ -114,9 +114,12 @@ async fn covered_by_all(
     objects: &Arc<dyn ObjectStore>,
     partitions: u16,
 ) -> Result<Position, Error> {
-    let load = |number| ManifestStore::load_intact(Arc::clone(objects), number);
-    let states = stream::iter(0..partitions).map(load).buffered(LOADS_AT_ONCE);
-    Ok(states.map(|(_, state, _)| state.covered).fold(Position(0), async |a, b| a.max(b)).await)
+    let survey = |number| ManifestStore::survey(objects.as_ref(), number);
+    let surveys = stream::iter(0..partitions).map(survey).buffered(LOADS_AT_ONCE);
+    surveys
+        .map_ok(|survey| survey.state.covered)
+        .try_fold(Position(0), async |a, b| Ok(a.max(b)))
+        .await
 }
 
 /// Fails if a restore was interrupted.

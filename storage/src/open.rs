@@ -1,5 +1,6 @@
 //! Opening a data directory: manifests, snapshots, then the log from where they end.
 
+use std::io;
 use std::path::Path as DiskPath;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -18,7 +19,7 @@ use crate::error::error_text;
 use crate::ground::{Claim, Ground, local_objects};
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
-use crate::manifest::{BlockMeta, ManifestStore, PartitionState};
+use crate::manifest::{BlockMeta, Found, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Losses, Partition, StoredBlock};
 use crate::partition_map::PartitionMap;
 use crate::replay;
@@ -50,6 +51,14 @@ pub(crate) struct Restored {
     missing: Vec<(BlockMeta, String)>,
     /// What of it is lost or cannot be read; it then takes no writes.
     broken: Option<String>,
+    /// Why nobody knows which blocks there are, if so.
+    blocks_unknown: Option<String>,
+    /// Damage that costs nothing.
+    mended: Vec<String>,
+    /// Whether it is accepted that a part of the log is gone.
+    is_accepted: bool,
+    /// Objects that are stored and that the manifest does not name.
+    unnamed: Vec<Path>,
     /// Whether the log renumbered the series: the stored snapshots have other numbers.
     renumbered: bool,
     /// What was deleted, from the manifest and the log.
@@ -63,6 +72,16 @@ impl Storage {
     /// another process has it open. Damage to single records does not stop it: see
     /// [`Storage::damage`].
     pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, Error> {
+        Self::open_accepting(config, parts, &[]).await
+    }
+
+    /// The same; in these partitions it is accepted that series are not known and that a part of
+    /// the log is gone: they take writes.
+    pub(crate) async fn open_accepting(
+        config: Config,
+        parts: Parts,
+        accepted: &[u16],
+    ) -> Result<Arc<Self>, Error> {
         let lock = lock(parts.disk.as_ref())?;
         let ground = Ground::open(&config, &parts).await?;
         let Ground { objects, far, map, claim } = ground;
@@ -72,8 +91,15 @@ impl Storage {
             .map(|number| {
                 let (objects, cache) = (Arc::clone(&objects), Arc::clone(&cache));
                 let (hash_key, claim) = (parts.random.next_u64(), claim.clone());
+                let is_accepted = accepted.contains(&number);
                 tokio::spawn(async move {
-                    restore(number, &objects, &cache, hash_key, claim.as_ref()).await
+                    let restored = restore(number, &objects, &cache, hash_key, claim.as_ref());
+                    let mut restored = restored.await?;
+                    if is_accepted {
+                        restored.is_accepted = true;
+                        restored.head.note_gap();
+                    }
+                    Ok::<_, Error>(restored)
                 })
             })
             .collect();
@@ -90,12 +116,13 @@ impl Storage {
         if let Some(claim) = &claim {
             claim.note(&parts.disk).await?;
         }
-        let (log, recovery, restored) =
+        let (log, recovery, mut restored) =
             replayed.await.map_err(|e| Error::Internal(format!("replay the log: {e}")))??;
         let usage = Usage::new(Arc::clone(&parts.clock));
         let now = parts.clock.monotonic().as_secs_f64();
         let written = restored.iter().flat_map(|r| r.state.blocks.iter().map(|b| b.created_ms));
         let guard = ClockGuard::new(written.max(), parts.clock.now_ms(), now);
+        let unnamed: Vec<Vec<Path>> = restored.iter_mut().map(Restored::take_unnamed).collect();
         let partitions =
             (0..).zip(restored).map(|(number, r)| r.finish(number, &usage, now)).collect();
         let storage = Arc::new(Self {
@@ -120,6 +147,9 @@ impl Storage {
             holds: AtomicUsize::new(0),
             _lock: lock,
         });
+        for (partition, paths) in storage.partitions.iter().zip(unnamed) {
+            storage.retire(partition, paths.into_iter());
+        }
         Ok(storage)
     }
 }
@@ -143,9 +173,14 @@ pub async fn quarantine(disk: Arc<dyn Disk>) -> Result<log::Report, Error> {
     report
 }
 
-fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, Error> {
-    let doing = "lock the data directory; is another process using it?".to_owned();
-    disk.lock(DiskPath::new("lock")).map_err(|source| Error::Disk { doing, source })
+pub(crate) fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, Error> {
+    disk.lock(DiskPath::new("lock")).map_err(|source| {
+        let doing = match source.kind() {
+            io::ErrorKind::WouldBlock => "lock the data directory, which another process has open",
+            _ => "lock the data directory",
+        };
+        Error::Disk { doing: doing.to_owned(), source }
+    })
 }
 
 /// Manifest, blocks and head of one partition, as of its last flush.
@@ -156,24 +191,24 @@ async fn restore(
     hash_key: u64,
     claim: Option<&Claim>,
 ) -> Result<Restored, Error> {
-    let (mut manifest, mut state, damage) =
-        ManifestStore::load_intact(Arc::clone(objects), number).await;
-    if let (Some(claim), None) = (claim, &damage) {
+    let (mut manifest, mut state, found) =
+        ManifestStore::load_intact(Arc::clone(objects), number).await?;
+    let (mut mended, mut blocks_unknown) = (Vec::new(), None);
+    match found {
+        Found::Whole(errors) => mended.extend(errors.iter().map(|e| mended_text(number, e))),
+        Found::WithoutNewest(error) => mended.push(mended_text(number, &error)),
+        Found::Lost(error) => {
+            let left = format!(
+                "its blocks after manifest {}, and what of them was deleted, are not known, and questions about them fail",
+                state.number
+            );
+            blocks_unknown = Some(lost(number, error, &left)?);
+        }
+    }
+    if let (Some(claim), None) = (claim, &blocks_unknown) {
         state = claim.partition(&mut manifest).await?;
     }
-    let mut broken = damage
-        .map(|error| {
-            lost(
-                number,
-                error,
-                &format!(
-                    "what came after its manifest {} is served only as far as the log has it",
-                    state.number
-                ),
-            )
-        })
-        .transpose()?;
-    let is_manifest_whole = broken.is_none();
+    let mut broken = blocks_unknown.clone();
     let (mut head, damage) = restore_head(objects, &state, hash_key).await;
     if let Some(error) = damage {
         let left = "samples in the log of series that it names are not served";
@@ -200,12 +235,11 @@ async fn restore(
             }
         }
     }
-    // A manifest that cannot be read may name them.
-    if let Ok(stored) = &stored
-        && is_manifest_whole
-    {
-        remove_garbage(objects, &state, stored).await;
-    }
+    let stored = stored.unwrap_or_default();
+    // What lies there under a name that nothing gave is removed later: nobody else gets the name.
+    let numbers = stored.iter().filter_map(|(path, _)| number_of(path));
+    state.next_object = numbers.map(|n| n + 1).max().unwrap_or(0).max(state.next_object);
+    let unnamed = unnamed(&state, &stored);
     let tombstones = Tombstones::new(state.tombstones.iter().cloned());
     // When series had their last sample is in the snapshots: it may have been deleted since.
     for deleted in tombstones.iter() {
@@ -219,13 +253,17 @@ async fn restore(
         blocks,
         missing,
         broken,
+        blocks_unknown,
+        mended,
+        is_accepted: false,
+        unnamed,
         renumbered: false,
         metadata_changes: 0,
     })
 }
 
 /// The head as its snapshots have it: up to the first one that cannot be read, and why not.
-async fn restore_head(
+pub(crate) async fn restore_head(
     objects: &Arc<dyn ObjectStore>,
     state: &PartitionState,
     hash_key: u64,
@@ -236,6 +274,17 @@ async fn restore_head(
         let path = Path::from(snapshot.name.as_str());
         let read = async { objects.get(&path).await?.bytes().await };
         let restored = match read.await {
+            Ok(bytes)
+                if snapshot
+                    .checksum
+                    .is_some_and(|c| head::snapshot_checksum(&bytes) != Some(c)) =>
+            {
+                Err(Error::Corrupt {
+                    what: format!("snapshot {path}"),
+                    reason: "it is not the one that the manifest names, or it is cut short"
+                        .to_owned(),
+                })
+            }
             Ok(bytes) => head.restore(&bytes).map(|()| bytes).map_err(|error| match error {
                 Error::Corrupt { reason, .. } => {
                     Error::Corrupt { what: format!("snapshot {path}"), reason }
@@ -269,11 +318,25 @@ fn lost(number: u16, error: Error, left: &str) -> Result<String, Error> {
     }
     let error = error_text(&error);
     tracing::error!(partition = number, error, "a part of a partition cannot be read");
-    Ok(format!("{error}; {left}; stop, put the object back from a backup, and start again"))
+    Ok(format!(
+        "{error}; {left}; stop, put the object back from a backup or give it up with \
+         `taffrail tool quarantine`, and start again"
+    ))
+}
+
+/// What is said of a manifest whose content is known from elsewhere.
+fn mended_text(number: u16, error: &Error) -> String {
+    let error = error_text(error);
+    tracing::error!(
+        partition = number,
+        error,
+        "a manifest is damaged; what it said is known from elsewhere"
+    );
+    format!("{error}; what it said is known from the next one or from the log")
 }
 
 /// Names and sizes of the objects a partition has: those of its blocks and its snapshots.
-async fn list_stored(
+pub(crate) async fn list_stored(
     number: u16,
     objects: &Arc<dyn ObjectStore>,
 ) -> Result<Vec<(Path, u64)>, object_store::Error> {
@@ -290,13 +353,18 @@ async fn list_stored(
 }
 
 /// The object that a stored one is, or is part of: `<kind>/<partition>/<number>`.
-fn owner_of(object: &Path) -> String {
+pub(crate) fn owner_of(object: &Path) -> String {
     object.as_ref().splitn(4, '/').take(3).collect::<Vec<_>>().join("/")
+}
+
+/// The number in the name of the object that a stored one is, or is part of.
+fn number_of(object: &Path) -> Option<u64> {
+    owner_of(object).rsplit('/').next()?.parse().ok()
 }
 
 /// Why a block cannot be whole, going by the objects that are stored. Reads none of them: a start
 /// takes no longer because there are many blocks.
-fn what_is_missing(meta: &BlockMeta, stored: &[(Path, u64)]) -> Option<String> {
+pub(crate) fn what_is_missing(meta: &BlockMeta, stored: &[(Path, u64)]) -> Option<String> {
     let mut bytes = 0;
     let mut names = Vec::new();
     let prefix = format!("{}/", meta.name);
@@ -317,20 +385,14 @@ fn what_is_missing(meta: &BlockMeta, stored: &[(Path, u64)]) -> Option<String> {
     })
 }
 
-/// Removes objects that a flush left behind without reaching its manifest edit.
-async fn remove_garbage(
-    objects: &Arc<dyn ObjectStore>,
-    state: &PartitionState,
-    stored: &[(Path, u64)],
-) {
+/// Objects that a flush or a merge left behind without reaching its manifest edit, or that went
+/// out of use before a stop.
+fn unnamed(state: &PartitionState, stored: &[(Path, u64)]) -> Vec<Path> {
     let blocks = state.blocks.iter().map(|b| b.name.as_str());
     let named: HashSet<&str> =
         blocks.chain(state.snapshots.iter().map(|s| s.name.as_str())).collect();
-    for (path, _) in stored.iter().filter(|(path, _)| !named.contains(owner_of(path).as_str())) {
-        if let Err(error) = objects.delete(path).await {
-            tracing::warn!(object = %path, %error, "left-over object could not be removed");
-        }
-    }
+    let is_unnamed = |path: &&Path| !named.contains(owner_of(path).as_str());
+    stored.iter().map(|(path, _)| path).filter(is_unnamed).cloned().collect()
 }
 
 /// Opens the log and applies what the heads do not have yet.
@@ -351,6 +413,9 @@ fn replay(
         let bytes = if damage.bytes == 0 { u64::MAX } else { damage.bytes };
         let end = Position(damage.position.0.saturating_add(bytes));
         for partition in affected(&mut restored, damage.partition, end) {
+            if partition.is_accepted && damage.partition.is_none() {
+                continue;
+            }
             partition.broken.get_or_insert_with(|| {
                 let (at, reason, kept) =
                     (damage.position.0, &damage.reason, partition.state.covered.0);
@@ -414,6 +479,13 @@ impl Restored {
         }
     }
 
+    /// Objects that may be removed: nothing is lost that they could be needed for.
+    fn take_unnamed(&mut self) -> Vec<Path> {
+        let is_whole = self.broken.is_none() && self.missing.is_empty();
+        let unnamed = std::mem::take(&mut self.unnamed);
+        if is_whole { unnamed } else { Vec::new() }
+    }
+
     fn finish(self, number: u16, usage: &Usage, now: f64) -> Partition {
         for (tenant, series) in tenant_series(&self.head) {
             usage.of(tenant).add(series);
@@ -428,7 +500,12 @@ impl Restored {
             flushed_at: now,
             freight: None,
         };
-        let losses = Losses { blocks: self.missing, incomplete: self.broken.clone() };
+        let losses = Losses {
+            blocks: self.missing,
+            incomplete: self.broken.clone(),
+            blocks_unknown: self.blocks_unknown,
+            mended: self.mended,
+        };
         let partition = Partition::new(
             number,
             self.head,

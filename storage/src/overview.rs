@@ -25,6 +25,25 @@ pub struct TenantOverview {
     pub newest_ms: Option<i64>,
 }
 
+/// Figures of one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionOverview {
+    /// Its number.
+    pub number: u16,
+    /// Series in its head.
+    pub head_series: u64,
+    /// Samples and histograms not yet in blocks.
+    pub head_samples: u64,
+    /// Bytes of log behind its last flush.
+    pub log_bytes: u64,
+    /// The number of its newest manifest.
+    pub manifest: u64,
+    /// Deletions that are not carried out yet.
+    pub tombstones: u64,
+    /// Why it takes no writes, if so.
+    pub read_only: Option<String>,
+}
+
 /// Figures of the whole store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -75,6 +94,25 @@ impl Storage {
             }
         }
         all
+    }
+
+    /// Figures of each partition.
+    pub fn partitions(&self) -> Vec<PartitionOverview> {
+        let of = |partition: &Partition| {
+            let counts = partition.counts();
+            let samples =
+                [counts.open, counts.frozen].iter().map(|c| c.samples + c.histograms).sum();
+            PartitionOverview {
+                number: partition.number,
+                head_series: u64::from(partition.head.read().series_count()),
+                head_samples: samples,
+                log_bytes: self.log_bytes_since(partition),
+                manifest: partition.manifest_number(),
+                tombstones: partition.tombstones().len() as u64,
+                read_only: partition.read_only(),
+            }
+        };
+        self.partitions.iter().map(of).collect()
     }
 
     /// Figures of the whole store.

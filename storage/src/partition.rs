@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use model::{Position, TimeRange};
 use object_store::ObjectStore;
-use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 
 use crate::Error;
@@ -37,8 +36,25 @@ pub(crate) struct Partition {
     read_only: RwLock<Option<String>>,
     /// How often metadata changed since the last flush before the start.
     metadata_changes: AtomicU64,
-    /// Log position from which a restart would replay it.
-    covered: Mutex<Position>,
+    /// What its newest manifest says of the log.
+    marks: Mutex<Marks>,
+}
+
+/// The newest manifest of a partition, and what of the log it does without.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    manifest: u64,
+    /// Position from which a restart would replay.
+    covered: Position,
+    /// Position from which the log is kept: from here it makes up for the newest manifest.
+    needed: Position,
+}
+
+impl Marks {
+    fn of(state: &PartitionState) -> Self {
+        let PartitionState { number: manifest, covered, covered_before: needed, .. } = *state;
+        Self { manifest, covered, needed }
+    }
 }
 
 /// What of a partition could not be read when it was opened.
@@ -49,6 +65,11 @@ pub(crate) struct Losses {
     pub(crate) blocks: Vec<(BlockMeta, String)>,
     /// Why rows that were acknowledged may be absent from answers, if so.
     pub(crate) incomplete: Option<String>,
+    /// Why nobody knows which blocks there are and what of them was deleted, if so: questions
+    /// that blocks may answer fail.
+    pub(crate) blocks_unknown: Option<String>,
+    /// Damage that costs nothing, for whoever looks after the disk.
+    pub(crate) mended: Vec<String>,
 }
 
 /// A block of a manifest. What it holds is read when a question needs it.
@@ -64,8 +85,7 @@ impl StoredBlock {
         objects: &Arc<dyn ObjectStore>,
         cache: &Arc<BlockCache>,
     ) -> Self {
-        let prefix = Path::from(meta.name.as_str());
-        let block = BlockHandle::new(Arc::clone(objects), prefix, Arc::clone(cache));
+        let block = BlockHandle::named(Arc::clone(objects), &meta, Arc::clone(cache));
         Self { meta, block }
     }
 }
@@ -108,7 +128,7 @@ impl Partition {
             losses,
             head: RwLock::new(head),
             blocks: RwLock::new(in_order(blocks)),
-            covered: Mutex::new(flush.state.covered),
+            marks: Mutex::new(Marks::of(&flush.state)),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(None),
             metadata_changes: AtomicU64::new(metadata_changes),
@@ -123,6 +143,12 @@ impl Partition {
     /// Fails if a block that may have samples in a range is not there: an answer without
     /// them would be wrong.
     pub(crate) fn check_blocks(&self, range: TimeRange) -> Result<(), Error> {
+        if let Some(reason) = &self.losses.blocks_unknown {
+            return Err(Error::Corrupt {
+                what: format!("partition {}", self.number),
+                reason: reason.clone(),
+            });
+        }
         match self.losses.blocks.iter().find(|(meta, _)| meta.range.overlaps(range)) {
             None => Ok(()),
             Some((meta, reason)) => Err(Error::Corrupt {
@@ -150,7 +176,13 @@ impl Partition {
             self.make_read_only(&format!("its manifest: {reason}"));
         }
         flush.state = committed?;
+        self.note_state(&flush.state);
         Ok(())
+    }
+
+    /// Notes what its newest manifest says.
+    pub(crate) fn note_state(&self, state: &PartitionState) {
+        *self.marks.lock() = Marks::of(state);
     }
 
     /// What was deleted and may still be in blocks.
@@ -226,11 +258,17 @@ impl Partition {
 
     /// Where a restart would begin to replay.
     pub(crate) fn covered(&self) -> Position {
-        *self.covered.lock()
+        self.marks.lock().covered
     }
 
-    pub(crate) fn set_covered(&self, position: Position) {
-        *self.covered.lock() = position;
+    /// Where the log that it needs begins.
+    pub(crate) fn needed(&self) -> Position {
+        self.marks.lock().needed
+    }
+
+    /// The number of its newest manifest.
+    pub(crate) fn manifest_number(&self) -> u64 {
+        self.marks.lock().manifest
     }
 
     /// Refuses writes from now on; the first reason stays.

@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::StreamExt;
 use model::{BUCKET_LABEL, Labels, SeriesId, varint};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,12 @@ const PARTITIONS_MAX: u16 = 1_024;
 pub(crate) struct PartitionMap {
     /// Format version of this object.
     version: u32,
+    /// What a reader must know to read this right: one bit each, none so far.
+    required_features: u64,
     /// In order of time; the last one holds now.
     epochs: Vec<Epoch>,
+    /// CRC32C of all numbers above, see [`PartitionMap::sum`].
+    checksum: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,9 +65,14 @@ impl PartitionMap {
             Err(object_store::Error::NotFound { .. }) => {}
             Err(source) => return Err(failed("read")(source)),
         }
-        let partitions = partitions.clamp(1, PARTITIONS_MAX);
-        let epoch = Epoch { from_ms: i64::MIN, partitions, whole_histograms: true };
-        let map = Self { version: VERSION, epochs: vec![epoch] };
+        // With another number of partitions than before, rows would be looked for elsewhere.
+        let manifests = Path::from("manifest");
+        let listed = objects.list(Some(&manifests)).next().await.transpose();
+        if let Some(manifest) = listed.map_err(failed("look for what belongs to"))? {
+            let reason = format!("it is missing, though {} exists", manifest.location);
+            return Err(Error::Corrupt { what: OBJECT.to_owned(), reason });
+        }
+        let map = Self::of(partitions.clamp(1, PARTITIONS_MAX));
         map.put(objects).await?;
         Ok(map)
     }
@@ -76,12 +86,38 @@ impl PartitionMap {
         put.map(drop).map_err(|source| Error::Objects { doing: doing(), source })
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    fn of(partitions: u16) -> Self {
+        let epochs = vec![Epoch { from_ms: i64::MIN, partitions, whole_histograms: true }];
+        let map = Self { version: VERSION, required_features: 0, epochs, checksum: 0 };
+        Self { checksum: map.sum(), ..map }
+    }
+
+    /// The checksum: of version (4 bytes), features (8) and of each epoch its start (8), its
+    /// partitions (2) and whether histograms are whole (1), little-endian.
+    fn sum(&self) -> u32 {
+        let mut bytes = self.version.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.required_features.to_le_bytes());
+        for epoch in &self.epochs {
+            bytes.extend_from_slice(&epoch.from_ms.to_le_bytes());
+            bytes.extend_from_slice(&epoch.partitions.to_le_bytes());
+            bytes.push(u8::from(epoch.whole_histograms));
+        }
+        crc32c::crc32c(&bytes)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let corrupt = |reason: String| Error::Corrupt { what: OBJECT.to_owned(), reason };
         let map: Self = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+        if map.checksum != map.sum() {
+            return Err(corrupt("its checksum is wrong".to_owned()));
+        }
+        let unsupported = |feature| Error::Unsupported { what: OBJECT.to_owned(), feature };
         if !(1..=VERSION).contains(&map.version) {
-            let feature = format!("version {}", map.version);
-            return Err(Error::Unsupported { what: OBJECT.to_owned(), feature });
+            return Err(unsupported(format!("format version {}", map.version)));
+        }
+        if map.required_features != 0 {
+            let bit = map.required_features.trailing_zeros();
+            return Err(unsupported(format!("feature bit {bit}")));
         }
         if map.epochs.iter().any(|e| e.partitions == 0 || e.partitions > PARTITIONS_MAX)
             || map.epochs.is_empty()
@@ -181,7 +217,13 @@ mod tests {
 
     fn map(partitions: u16, whole_histograms: bool) -> PartitionMap {
         let epoch = Epoch { from_ms: i64::MIN, partitions, whole_histograms };
-        PartitionMap { version: VERSION, epochs: vec![epoch] }
+        let map = PartitionMap {
+            version: VERSION,
+            required_features: 0,
+            epochs: vec![epoch],
+            checksum: 0,
+        };
+        PartitionMap { checksum: map.sum(), ..map }
     }
 
     #[test]
@@ -231,5 +273,38 @@ mod tests {
         let first = PartitionMap::load(&objects, 8).await.expect("a new map");
         let again = PartitionMap::load(&objects, 4).await.expect("the same map");
         assert_eq!((first.partitions(), again), (8, first));
+    }
+
+    #[tokio::test]
+    async fn a_map_that_is_gone_is_not_made_anew() {
+        let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        PartitionMap::load(&objects, 8).await.expect("a new map");
+        objects.put(&Path::from("manifest/0007/1.json"), "x".into()).await.expect("a put");
+        objects.delete(&Path::from(OBJECT)).await.expect("it was there");
+        let refused = PartitionMap::load(&objects, 4).await.expect_err("rows would be lost");
+        assert_eq!(
+            refused.to_string(),
+            "partitions.json is damaged: it is missing, though manifest/0007/1.json exists"
+        );
+    }
+
+    #[test]
+    fn damage_and_later_versions_are_told_apart() {
+        let decode = |map: &PartitionMap| {
+            let json = serde_json::to_vec(map).expect("JSON");
+            PartitionMap::decode(&json).map_err(|e| e.to_string())
+        };
+        let sound = PartitionMap::of(8);
+        assert_eq!(decode(&sound), Ok(sound.clone()));
+        let wrong = PartitionMap { checksum: 1, ..sound.clone() };
+        assert_eq!(decode(&wrong), Err("partitions.json is damaged: its checksum is wrong".into()));
+        for (version, required_features, feature) in
+            [(3, 0, "format version 3"), (2, 1 << 9, "feature bit 9")]
+        {
+            let later = PartitionMap { version, required_features, ..sound.clone() };
+            let later = PartitionMap { checksum: later.sum(), ..later };
+            let text = format!("partitions.json needs {feature}, which this version does not know");
+            assert_eq!(decode(&later), Err(text));
+        }
     }
 }

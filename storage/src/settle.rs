@@ -22,7 +22,10 @@ impl Storage {
         let added = edit.add_blocks.iter().map(|meta| self.stored(meta.clone())).collect();
         partition.replace(&edit.remove_blocks, added);
         let stays = |name: &String| edit.add_blocks.iter().any(|added| added.name == *name);
-        self.retire(edit.remove_blocks.iter().filter(|name| !stays(name)).cloned());
+        partition.note_state(&flush.state);
+        let gone: Vec<String> =
+            edit.remove_blocks.iter().filter(|name| !stays(name)).cloned().collect();
+        self.retire_blocks(partition, &gone);
         partition.drop_tombstones(&edit.remove_tombstones);
         if let Some(freight) = flush.freight.take_if(|f| edit.covered == Some(f.until())) {
             self.arrived(partition, flush, freight, &before.snapshots).await;

@@ -82,6 +82,14 @@ impl Storage {
         self.partitions.iter().filter_map(reason).collect()
     }
 
+    /// Damage that was found at the start and costs nothing, by partition.
+    pub fn mended(&self) -> Vec<(u16, String)> {
+        let of = |p: &Partition| {
+            p.losses().mended.iter().map(|text| (p.number, text.clone())).collect::<Vec<_>>()
+        };
+        self.partitions.iter().flat_map(of).collect()
+    }
+
     /// Blocks that are not whole, by partition and name, and why. Questions about their time fail.
     pub fn lost_blocks(&self) -> Vec<(u16, String, String)> {
         let of = |p: &Partition| {
@@ -111,6 +119,11 @@ impl Storage {
     /// Whether writes are taken at all.
     pub fn ready(&self) -> Result<(), Error> {
         self.log.ready().map_err(Error::Unavailable)
+    }
+
+    /// Looks at the free space of the disk now; it is looked at every second anyway.
+    pub fn look_at_disk(&self) {
+        self.log.look_at_disk();
     }
 
     /// Flushes partitions as they fill and merges blocks, until `shutdown` says true.

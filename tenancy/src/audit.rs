@@ -123,6 +123,28 @@ impl AuditLog {
         Ok(Self { disk, clock, open, file_bytes_max: FILE_BYTES_MAX })
     }
 
+    /// Reads all records, if there are any, and changes nothing; gives the files with lines that
+    /// cannot be read, and how many. Blocks.
+    pub fn check(disk: &Arc<dyn Disk>) -> io::Result<Vec<(String, u64)>> {
+        let entries = match disk.list(Path::new(DIR)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed?,
+        };
+        let mut damaged = Vec::new();
+        for number in entries.iter().filter_map(|e| number_of(&e.name)) {
+            let bytes = read_whole(disk.open(&path_of(number), OpenMode::Read)?.as_ref())?;
+            // What stands behind the last line break was never answered.
+            let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(0);
+            let lines = bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
+            let wrong = lines.filter(|line| entry_of(line).is_none()).count() as u64;
+            if wrong > 0 {
+                damaged.push((path_of(number).display().to_string(), wrong));
+            }
+        }
+        damaged.sort();
+        Ok(damaged)
+    }
+
     /// Writes one entry; its time is now. Returns once it is durable. Blocks.
     pub fn append(&self, entry: &AuditEntry) -> io::Result<()> {
         let entry = AuditEntry { at_ms: self.clock.now_ms(), ..entry.clone() };

@@ -142,6 +142,20 @@ impl Directory {
         Ok(directory(tables, file))
     }
 
+    /// Whether there is a directory. Blocks.
+    pub fn is_stored(disk: &Arc<dyn Disk>) -> bool {
+        let found = disk.open(std::path::Path::new(file::PATH), model::OpenMode::Read);
+        !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Reads the directory, if there is one, and changes nothing; for tools. Blocks.
+    pub fn check(disk: &Arc<dyn Disk>) -> Result<(), DirectoryError> {
+        match file::read(disk)? {
+            Some(content) => Tables::replay(&content).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// A directory that is not stored; for tests of other crates.
     pub fn for_test() -> Self {
         let clock = Arc::new(SystemClock::default());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher};
 
-use crate::{Limits, Retention, TenantId, TenantName, TenantRates};
+use crate::{Limits, Retention, Tenant, TenantId, TenantName, TenantRates};
 
 /// What one request may read: tenants, and within each tenant alternatives of required matchers.
 #[derive(Debug, Clone)]
@@ -36,6 +36,28 @@ impl ReadScope {
         labelled: bool,
     ) -> Self {
         Self { tenants: tenants.into(), limits, labelled }
+    }
+
+    /// All of one tenant, without limits, for a program that holds the data directory itself and
+    /// serves nobody: whoever may read its files may read its rows. Rows that are kept no longer
+    /// are not in it.
+    pub fn of_data_directory(tenant: &Tenant, limits: &Limits) -> Self {
+        let read = TenantRead {
+            id: tenant.id,
+            name: tenant.name.clone(),
+            alternatives: Arc::default(),
+            retention: limits.retention(),
+        };
+        let unlimited = Limits {
+            query_series_max: usize::MAX,
+            query_samples_max: usize::MAX,
+            query_memory_bytes_max: usize::MAX,
+            query_bytes_max: usize::MAX,
+            query_seconds_max: f64::MAX,
+            query_cpu_seconds_max: f64::MAX,
+            ..limits.clone()
+        };
+        Self::new([read], Arc::new(unlimited), false)
     }
 
     /// A scope for tests of the layers below authentication: all of the given tenants.

@@ -32,6 +32,9 @@ const NEW_PATH: &str = "pushgateway/groups.new";
 /// Bytes out of date below which the file is left alone.
 const WASTE_BYTES_MIN: u64 = 16 << 20;
 
+/// Bytes that are summed in search of a record behind a damaged place.
+const FOLLOWED_BYTES_MAX: usize = 1 << 30;
+
 /// Largest file that is read. Bytes.
 const FILE_BYTES_MAX: u64 = 4 << 30;
 
@@ -69,6 +72,22 @@ pub(super) struct Journal {
     /// Bytes that a file without history would have.
     live_bytes: u64,
     is_broken: bool,
+}
+
+/// Reads the file, if there is one, and changes nothing.
+pub(super) fn check(disk: &dyn Disk) -> Result<(), JournalError> {
+    let failed = |source| JournalError::Disk { doing: "read", source };
+    let file = match disk.open(Path::new(PATH), OpenMode::Read) {
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(failed)?,
+    };
+    let bytes = file.bytes().map_err(failed)?;
+    if bytes > FILE_BYTES_MAX {
+        return Err(JournalError::Unreadable(format!("it has {bytes} bytes")));
+    }
+    let mut content = vec![0; bytes as usize];
+    file.read_exact_at(&mut content, 0).map_err(failed)?;
+    read(&content).map(drop).map_err(JournalError::Unreadable)
 }
 
 impl Journal {
@@ -238,7 +257,30 @@ fn read(content: &[u8]) -> Result<(Groups, usize), String> {
 fn is_torn(rest: &[u8]) -> bool {
     let Some(length) = rest.first_chunk::<4>() else { return true };
     let length = u32::from_le_bytes(*length) as usize;
-    FRAME_BYTES.saturating_add(length) >= rest.len() || rest.iter().all(|b| *b == 0)
+    let reaches_the_end = FRAME_BYTES.saturating_add(length) >= rest.len();
+    (reaches_the_end && !is_followed(rest)) || rest.iter().all(|b| *b == 0)
+}
+
+/// Whether a whole record stands anywhere behind: then it is not the end that is damaged. Text of
+/// pushes is hardly ever taken for a length; what is after all costs its checksum, of which only so
+/// many are computed.
+fn is_followed(rest: &[u8]) -> bool {
+    let mut left = FOLLOWED_BYTES_MAX;
+    for at in 1..rest.len() {
+        let mut behind = &rest[at..];
+        let Some(length) = behind.first_chunk::<4>() else { return false };
+        let length = u32::from_le_bytes(*length) as usize;
+        let fits = length > 1 && FRAME_BYTES.saturating_add(length) <= behind.len();
+        if !fits || behind[FRAME_BYTES] > 1 {
+            continue;
+        }
+        let Some(less) = left.checked_sub(length) else { return true };
+        left = less;
+        if take_record(&mut behind).is_some() {
+            return true;
+        }
+    }
+    false
 }
 
 fn take_record<'r>(rest: &mut &'r [u8]) -> Option<&'r [u8]> {

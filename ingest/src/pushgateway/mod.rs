@@ -51,6 +51,11 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/metrics/{*grouping}"),
 ];
 
+/// Reads the file of pushed groups, if there is one, and changes nothing; for tools. Blocks.
+pub fn check(disk: &Arc<dyn Disk>) -> Result<(), JournalError> {
+    journal::check(disk.as_ref())
+}
+
 /// Settings of pushed groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

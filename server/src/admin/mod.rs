@@ -9,6 +9,7 @@
 mod backup;
 mod deletes;
 mod retention;
+mod stored;
 mod tenants;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("POST", "/api/v1/admin/delete"),
     ("GET", "/api/v1/admin/retention"),
     ("POST", "/api/v1/admin/retention"),
+    ("GET", "/api/v1/admin/storage"),
     ("GET", "/api/v1/admin/tenants"),
     ("POST", "/api/v1/admin/tenants"),
     ("GET", "/api/v1/admin/tenants/{name}"),
@@ -63,6 +65,7 @@ pub(crate) fn router() -> Router<Parts> {
         .route(&at("/backup"), get(backup::status).post(backup::begin))
         .route(&at("/delete"), post(deletes::delete))
         .route(&at("/retention"), get(retention::preview).post(retention::retain))
+        .route(&at("/storage"), get(stored::stored))
         .route(&at("/tenants"), get(tenants::list).post(tenants::create))
         .route(&at("/tenants/{name}"), get(tenants::show).merge(delete(tenants::delete)))
         .route(&at("/tenants/{name}/limits"), get(tenants::limits).put(tenants::set_limits))

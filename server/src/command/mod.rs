@@ -3,3 +3,5 @@
 pub(crate) mod backup;
 mod client;
 pub(crate) mod tenants;
+mod text;
+pub(crate) mod tool;

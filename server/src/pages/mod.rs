@@ -22,11 +22,13 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub(crate) const ASSETS: &[Asset] = &[
     page("/", include_str!("status.html")),
     page("/explore", include_str!("explore.html")),
+    page("/storage", include_str!("storage.html")),
     script("/assets/common.js", include_str!("common.js")),
     script("/assets/complete.js", include_str!("complete.js")),
     script("/assets/explore.js", include_str!("explore.js")),
     script("/assets/plot.js", include_str!("plot.js")),
     script("/assets/status.js", include_str!("status.js")),
+    script("/assets/storage.js", include_str!("storage.js")),
     Asset { path: "/assets/style.css", media_type: "text/css", text: include_str!("style.css") },
     Asset { path: "/assets/icon.svg", media_type: "image/svg+xml", text: include_str!("icon.svg") },
 ];

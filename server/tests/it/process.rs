@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -175,6 +175,12 @@ pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Prog
 pub(crate) fn binary() -> PathBuf {
     let built = || PathBuf::from(env!("CARGO_BIN_EXE_taffrail"));
     std::env::var_os("TAFFRAIL_BINARY").map_or_else(built, PathBuf::from)
+}
+
+/// Runs the binary under test to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    let ran = Command::new(binary()).args(arguments).stdin(Stdio::null()).output();
+    ran.expect("run the built binary")
 }
 
 /// The path of an installed program. `None`, said loudly, where it is missing, unless

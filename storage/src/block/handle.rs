@@ -10,9 +10,10 @@ use parking_lot::Mutex;
 
 use super::INDEX;
 use super::cache::{BlockCache, Key, Kind};
-use super::index::{Index, TenantRows};
+use super::index::{Index, TenantRows, checksum_of};
 use super::read::Block;
 use crate::Error;
+use crate::manifest::BlockMeta;
 use crate::objects::Fresh;
 
 /// Bytes of an index that are read at first to see its tenants: all but always enough.
@@ -24,6 +25,8 @@ pub struct BlockHandle {
     pub(super) prefix: Path,
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) cache: Arc<BlockCache>,
+    /// What the head of its index must end with, where a manifest says so.
+    checksum: Option<u32>,
     /// The index while somebody looks at it: shared even if the cache let go of it or never took
     /// it.
     in_use: Mutex<Weak<Index>>,
@@ -37,9 +40,27 @@ static NUMBERS: AtomicU64 = AtomicU64::new(0);
 impl BlockHandle {
     /// The block under `prefix`. Reads nothing yet.
     pub fn new(objects: Arc<dyn ObjectStore>, prefix: Path, cache: Arc<BlockCache>) -> Arc<Self> {
+        Self::with(objects, prefix, cache, None)
+    }
+
+    /// The block that a manifest names: no other one is taken for it.
+    pub fn named(
+        objects: Arc<dyn ObjectStore>,
+        meta: &BlockMeta,
+        cache: Arc<BlockCache>,
+    ) -> Arc<Self> {
+        Self::with(objects, Path::from(meta.name.as_str()), cache, meta.index_checksum)
+    }
+
+    fn with(
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+        cache: Arc<BlockCache>,
+        checksum: Option<u32>,
+    ) -> Arc<Self> {
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let (in_use, reading) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { number, prefix, objects, cache, in_use, reading })
+        Arc::new(Self { number, prefix, objects, cache, checksum, in_use, reading })
     }
 
     /// Where its objects lie.
@@ -84,10 +105,14 @@ impl BlockHandle {
         let first = GetOptions { range: Some(first), ..GetOptions::default() };
         let head = self.read_object(first).await?;
         let tenants = match Index::read_tenants(&self.what(), &head)? {
-            Some(tenants) => tenants,
+            Some(tenants) => {
+                self.check(&head)?;
+                tenants
+            }
             None => {
                 let whole = self.read_object(GetOptions::default()).await?;
                 let read = Index::read_tenants(&self.what(), &whole)?;
+                self.check(&whole)?;
                 read.ok_or_else(|| Error::Corrupt {
                     what: self.what(),
                     reason: "it is cut short".to_owned(),
@@ -116,8 +141,11 @@ impl BlockHandle {
 
     async fn read_index(&self, options: GetOptions) -> Result<Index, Error> {
         let (bytes, what) = (self.read_object(options).await?, self.what());
-        let decoded = tokio::task::spawn_blocking(move || Index::read(what, &bytes)).await;
-        decoded.map_err(|e| Error::Internal(format!("decode an index: {e}")))?
+        let own = bytes.clone();
+        let decoded = tokio::task::spawn_blocking(move || Index::read(what, &own)).await;
+        let index = decoded.map_err(|e| Error::Internal(format!("decode an index: {e}")))??;
+        self.check(&bytes)?;
+        Ok(index)
     }
 
     /// The index as it is stored, or a part of it.
@@ -130,6 +158,15 @@ impl BlockHandle {
             }
             source => Error::Objects { doing: format!("read object {path}"), source },
         })
+    }
+
+    /// Fails if an index that is sound by itself is not the one that the manifest names.
+    fn check(&self, index: &[u8]) -> Result<(), Error> {
+        if self.checksum.is_some_and(|own| checksum_of(index) != Some(own)) {
+            let reason = "it is not the one that the manifest names";
+            return Err(Error::Corrupt { what: self.what(), reason: reason.to_owned() });
+        }
+        Ok(())
     }
 
     fn what(&self) -> String {

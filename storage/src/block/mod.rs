@@ -25,6 +25,7 @@ mod object;
 mod read;
 mod stats;
 mod tables;
+mod verify;
 mod whole;
 mod writer;
 
@@ -35,7 +36,7 @@ pub use cache::{BlockCache, CacheUse};
 pub use fetch::{ChunkInfo, Fetched, Plan};
 pub use handle::BlockHandle;
 pub use index::TenantRows;
-pub(crate) use index::decode_any as decode_any_index;
+pub(crate) use index::{IndexFacts, decode_any as decode_any_index};
 pub use read::{Block, BlockExemplar, Samples};
 pub use stats::ChunkStats;
 pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};

@@ -17,7 +17,7 @@ use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::family::Held;
-use super::index::{FEATURE_COLD, FEATURE_STARTS, IndexBuilder, Meta};
+use super::index::{FEATURE_COLD, FEATURE_STARTS, IndexBuilder, Meta, checksum_of};
 use super::object::{Sink, Sum, Upload};
 use super::stats::ChunkStats;
 use super::tables::{
@@ -100,6 +100,8 @@ pub struct BlockSummary {
     pub bytes: u64,
     /// First to last sample or exemplar, if there is any.
     pub range: Option<TimeRange>,
+    /// The checksum of the head of `index.bin`: it stands for the whole block.
+    pub index_checksum: Option<u32>,
 }
 
 /// A block being written under one prefix.
@@ -421,7 +423,7 @@ impl BlockWriter {
         let features = [(has_cold, FEATURE_COLD), (self.has_starts, FEATURE_STARTS)];
         let features = features.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum();
         let index = self.index.finish(&meta, features)?;
-        let index_bytes = index.len() as u64;
+        let (index_bytes, index_checksum) = (index.len() as u64, checksum_of(&index));
         let path = self.prefix.join(INDEX);
         let put = self.objects.put(&path, PutPayload::from(index)).await;
         put.map_err(|source| Error::Objects { doing: format!("write object {path}"), source })?;
@@ -436,6 +438,7 @@ impl BlockWriter {
             histograms: meta.histograms,
             exemplars: meta.exemplars,
             bytes: table_bytes + index_bytes,
+            index_checksum,
             range: meta.range,
         })
     }

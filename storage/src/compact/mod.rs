@@ -26,7 +26,7 @@ use object_store::path::Path;
 use tokio::sync::watch;
 
 use crate::block::OBJECT_NAMES;
-use crate::manifest::BlockMeta;
+use crate::manifest::{BlockMeta, Edit};
 use crate::partition::Partition;
 use crate::{Error, Storage};
 
@@ -46,6 +46,9 @@ const RETRY_SECONDS_MAX: f64 = 3600.0;
 /// Blocks are written anew without what was deleted so long ago: it is gone within a day, and
 /// several deletions cost one rewriting.
 const STRIP_AFTER_MS: i64 = 12 * 3_600_000;
+
+/// How long objects beyond their grace wait for a manifest that is written anyway.
+const FOLLOWED_AFTER_SECONDS: f64 = 3600.0;
 
 /// Merges a forced compaction may make in one partition before something must be wrong.
 const ROUNDS_MAX: usize = 10_000;
@@ -67,10 +70,14 @@ pub(crate) struct CompactState {
     failed: HashMap<String, (f64, f64)>,
 }
 
-/// A block that no manifest names any more.
+/// An object that no manifest names any more.
 #[derive(Debug)]
 pub(crate) struct Grave {
-    name: String,
+    path: Path,
+    partition: u16,
+    /// The manifest that no longer names it. Should that one be lost, the one before it holds, so
+    /// that the object stays until there is another.
+    manifest: u64,
     /// Monotonic seconds.
     since: f64,
 }
@@ -143,6 +150,32 @@ impl Storage {
         Ok(())
     }
 
+    /// Writes all blocks anew in which something is deleted, at once.
+    pub(crate) async fn strip_deleted(&self) -> Result<(), Error> {
+        let (_keep, never) = watch::channel(false);
+        let mut state = self.compact.lock().await;
+        for partition in self.partitions.iter().filter(|p| p.read_only().is_none()) {
+            for _ in 0..ROUNDS_MAX {
+                self.note_untouched(partition).await?;
+                let stock = self.stock(partition, 0);
+                let is_stripped =
+                    |job: &&Job| job.inputs.iter().any(|name| stock.stripped.contains(name));
+                let jobs = planner::plan(
+                    &stock,
+                    self.clock.now_ms(),
+                    Extent::Due,
+                    &self.config.compaction,
+                );
+                let Some(job) = jobs.iter().find(is_stripped) else { break };
+                if !self.compact_one(&mut state, partition, job, Extent::Everything, &never).await?
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the objects of all merged blocks now, though questions may still be reading them:
     /// for who knows that there are none.
     pub async fn remove_merged(&self) {
@@ -164,12 +197,18 @@ impl Storage {
     }
 
     fn jobs(&self, partition: &Partition, extent: Extent) -> Vec<Job> {
+        let stock = self.stock(partition, STRIP_AFTER_MS);
+        planner::plan(&stock, self.clock.now_ms(), extent, &self.config.compaction)
+    }
+
+    /// What there is to merge; blocks with rows that were deleted so long ago must be.
+    fn stock(&self, partition: &Partition, strip_after_ms: i64) -> Stock {
         let blocks: Vec<BlockMeta> =
             partition.blocks().iter().map(|stored| stored.meta.clone()).collect();
         let (tombstones, now_ms) = (partition.tombstones(), self.clock.now_ms());
         let is_stripped = |block: &&BlockMeta| {
             let oldest_ms = tombstones.of_block(block).oldest_ms();
-            oldest_ms.is_some_and(|oldest| now_ms >= oldest.saturating_add(STRIP_AFTER_MS))
+            oldest_ms.is_some_and(|oldest| now_ms >= oldest.saturating_add(strip_after_ms))
         };
         let stripped = if tombstones.is_empty() {
             Vec::new()
@@ -177,8 +216,7 @@ impl Storage {
             blocks.iter().filter(is_stripped).map(|block| block.name.clone()).collect()
         };
         let unreadable = partition.unreadable().cloned().collect();
-        let stock = Stock { blocks, unreadable, stripped };
-        planner::plan(&stock, now_ms, extent, &self.config.compaction)
+        Stock { blocks, unreadable, stripped }
     }
 
     /// Does one merge; says whether it was done.
@@ -194,7 +232,7 @@ impl Storage {
         let done = self.run_job(partition, job, extent, stop.clone()).await;
         let seconds = self.monotonic() - started;
         let Some(done) = done? else { return Ok(false) };
-        self.retire(job.inputs.iter().cloned());
+        self.retire_blocks(partition, &job.inputs);
         state.failed.remove(&job.inputs[0]);
         // What deletions hid in the old blocks is gone.
         if let Err(error) = self.drop_spent(partition).await {
@@ -247,43 +285,70 @@ impl Storage {
         );
     }
 
-    /// Removes the objects of blocks that were merged long enough ago. What cannot be removed is
-    /// tried again; what a stop leaves behind goes at the next start.
+    /// Removes objects that went out of use long enough ago. What cannot be removed is tried
+    /// again; what a stop leaves behind goes after the next start.
     async fn remove_retired(&self) {
         if self.holds.load(Ordering::Acquire) > 0 {
             return;
         }
         let (now, grace) = (self.monotonic(), self.config.compaction.grace_seconds as f64);
-        let old: Vec<Grave> =
-            self.graves.lock().extract_if(.., |grave| now - grave.since >= grace).collect();
-        for grave in old {
-            if !self.remove_block(&grave.name).await {
-                self.graves.lock().push(grave);
+        let due = |grave: &mut Grave| now - grave.since >= grace;
+        let old: Vec<Grave> = self.graves.lock().extract_if(.., due).collect();
+        for partition in &self.partitions {
+            let own = || old.iter().filter(|grave| grave.partition == partition.number);
+            let waits = |grave: &Grave| grave.manifest >= partition.manifest_number();
+            // Nothing has been written since, and disk space is not for ever.
+            if own().any(|g| waits(g) && now - g.since >= grace + FOLLOWED_AFTER_SECONDS)
+                && let Err(error) = self.follow_up(partition).await
+            {
+                tracing::warn!(partition = partition.number, %error, "merged blocks stay for now");
             }
         }
+        let mut stay = Vec::new();
+        for grave in old {
+            let partition = self.partitions.get(usize::from(grave.partition));
+            let is_followed = partition.is_some_and(|p| p.manifest_number() > grave.manifest);
+            if !is_followed || !self.remove(&grave.path).await {
+                stay.push(grave);
+            }
+        }
+        self.graves.lock().extend(stay);
+    }
+
+    /// A manifest that changes nothing: the one before it is then known from two.
+    async fn follow_up(&self, partition: &Partition) -> Result<(), Error> {
+        let mut flush = partition.flush.lock().await;
+        partition.check_writable()?;
+        let edit = Edit { next_object: flush.state.next_object, ..Edit::default() };
+        partition.commit(&mut flush, edit).await
     }
 
     /// Has the objects of blocks removed that no manifest names any more, once all questions that
     /// may be reading them have ended.
-    pub(crate) fn retire(&self, names: impl Iterator<Item = String>) {
-        let since = self.monotonic();
-        self.graves.lock().extend(names.map(|name| Grave { name, since }));
+    pub(crate) fn retire_blocks(&self, partition: &Partition, names: &[String]) {
+        let objects = |name: &String| {
+            let prefix = Path::from(name.as_str());
+            OBJECT_NAMES.map(|object| prefix.clone().join(object))
+        };
+        self.retire(partition, names.iter().flat_map(objects));
     }
 
-    /// Removes all objects of a block; says whether none is left.
-    async fn remove_block(&self, name: &str) -> bool {
-        let mut all_gone = true;
-        for object in OBJECT_NAMES {
-            let path = Path::from(name).join(object);
-            match self.objects.delete(&path).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%path, %error, "object of a merged block could not be removed");
-                    all_gone = false;
-                }
+    /// Has objects removed that no manifest names any more.
+    pub(crate) fn retire(&self, partition: &Partition, paths: impl Iterator<Item = Path>) {
+        let (since, manifest) = (self.monotonic(), partition.manifest_number());
+        let partition = partition.number;
+        self.graves.lock().extend(paths.map(|path| Grave { path, partition, manifest, since }));
+    }
+
+    /// Removes an object; says whether it is gone.
+    async fn remove(&self, path: &Path) -> bool {
+        match self.objects.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => true,
+            Err(error) => {
+                tracing::warn!(%path, %error, "object that nothing names could not be removed");
+                false
             }
         }
-        all_gone
     }
 
     fn note_backlog(&self) {

@@ -81,7 +81,10 @@ pub(super) fn plan(stock: &Stock, now_ms: i64, extent: Extent, config: &Config) 
     sorted.sort_by_key(|b| order_of(b));
     let mut jobs: Vec<Job> = fresh_runs(&sorted, unreadable)
         .into_iter()
-        .filter(|run| extent == Extent::Everything || is_due(run, now_ms, config))
+        .filter(|run| {
+            let must_go = run.iter().any(|block| stripped.contains(&block.name));
+            extent == Extent::Everything || must_go || is_due(run, now_ms, config)
+        })
         .map(|run| job(&run, WINDOW, Grid::Windows(now_ms)))
         .collect();
     let merged: Vec<&BlockMeta> = sorted.iter().copied().filter(|b| b.level > FRESH).collect();

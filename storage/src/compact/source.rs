@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use model::{Exemplar, Labels, Pace, SeriesId, TimeRange};
 use object_store::ObjectStore;
-use object_store::path::Path;
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
 use super::planner::Grid;
-use crate::block::{Block, BlockCache, Fetched};
+use crate::block::{Block, BlockCache, BlockHandle, Fetched};
 use crate::manifest::BlockMeta;
 use crate::tombstone::BlockTombstones;
 use crate::{Error, SeriesSamples};
@@ -42,8 +41,7 @@ impl Source {
         grid: Grid,
         deleted: BlockTombstones,
     ) -> Result<Self, Error> {
-        let prefix = Path::from(meta.name.as_str());
-        let block = Block::open(Arc::clone(objects), prefix, Arc::clone(cache)).await?;
+        let block = BlockHandle::named(Arc::clone(objects), meta, Arc::clone(cache)).open().await?;
         let mut windows = BTreeMap::new();
         let rows: Vec<u32> = (0..block.series_count()).collect();
         for batch in rows.chunks(ROWS_AT_ONCE) {

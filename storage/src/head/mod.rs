@@ -55,6 +55,7 @@ pub use generation::Counts;
 pub use payload::Payloads;
 pub use read::SharedTimestamps;
 pub use select::LabelColumn;
+pub(crate) use snapshot::{checksum as snapshot_checksum, facts as inspect_snapshot};
 pub use statistics::{Cardinality, HeadCounts};
 
 use generation::Generation;

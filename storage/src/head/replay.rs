@@ -425,7 +425,7 @@ fn take_bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], String> {
     Ok(bytes)
 }
 
-fn take_text<'a>(from: &mut &'a [u8]) -> Result<&'a str, String> {
+pub(super) fn take_text<'a>(from: &mut &'a [u8]) -> Result<&'a str, String> {
     std::str::from_utf8(take_bytes(from)?).map_err(|e| format!("text: {e}"))
 }
 

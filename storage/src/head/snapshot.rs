@@ -1,12 +1,14 @@
 //! Snapshots of a head's identities (docs/formats/head-snapshot.md): a restart needs no log from
 //! before the last flush. Samples are not in them; they are in blocks and the log.
 
+use std::collections::BTreeMap;
+
 use model::{SeriesId, varint};
 use tenancy::TenantId;
 
 use super::Head;
 use super::payload::{Mark, put_metadata, put_symbols_and_shapes};
-use super::replay::{counted, is_all, take_metadata, take_number, take_u64, take_u128};
+use super::replay::{counted, is_all, take_metadata, take_number, take_text, take_u64, take_u128};
 use super::series::{Flags, Series};
 use crate::Error;
 
@@ -153,6 +155,81 @@ impl Head {
             }
         }
     }
+}
+
+/// What a snapshot says of itself; the rest is read on top of those before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SnapshotFacts {
+    pub(crate) version: u16,
+    pub(crate) features: u32,
+    pub(crate) checksum: u32,
+    pub(crate) epoch: u64,
+    pub(crate) symbols: u64,
+    pub(crate) shapes: u64,
+    pub(crate) first_series: u32,
+    pub(crate) series: u64,
+    /// Series of each tenant, by tenant.
+    pub(crate) tenants: BTreeMap<TenantId, u64>,
+}
+
+/// Reads what a snapshot says, `name` being that of its object.
+pub(crate) fn facts(snapshot: &[u8], name: &str) -> Result<SnapshotFacts, Error> {
+    let named = |error| match error {
+        Error::Corrupt { reason, .. } => {
+            Error::Corrupt { what: format!("snapshot {name}"), reason }
+        }
+        Error::Unsupported { feature, .. } => {
+            Error::Unsupported { what: format!("snapshot {name}"), feature }
+        }
+        other => other,
+    };
+    let body = checked_body(snapshot).map_err(named)?;
+    let read = body_facts(body);
+    let (epoch, symbols, shapes, first_series, series, tenants) =
+        read.map_err(|reason| Error::Corrupt { what: format!("snapshot {name}"), reason })?;
+    let checksum = checksum(snapshot).unwrap_or_default();
+    let (version, features) = (VERSION, FEATURES);
+    let facts = SnapshotFacts {
+        version,
+        features,
+        checksum,
+        epoch,
+        symbols,
+        shapes,
+        first_series,
+        series,
+        tenants,
+    };
+    Ok(facts)
+}
+
+type BodyFacts = (u64, u64, u64, u32, u64, BTreeMap<TenantId, u64>);
+
+fn body_facts(mut body: &[u8]) -> Result<BodyFacts, String> {
+    let from = &mut body;
+    let epoch = take_u64(from)?;
+    let symbols = counted(take_number(from)?, from)?;
+    for _ in symbols.clone() {
+        take_text(from)?;
+    }
+    let shapes = counted(take_number(from)?, from)?;
+    for _ in shapes.clone() {
+        for _ in 0..take_u64(from)? {
+            take_number(from)?;
+        }
+    }
+    let first = take_number(from)?;
+    let series = counted(first, from)?.len();
+    let mut tenants = BTreeMap::new();
+    for (tenant, run) in take_tenants(from, series)? {
+        *tenants.entry(tenant).or_insert(0) += run as u64;
+    }
+    Ok((epoch, symbols.len() as u64, shapes.len() as u64, first, series as u64, tenants))
+}
+
+/// The checksum that a snapshot ends with.
+pub(crate) fn checksum(snapshot: &[u8]) -> Option<u32> {
+    snapshot.last_chunk::<CHECKSUM_BYTES>().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 /// Tenants of `count` series, as runs.

@@ -4,6 +4,8 @@
 
 use model::Record;
 
+use crate::Error;
+
 const MAGIC: &[u8; 8] = b"TAFFRLOG";
 const VERSION: u32 = 1;
 /// Feature bits this build knows: none so far.
@@ -67,6 +69,30 @@ impl SegmentHeader {
 
     /// Reads the header of the file that is named after `start`.
     pub(super) fn decode(bytes: &[u8], start: u64) -> Result<Self, BadSegment> {
+        let fields = SegmentFields::read(bytes)?;
+        if fields.start != start || fields.previous_end > start {
+            return Err(BadSegment::Damaged(
+                "the file's header belongs to another place in the log",
+            ));
+        }
+        let SegmentFields { start, previous_end, gap_accepted, .. } = fields;
+        Ok(Self { start, previous_end, gap_accepted })
+    }
+}
+
+/// Everything the header of a segment says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentFields {
+    pub(super) version: u32,
+    pub(super) features: u64,
+    pub(super) start: u64,
+    pub(super) previous_end: u64,
+    pub(super) gap_accepted: bool,
+}
+
+impl SegmentFields {
+    /// Reads and checks it, whatever the name of the file.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, BadSegment> {
         let Some(bytes) = bytes.first_chunk::<{ SEGMENT_HEADER_BYTES as usize }>() else {
             return Err(BadSegment::Damaged("the file is shorter than its header"));
         };
@@ -86,17 +112,24 @@ impl SegmentHeader {
                 unknown.trailing_zeros()
             )));
         }
-        let header = Self {
+        Ok(Self {
+            version: VERSION,
+            features: u64_at(bytes, 16),
             start: u64_at(bytes, 24),
             previous_end: u64_at(bytes, 32),
             gap_accepted: u32_at(bytes, 12) & FLAG_GAP_ACCEPTED != 0,
-        };
-        if header.start != start || header.previous_end > start {
-            return Err(BadSegment::Damaged(
-                "the file's header belongs to another place in the log",
-            ));
+        })
+    }
+}
+
+impl BadSegment {
+    /// As the error of a file.
+    pub(super) fn of(self, file: &str) -> Error {
+        let what = file.to_owned();
+        match self {
+            Self::Damaged(reason) => Error::Corrupt { what, reason: reason.to_owned() },
+            Self::Unsupported(feature) => Error::Unsupported { what, feature },
         }
-        Ok(header)
     }
 }
 

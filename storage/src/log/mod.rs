@@ -12,6 +12,7 @@
 
 mod commit;
 mod format;
+mod inspect;
 mod quarantine;
 mod recovery;
 mod scan;
@@ -35,8 +36,28 @@ use crate::Error;
 use commit::{Active, Shared, Start};
 use format::{RECORD_BYTES_MAX, RecordHeader};
 
+pub use inspect::{Entry, SegmentFacts, read_segment};
 pub use quarantine::{Report, quarantine};
 pub use recovery::{Damage, Recovery};
+
+/// Reads all that a start would read, and changes nothing. Blocks.
+pub(crate) fn replay_only(
+    disk: &dyn Disk,
+    from: Position,
+    visit: &mut dyn FnMut(Found<'_>),
+) -> Result<Recovery, Error> {
+    Ok(recovery::replay(disk, from.0, visit)?.recovery)
+}
+
+/// Bytes of all segment files, what is reserved included.
+pub(crate) fn segments_bytes(disk: &dyn Disk) -> Result<u64, Error> {
+    let doing = "list the log's segments".to_owned();
+    match disk.list(Path::new(segments::DIR)) {
+        Ok(entries) => Ok(entries.iter().map(|e| e.bytes).sum()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(Error::Disk { doing, source }),
+    }
+}
 
 /// Settings of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -161,6 +182,11 @@ impl LocalLog {
         // The thread turns errors of the disk into a read-only log; it does not panic.
         drop(thread.join());
         if self.shared.durable() >= end { Ok(()) } else { self.shared.check_writable() }
+    }
+
+    /// Looks at the free space now; it is looked at every second anyway.
+    pub fn look_at_disk(&self) {
+        self.shared.check_space();
     }
 
     /// What the log is doing, for metrics.

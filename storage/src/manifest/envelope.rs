@@ -13,25 +13,23 @@ const FEATURE_TOMBSTONES: u64 = 1;
 const FEATURES_KNOWN: u64 = FEATURE_TOMBSTONES;
 const HEADER_BYTES: usize = 32;
 
-/// One manifest object.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One manifest object: an edit, and now and then the whole state that it leads to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) partition: u16,
     pub(super) number: u64,
     /// Which start of which process wrote it, where more than one could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) writer: Option<String>,
-    #[serde(flatten)]
-    pub(super) content: Content,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Content {
+    /// What the number before changed: should that one be lost, it is known from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) before: Option<Edit>,
     /// The step from the number before to this one.
-    Edit(Edit),
-    /// The whole state at this number; what it changed is not told apart.
-    Checkpoint(PartitionState),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) edit: Option<Edit>,
+    /// The whole state at this number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) checkpoint: Option<PartitionState>,
 }
 
 impl Stored {
@@ -55,10 +53,8 @@ impl Stored {
 
     /// What a reader must know to read this right.
     fn features(&self) -> u64 {
-        let tombstones = match &self.content {
-            Content::Edit(edit) => edit.needs_tombstones(),
-            Content::Checkpoint(state) => !state.tombstones.is_empty(),
-        };
+        let tombstones = self.edit.as_ref().is_some_and(Edit::needs_tombstones)
+            || self.checkpoint.as_ref().is_some_and(|state| !state.tombstones.is_empty());
         if tombstones { FEATURE_TOMBSTONES } else { 0 }
     }
 
@@ -96,6 +92,13 @@ impl Stored {
         }
         serde_json::from_slice(json).map_err(|error| corrupt(&error.to_string()))
     }
+}
+
+/// What the header of an object that was read says of its format.
+pub(super) fn version_and_features(bytes: &[u8]) -> (u32, u64) {
+    bytes.first_chunk::<HEADER_BYTES>().map_or((0, 0), |header| {
+        (u32_at(header, 8), u64::from(u32_at(header, 16)) | u64::from(u32_at(header, 20)) << 32)
+    })
 }
 
 fn u32_at(header: &[u8; HEADER_BYTES], at: usize) -> u32 {

@@ -9,6 +9,7 @@
 //! writers can never both put the same number, so a second process notices before it does harm.
 //! Byte layout: `docs/formats/manifest.md`.
 
+mod chain;
 mod envelope;
 mod state;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
 use model::Position;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -26,7 +26,8 @@ use crate::Error;
 use crate::objects::Fresh;
 pub use state::{BlockMeta, Edit, PartitionState, SnapshotMeta};
 
-use envelope::{Content, Stored};
+use chain::{Chain, Ends};
+use envelope::Stored;
 
 /// Every so many edits the whole state is written, so that loading reads few objects.
 const CHECKPOINT_EVERY: u64 = 32;
@@ -38,15 +39,54 @@ const CLAIM_TRIES: usize = 16;
 /// until it finds out.
 const CLAIM_STRIDE: u64 = 1 << 20;
 
-/// Objects read at a time while loading.
-const LOADS_AT_ONCE: usize = 16;
+/// Below this prefix goes what was found damaged and is in the way.
+const QUARANTINE: &str = "quarantine";
 
 /// Reads a manifest's JSON, applies it and writes it again; for fuzzing.
 pub(crate) fn decode_any(json: &[u8]) {
     let Some(stored) = Stored::decode_json(json) else { return };
     let _ = stored.encode();
-    if let Content::Edit(edit) = &stored.content {
+    for edit in stored.edit.iter().chain(&stored.before) {
         let _ = PartitionState::default().after(edit);
+    }
+}
+
+/// What one manifest object says, for tools.
+#[derive(Debug)]
+pub(crate) struct ManifestFacts {
+    pub(crate) version: u32,
+    pub(crate) features: u64,
+    pub(crate) partition: u16,
+    pub(crate) number: u64,
+    pub(crate) before: Option<Edit>,
+    pub(crate) edit: Option<Edit>,
+    pub(crate) checkpoint: Option<PartitionState>,
+}
+
+/// All manifests of a partition, read and not mended, for tools. Files are named as objects.
+#[derive(Debug, Default)]
+pub(crate) struct ManifestSurvey {
+    /// The newest state that is known.
+    pub(crate) state: PartitionState,
+    /// How many were read.
+    pub(crate) read: u64,
+    /// Damaged ones that no start reads any more.
+    pub(crate) unneeded: Vec<(String, Error)>,
+    /// Damaged ones whose successors make up for them.
+    pub(crate) mended: Vec<(String, Error)>,
+    /// The first one that cannot be followed, if there is one.
+    pub(crate) lost: Option<(String, Error)>,
+    /// Whether that is the newest.
+    pub(crate) is_newest_lost: bool,
+}
+
+impl ManifestFacts {
+    /// Reads and checks an object, `name` being its own.
+    pub(crate) fn read(bytes: &[u8], name: &str) -> Result<Self, Error> {
+        let stored = Stored::decode(bytes, name)?;
+        let Stored { partition, number, before, edit, checkpoint, .. } = stored;
+        let (version, features) = envelope::version_and_features(bytes);
+        Ok(Self { version, features, partition, number, before, edit, checkpoint })
     }
 }
 
@@ -56,6 +96,8 @@ pub struct ManifestStore {
     objects: Arc<dyn ObjectStore>,
     partition: u16,
     state: PartitionState,
+    /// What the newest manifest changed.
+    last: Option<Edit>,
     /// Lowest number that may still be stored.
     oldest: u64,
     /// Why nothing can be committed any more: a failed put may or may not have happened.
@@ -75,63 +117,139 @@ struct Unsettled {
     state: PartitionState,
 }
 
+/// How whole the manifests of a partition are.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing is lost. Of some manifests only their successors know what they said: these
+    /// errors name them.
+    Whole(Vec<Error>),
+    /// The newest one is damaged and was set aside. The state is that before it; the log has what
+    /// it said.
+    WithoutNewest(Error),
+    /// Manifests are lost, and with them what they named: the state is the one before them.
+    Lost(Error),
+}
+
 impl ManifestStore {
-    /// Reads the newest state of a partition; an empty one if it has none yet.
+    /// Reads the newest state of a partition; an empty one if it has none yet. Fails if it is not
+    /// known.
     pub async fn load(
         objects: Arc<dyn ObjectStore>,
         partition: u16,
     ) -> Result<(Self, PartitionState), Error> {
-        let numbers = stored_numbers(objects.as_ref(), partition).await?;
-        let newest = numbers.last().copied().unwrap_or(0);
-        let checkpoint = newest - newest % CHECKPOINT_EVERY;
-        let first = checkpoint.max(1);
-        let mut state = PartitionState::default();
-        let mut files = stream::iter(first..=newest)
-            .map(|number| read(objects.as_ref(), partition, number))
-            .buffered(LOADS_AT_ONCE);
-        while let Some(stored) = files.try_next().await? {
-            state = follow(state, stored, partition)?;
+        let mut chain = Chain::read(objects.as_ref(), partition).await?;
+        match chain.lost.take() {
+            Some(error) => Err(error),
+            None => Ok(Self::at(objects, partition, chain.ends(), None)),
         }
-        drop(files);
-        let oldest = numbers.first().copied().unwrap_or(1);
+    }
+
+    /// Like [`ManifestStore::load`], but goes as far as it can, and makes room for the next
+    /// manifest where a damaged one is in the way. If manifests are lost, the store commits
+    /// nothing.
+    pub async fn load_intact(
+        objects: Arc<dyn ObjectStore>,
+        partition: u16,
+    ) -> Result<(Self, PartitionState, Found), Error> {
+        let mut chain = match Chain::read(objects.as_ref(), partition).await {
+            Ok(chain) => chain,
+            Err(later @ Error::Unsupported { .. }) => return Err(later),
+            Err(error) => Chain { lost: Some(error), ..Chain::default() },
+        };
+        let is_newest = chain.is_newest_lost();
+        let Some(error) = chain.lost.take() else {
+            let mended = std::mem::take(&mut chain.mended);
+            for one in mended.iter().filter(|one| matches!(one.error, Error::Corrupt { .. })) {
+                if let Err(error) = mend(objects.as_ref(), &one.whole).await {
+                    let number = one.whole.number;
+                    tracing::warn!(partition, number, %error, "damaged manifest could not be replaced");
+                }
+            }
+            let (store, state) = Self::at(objects, partition, chain.ends(), None);
+            let errors = mended.into_iter().map(|one| one.error).collect();
+            return Ok((store, state, Found::Whole(errors)));
+        };
+        // What the store did not give may well be right, and is left where it is.
+        if is_newest && matches!(error, Error::Corrupt { .. }) {
+            let set_aside = set_aside(objects.as_ref(), partition, chain.newest).await;
+            let (mut store, state) = Self::at(Arc::clone(&objects), partition, chain.ends(), None);
+            // One in its place that changes nothing: what is now the newest was not so before, and
+            // what it let go of may be gone. From here on it is known from two again.
+            let nothing = Edit { next_object: state.next_object, ..Edit::default() };
+            if set_aside.is_ok()
+                && let Ok(state) = store.commit(nothing).await
+            {
+                return Ok((store, state, Found::WithoutNewest(error)));
+            }
+        }
+        let broken = Some(error.to_string());
+        let (store, state) = Self::at(objects, partition, chain.ends(), broken);
+        Ok((store, state, Found::Lost(error)))
+    }
+
+    /// Reads all manifests of a partition.
+    pub(crate) async fn survey(
+        objects: &dyn ObjectStore,
+        partition: u16,
+    ) -> Result<ManifestSurvey, Error> {
+        let numbers = chain::stored_numbers(objects, partition).await?;
+        let chain = Chain::read(objects, partition).await?;
+        let mut survey = ManifestSurvey {
+            read: numbers.len() as u64,
+            is_newest_lost: chain.is_newest_lost(),
+            state: chain.state.clone(),
+            ..ManifestSurvey::default()
+        };
+        let first = chain.first_read;
+        for number in numbers.into_iter().filter(|number| *number < first) {
+            if let Err(error) = chain::read(objects, partition, number).await {
+                survey.unneeded.push((path_of(partition, number).to_string(), error));
+            }
+        }
+        let named = |(number, error): (u64, Error)| (path_of(partition, number).to_string(), error);
+        survey.mended =
+            chain.mended.into_iter().map(|one| named((one.whole.number, one.error))).collect();
+        survey.lost = chain.lost.map(|error| named((chain.state.number + 1, error)));
+        Ok(survey)
+    }
+
+    fn at(
+        objects: Arc<dyn ObjectStore>,
+        partition: u16,
+        chain: Ends,
+        broken: Option<String>,
+    ) -> (Self, PartitionState) {
+        let Ends { state, last, oldest } = chain;
         let store = Self {
             objects,
             partition,
             state: state.clone(),
+            last,
             oldest,
-            broken: None,
+            broken,
             writer: None,
             unsettled: None,
         };
-        Ok((store, state))
+        (store, state)
     }
 
-    /// Like [`ManifestStore::load`], but goes as far as it can: beside the error come the newest
-    /// state that is intact, and a store that commits nothing.
-    pub async fn load_intact(
+    /// Begins anew behind everything that is stored, with a state that is known to be right as far
+    /// as it goes: what the manifests before said is given up.
+    pub async fn begin_anew(
         objects: Arc<dyn ObjectStore>,
         partition: u16,
-    ) -> (Self, PartitionState, Option<Error>) {
-        match Self::load(Arc::clone(&objects), partition).await {
-            Ok((store, state)) => (store, state, None),
-            Err(error) => {
-                let state = newest_intact(objects.as_ref(), partition).await;
-                let broken = Some(error.to_string());
-                let oldest = state.number;
-                let (writer, unsettled) = (None, None);
-                let state_now = state.clone();
-                let store = Self {
-                    objects,
-                    partition,
-                    state: state_now,
-                    oldest,
-                    broken,
-                    writer,
-                    unsettled,
-                };
-                (store, state, Some(error))
-            }
-        }
+        state: PartitionState,
+    ) -> Result<(Self, PartitionState), Error> {
+        let numbers = chain::stored_numbers(objects.as_ref(), partition).await?;
+        let newest = numbers.last().copied().unwrap_or(0);
+        let oldest = numbers.first().copied().unwrap_or(1);
+        let number = (newest / CHECKPOINT_EVERY + 1) * CHECKPOINT_EVERY;
+        let state = PartitionState { number, ..state };
+        let ends = Ends { state: state.clone(), last: None, oldest };
+        let (mut store, _) = Self::at(objects, partition, ends, None);
+        let checkpoint = Some(state.clone());
+        store.put(&Stored { partition, number, checkpoint, ..Stored::default() }).await?;
+        Ok((store, state))
     }
 
     /// Why nothing can be committed any more, if so.
@@ -168,13 +286,11 @@ impl ManifestStore {
             what: format!("edit {number} of partition {}", self.partition),
             reason,
         })?;
-        let content = if number.is_multiple_of(CHECKPOINT_EVERY) {
-            Content::Checkpoint(state.clone())
-        } else {
-            Content::Edit(edit.clone())
-        };
-        let writer = self.writer.clone();
-        let stored = Stored { partition: self.partition, number, writer, content };
+        let checkpoint = number.is_multiple_of(CHECKPOINT_EVERY).then(|| state.clone());
+        let (writer, before) = (self.writer.clone(), self.last.clone());
+        let partition = self.partition;
+        let stored =
+            Stored { partition, number, writer, before, edit: Some(edit.clone()), checkpoint };
         self.unsettled = Some(Unsettled { stored, edit, state });
         self.settle().await?;
         Ok(self.state.clone())
@@ -186,14 +302,14 @@ impl ManifestStore {
         let Some(Unsettled { stored, edit, state }) = self.unsettled.take() else {
             return Ok(None);
         };
-        let is_checkpoint = matches!(stored.content, Content::Checkpoint(_));
+        let is_checkpoint = stored.checkpoint.is_some();
         if let Err(error) = self.put(&stored).await {
             if matches!(error, Error::Unsettled { .. }) {
                 self.unsettled = Some(Unsettled { stored, edit, state });
             }
             return Err(error);
         }
-        self.state = state;
+        (self.state, self.last) = (state, Some(edit.clone()));
         if is_checkpoint {
             self.remove_old().await;
         }
@@ -303,97 +419,38 @@ pub(crate) async fn begin(
 ) -> Result<(), Error> {
     // Only such a number holds a state.
     let number = state.number.max(1).next_multiple_of(CHECKPOINT_EVERY);
-    let content = Content::Checkpoint(PartitionState { number, ..state });
-    let bytes = Stored { partition, number, writer: None, content }.encode()?;
+    let checkpoint = Some(PartitionState { number, ..state });
+    let bytes = Stored { partition, number, checkpoint, ..Stored::default() }.encode()?;
     let path = path_of(partition, number);
     let put = objects.put_opts(&path, bytes.into(), PutMode::Create.into()).await;
     put.map(drop).map_err(|source| Error::Objects { doing: format!("put manifest {path}"), source })
 }
 
-/// The state after one stored manifest.
-fn follow(state: PartitionState, stored: Stored, partition: u16) -> Result<PartitionState, Error> {
-    let corrupt = |number, reason| Error::Corrupt {
-        what: format!("manifest {}", path_of(partition, number)),
-        reason,
-    };
-    match stored.content {
-        Content::Checkpoint(checkpoint) if checkpoint.number == stored.number => Ok(checkpoint),
-        Content::Checkpoint(checkpoint) => {
-            Err(corrupt(stored.number, format!("its state is that of {}", checkpoint.number)))
-        }
-        Content::Edit(edit) if stored.number == state.number + 1 => {
-            state.after(&edit).map_err(|reason| corrupt(stored.number, reason))
-        }
-        Content::Edit(_) => {
-            Err(corrupt(stored.number, format!("it follows manifest {}", state.number)))
-        }
-    }
+/// Puts a manifest that is known in the place of its damaged object: the next one to be damaged is
+/// the only one again.
+async fn mend(objects: &dyn ObjectStore, whole: &Stored) -> Result<(), Error> {
+    let path = path_of(whole.partition, whole.number);
+    let doing =
+        |source| Error::Objects { doing: format!("replace damaged manifest {path}"), source };
+    set_aside(objects, whole.partition, whole.number).await.map_err(doing)?;
+    let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    objects.put_opts(&path, whole.encode()?.into(), create).await.map(drop).map_err(doing)
 }
 
-async fn read(objects: &dyn ObjectStore, partition: u16, number: u64) -> Result<Stored, Error> {
+/// Moves a damaged manifest out of the way: its number is given again.
+async fn set_aside(
+    objects: &dyn ObjectStore,
+    partition: u16,
+    number: u64,
+) -> Result<(), object_store::Error> {
     let path = path_of(partition, number);
-    let read = async { objects.get(&path).await?.bytes().await };
-    let bytes: Bytes = read.await.map_err(|source| match source {
-        object_store::Error::NotFound { .. } => Error::Corrupt {
-            what: format!("manifest {path}"),
-            reason: "it is missing, though later ones exist".to_owned(),
-        },
-        source => Error::Objects { doing: format!("read manifest {path}"), source },
-    })?;
-    let stored = Stored::decode(&bytes, path.as_ref())?;
-    if (stored.partition, stored.number) == (partition, number) {
-        return Ok(stored);
+    let aside = Path::from(format!("{QUARANTINE}/{path}"));
+    match objects.copy(&path, &aside).await {
+        // There is nothing in the way.
+        Err(object_store::Error::NotFound { .. }) => return Ok(()),
+        copied => copied?,
     }
-    Err(Error::Corrupt {
-        what: format!("manifest {path}"),
-        reason: format!(
-            "it says it is manifest {} of partition {}",
-            stored.number, stored.partition
-        ),
-    })
-}
-
-/// The state after the last manifest that can be reached without passing a damaged one; that of a
-/// new partition if there is none.
-async fn newest_intact(objects: &dyn ObjectStore, partition: u16) -> PartitionState {
-    let names = stored_names(objects, partition).await.unwrap_or_default();
-    let newest = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
-    let checkpoint = newest - newest % CHECKPOINT_EVERY;
-    // If the newest checkpoint is what is damaged, the one before it is still stored.
-    for start in [checkpoint, checkpoint.saturating_sub(CHECKPOINT_EVERY)] {
-        let mut state = PartitionState::default();
-        for number in start.max(1)..=newest {
-            let Ok(stored) = read(objects, partition, number).await else { break };
-            let Ok(next) = follow(state.clone(), stored, partition) else { break };
-            state = next;
-        }
-        if state.number > 0 {
-            return state;
-        }
-    }
-    PartitionState::default()
-}
-
-/// Numbers of the manifests that are stored, ascending.
-async fn stored_numbers(objects: &dyn ObjectStore, partition: u16) -> Result<Vec<u64>, Error> {
-    let number = |name: String| {
-        number_of(&name).ok_or_else(|| Error::Corrupt {
-            what: format!("manifest directory {}", dir_of(partition)),
-            reason: format!("{name:?} is not the name of a manifest"),
-        })
-    };
-    let names = stored_names(objects, partition).await?;
-    let mut numbers = names.into_iter().map(number).collect::<Result<Vec<_>, _>>()?;
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-async fn stored_names(objects: &dyn ObjectStore, partition: u16) -> Result<Vec<String>, Error> {
-    let dir = dir_of(partition);
-    let doing = |source| Error::Objects { doing: format!("list manifests {dir}"), source };
-    let found: Vec<_> = objects.list(Some(&dir)).try_collect().await.map_err(doing)?;
-    let name = |object: &object_store::ObjectMeta| object.location.filename().map(str::to_owned);
-    Ok(found.iter().filter_map(name).collect())
+    objects.delete(&path).await
 }
 
 fn number_of(name: &str) -> Option<u64> {

@@ -18,6 +18,10 @@ pub struct PartitionState {
     /// Everything before this log position is in the blocks and snapshots: replay starts here.
     #[serde(with = "position")]
     pub covered: Position,
+    /// The covered position before the last edit. The log is kept from here: should the newest
+    /// manifest be lost, the state before it and the log give the same rows.
+    #[serde(with = "position", default)]
+    pub covered_before: Position,
     /// The blocks, in the order they were added.
     pub blocks: Vec<BlockMeta>,
     /// The snapshots of the head's series a restart reads, oldest first.
@@ -82,6 +86,10 @@ pub struct BlockMeta {
     /// deleted is left out. Absent: the end of `positions`.
     #[serde(with = "optional_position", default, skip_serializing_if = "Option::is_none")]
     pub deleted_to: Option<Position>,
+    /// The checksum of the head of its `index.bin`, which has those of everything else: only the
+    /// block that was written is this block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index_checksum: Option<u32>,
 }
 
 impl BlockMeta {
@@ -102,6 +110,9 @@ pub struct SnapshotMeta {
     pub series: u64,
     /// Bytes of its object.
     pub bytes: u64,
+    /// The checksum its object ends with: only the snapshot that was written is this snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<u32>,
 }
 
 impl Edit {
@@ -114,6 +125,7 @@ impl Edit {
 impl PartitionState {
     /// The state after one edit, or why the edit does not fit.
     pub(super) fn after(mut self, edit: &Edit) -> Result<Self, String> {
+        self.covered_before = self.covered;
         for name in &edit.remove_blocks {
             let at = self.blocks.iter().position(|block| block.name == *name);
             self.blocks.remove(

@@ -25,6 +25,7 @@ fn block(name: &str) -> BlockMeta {
         bytes: 6,
         created_ms: 7,
         deleted_to: None,
+        index_checksum: Some(u32::MAX),
     }
 }
 
@@ -50,7 +51,14 @@ fn edit(number: u64) -> Edit {
         remove_blocks: removed.into_iter().collect(),
         covered: number.is_multiple_of(3).then_some(Position(number * 100)),
         snapshots: number.is_multiple_of(5).then(|| {
-            vec![SnapshotMeta { name: format!("s{number}"), full: true, series: number, bytes: 1 }]
+            let checksum = Some(number as u32);
+            vec![SnapshotMeta {
+                name: format!("s{number}"),
+                full: true,
+                series: number,
+                bytes: 1,
+                checksum,
+            }]
         }),
         next_object: number * 2,
         add_tombstones: vec![tombstone(number)],
@@ -81,7 +89,7 @@ async fn what_was_committed_is_loaded() {
         assert_eq!(loaded, state, "after {count} edits");
         let (_, other) = ManifestStore::load(Arc::clone(&objects), 4).await.unwrap();
         assert_eq!(other, PartitionState::default());
-        let stored = stored_numbers(objects.as_ref(), 3).await.unwrap();
+        let stored = chain::stored_numbers(objects.as_ref(), 3).await.unwrap();
         let checkpoint = count - count % CHECKPOINT_EVERY;
         let first = checkpoint.saturating_sub(CHECKPOINT_EVERY).max(1);
         assert_eq!(stored, (first..=count).collect::<Vec<_>>(), "two checkpoints' worth stays");
@@ -135,53 +143,140 @@ async fn of_two_writers_the_second_must_stop() {
     assert_eq!(ManifestStore::load(objects, 3).await.unwrap().1, state);
 }
 
-#[tokio::test]
-async fn damage_and_gaps_are_told() {
+/// Forty edits, and the state after each.
+async fn forty() -> (Arc<dyn ObjectStore>, Vec<PartitionState>) {
     let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    committed(&objects, 40).await;
+    let (mut store, state) = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
+    let mut states = vec![state];
+    for number in 0..40 {
+        states.push(store.commit(edit(number)).await.unwrap());
+    }
+    (objects, states)
+}
+
+async fn spoil(objects: &Arc<dyn ObjectStore>, number: u64) {
+    objects.put(&path_of(3, number), "TAFFRMAN, or what is left of it".into()).await.unwrap();
+}
+
+/// Damages some of forty manifests; gives the number of the state that is found, what is told of
+/// each damaged one, and whether all of it is known.
+async fn after_damage(numbers: &[u64]) -> (u64, Vec<String>, bool) {
+    let (objects, states) = forty().await;
+    for number in numbers {
+        spoil(&objects, *number).await;
+    }
+    let strict = ManifestStore::load(Arc::clone(&objects), 3).await;
+    let (mut store, state, found) =
+        ManifestStore::load_intact(Arc::clone(&objects), 3).await.unwrap();
+    let mut number = state.number;
+    if let Found::WithoutNewest(_) = &found {
+        number -= 1;
+        let blank =
+            PartitionState { number, covered_before: states[39].covered_before, ..state.clone() };
+        assert_eq!(blank, states[39], "{numbers:?}: one that changes nothing is in its place");
+    } else {
+        assert_eq!(state, states[number as usize], "{numbers:?}: a state that was");
+    }
+    let (told, is_known) = match found {
+        Found::Whole(mended) => {
+            let again = ManifestStore::load_intact(Arc::clone(&objects), 3).await.unwrap();
+            assert!(matches!(&again.2, Found::Whole(left) if left.is_empty()), "they are replaced");
+            assert_eq!(again.1, state);
+            (mended, true)
+        }
+        Found::WithoutNewest(error) => (vec![error], false),
+        Found::Lost(error) => {
+            store.commit(edit(40)).await.unwrap_err();
+            let begun = ManifestStore::begin_anew(Arc::clone(&objects), 3, state).await.unwrap();
+            store = begun.0;
+            (vec![error], false)
+        }
+    };
+    assert_eq!(strict.is_ok(), is_known, "{numbers:?}: {strict:?}");
+    let next = store.commit(edit(number)).await.unwrap();
+    let again = ManifestStore::load(objects, 3).await.unwrap().1;
+    assert_eq!(again, next, "{numbers:?}: it goes on from there");
+    (number, told.iter().map(ToString::to_string).collect(), is_known)
+}
+
+#[tokio::test]
+async fn one_damaged_manifest_costs_nothing_two_in_a_row_what_they_said() {
+    let of = |number: u64| {
+        format!(
+            "manifest manifest/0003/{number:020}.json is damaged: it is shorter than its header"
+        )
+    };
+    for (numbers, state, told, is_known) in [
+        (&[35][..], 40, vec![of(35)], true),
+        (&[33, 35, 39], 40, vec![of(33), of(35), of(39)], true),
+        // A checkpoint: from the one before it, which is nothing here.
+        (&[32], 40, vec![of(32)], true),
+        (&[40], 39, vec![of(40)], false),
+        (&[38, 40], 39, vec![of(40)], false),
+        (&[35, 36], 34, vec![of(35)], false),
+        (&[39, 40], 38, vec![of(39)], false),
+        (&[31, 32, 40], 30, vec![of(31)], false),
+    ] {
+        assert_eq!(after_damage(numbers).await, (state, told, is_known), "{numbers:?}");
+    }
+}
+
+#[tokio::test]
+async fn damage_of_every_byte_and_every_length_is_told() {
+    let (objects, states) = forty().await;
     let path = path_of(3, 35);
     let sound = objects.get(&path).await.unwrap().bytes().await.unwrap();
-    for at in 0..sound.len() {
+    let spoiled = (0..sound.len()).map(|at| {
         let mut bytes = sound.to_vec();
         bytes[at] ^= 1 << (at % 8);
+        bytes
+    });
+    let cut = [0, 10, sound.len() - 1].map(|length| sound[..length].to_vec());
+    for bytes in spoiled.chain(cut) {
         objects.put(&path, bytes.into()).await.unwrap();
-        let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err();
-        assert!(matches!(refused, Error::Corrupt { .. }), "byte {at}: {refused}");
+        let found = ManifestStore::load_intact(Arc::clone(&objects), 3).await.unwrap();
+        let Found::Whole(mended) = &found.2 else { panic!("{:?}", found.2) };
+        assert!(matches!(&mended[..], [Error::Corrupt { what, .. }] if what.contains("35.json")));
+        assert_eq!(found.1, states[40]);
     }
-    for length in [0, 10, sound.len() - 1] {
-        objects.put(&path, sound.slice(..length).into()).await.unwrap();
-        assert!(matches!(
-            ManifestStore::load(Arc::clone(&objects), 3).await,
-            Err(Error::Corrupt { .. })
-        ));
-    }
+    let told = |found: Found| match found {
+        Found::Whole(mended) => mended[0].to_string(),
+        other => panic!("{other:?}"),
+    };
     objects.copy(&path_of(3, 36), &path).await.unwrap();
-    let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+    let found = ManifestStore::load_intact(Arc::clone(&objects), 3).await.unwrap().2;
     assert_eq!(
-        refused,
+        told(found),
         "manifest manifest/0003/00000000000000000035.json is damaged: it says it is manifest 36 of partition 3"
     );
     objects.delete(&path).await.unwrap();
-    let refused = ManifestStore::load(Arc::clone(&objects), 3).await.unwrap_err().to_string();
+    let found = ManifestStore::load_intact(Arc::clone(&objects), 3).await.unwrap().2;
     assert_eq!(
-        refused,
+        told(found),
         "manifest manifest/0003/00000000000000000035.json is damaged: it is missing, though later ones exist"
     );
     objects.put(&path, sound.into()).await.unwrap();
-    ManifestStore::load(Arc::clone(&objects), 3).await.unwrap();
     objects.put(&Path::from("manifest/0003/notes.txt"), "x".into()).await.unwrap();
-    assert!(matches!(ManifestStore::load(objects, 3).await, Err(Error::Corrupt { .. })));
+    let found = ManifestStore::load_intact(objects, 3).await.unwrap().2;
+    assert!(matches!(&found, Found::Whole(mended) if mended.is_empty()), "{found:?}");
 }
 
 /// The stored form, to the byte: it may grow, what is there may not change.
 #[test]
 fn the_stored_form_stays() {
     let small = Edit { remove_blocks: vec!["7".to_owned()], next_object: 9, ..Edit::default() };
-    let stored = Stored { partition: 3, number: 12, writer: None, content: Content::Edit(small) };
+    let before = Some(Edit { next_object: 8, ..Edit::default() });
+    let stored =
+        Stored { partition: 3, number: 12, before, edit: Some(small), ..Stored::default() };
     let bytes = stored.encode().unwrap();
     assert_eq!(&bytes[..8], b"TAFFRMAN");
-    assert_eq!(bytes[8..24], [1, 0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let json = r#"{"partition":3,"number":12,"edit":{"add_blocks":[],"remove_blocks":["7"],"next_object":9}}"#;
+    let json = concat!(
+        r#"{"partition":3,"number":12,"before":{"add_blocks":[],"remove_blocks":[],"next_object":8},"#,
+        r#""edit":{"add_blocks":[],"remove_blocks":["7"],"next_object":9}}"#,
+    );
+    assert_eq!(bytes[8..12], [1, 0, 0, 0]);
+    assert_eq!(bytes[12..16], (json.len() as u32).to_le_bytes());
+    assert_eq!(bytes[16..24], [0; 8]);
     assert_eq!(std::str::from_utf8(&bytes[32..]), Ok(json));
 
     let state = PartitionState {
@@ -190,12 +285,11 @@ fn the_stored_form_stays() {
         blocks: vec![block("a")],
         ..PartitionState::default()
     };
-    let stored =
-        Stored { partition: 3, number: 32, writer: None, content: Content::Checkpoint(state) };
+    let stored = Stored { partition: 3, number: 32, checkpoint: Some(state), ..Stored::default() };
     let json = concat!(
-        r#"{"partition":3,"number":32,"checkpoint":{"number":32,"covered":18446744073709551615,"#,
+        r#"{"partition":3,"number":32,"checkpoint":{"number":32,"covered":18446744073709551615,"covered_before":0,"#,
         r#""blocks":[{"name":"a","level":0,"range":[-5,9007199254740993],"positions":[1,18446744073709551615],"#,
-        r#""series":2,"chunks":3,"samples":4,"histograms":5,"bytes":6,"created_ms":7}],"snapshots":[],"next_object":0}}"#,
+        r#""series":2,"chunks":3,"samples":4,"histograms":5,"bytes":6,"created_ms":7,"index_checksum":4294967295}],"snapshots":[],"next_object":0}}"#,
     );
     let bytes = stored.encode().unwrap();
     assert_eq!(std::str::from_utf8(&bytes[32..]), Ok(json));
@@ -218,7 +312,7 @@ fn sealed(version: u32, features: u64, json: &str) -> Vec<u8> {
 fn later_versions_are_refused_by_name_and_unknown_fields_passed_over() {
     let json = r#"{"partition":3,"number":1,"mood":"fine","edit":{"add_blocks":[],"remove_blocks":[],"next_object":1,"x":{}}}"#;
     let stored = Stored::decode(&sealed(1, 0, json), "x").unwrap();
-    assert_eq!(stored.content, Content::Edit(Edit { next_object: 1, ..Edit::default() }));
+    assert_eq!(stored.edit, Some(Edit { next_object: 1, ..Edit::default() }));
     for (version, features, name) in [(2, 0, "format version 2"), (1, 1 << 40, "feature bit 40")] {
         let refused =
             Stored::decode(&sealed(version, features, json), "x").unwrap_err().to_string();

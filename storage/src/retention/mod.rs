@@ -181,7 +181,7 @@ impl Storage {
             blocks = names.len(),
             "blocks are kept no longer"
         );
-        self.retire(names.into_iter());
+        self.retire_blocks(partition, &names);
         Ok(())
     }
 

@@ -115,17 +115,63 @@ async fn check(kind: &str, which: Which, how: Spoil) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_manifest_or_snapshot_leaves_the_rest() {
+async fn a_lost_snapshot_leaves_the_rest() {
     for how in [Spoil::Truncate, Spoil::Flip, Spoil::Remove] {
-        for kind in ["manifest", "snapshots"] {
-            for which in [Which::First, Which::Middle, Which::Last] {
-                // A last manifest that is gone leaves no trace but in the log.
-                if !matches!((kind, which, how), ("manifest", Which::Last, Spoil::Remove)) {
-                    check(kind, which, how).await;
-                }
-            }
+        for which in [Which::First, Which::Middle, Which::Last] {
+            check("snapshots", which, how).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_manifest_costs_nothing() {
+    for how in [Spoil::Truncate, Spoil::Flip, Spoil::Remove] {
+        for which in [Which::First, Which::Middle, Which::Last] {
+            let case = format!("{which:?} {how:?}");
+            let (ground, mut journal) = lived().await;
+            let path = file_of(&ground.disk, "objects/manifest/0001", "", which);
+            spoil(&ground.disk, &path, how);
+            let storage = ground.open_with(tight()).await.expect("a start");
+            assert_eq!((storage.incomplete(), storage.read_only()), (vec![], vec![]), "{case}");
+            let told = storage.mended();
+            let named = path.strip_prefix("objects").expect("an object").to_string_lossy();
+            match (which, how) {
+                // A last manifest that is gone leaves no trace; the log has what it said.
+                (Which::Last, Spoil::Remove) => assert!(told.is_empty(), "{told:?}"),
+                _ => assert!(matches!(&told[..], [(1, t)] if t.contains(&*named)), "{told:?}"),
+            }
+            journal.check_all(&storage).await.expect(&case);
+            assert_eq!(write_everywhere(&mut journal, &storage, 80).await, 8, "{case}");
+            storage.flush_all().await.expect("the next manifests");
+            journal.check_all(&storage).await.expect(&case);
+            drop(storage);
+            sound_life(&mut journal, &ground, 50).await.expect(&case);
+        }
+    }
+}
+
+/// Nobody knows then what was deleted: rather no answer than one with rows that are no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_lost_manifests_stop_questions_until_one_is_back() {
+    let (ground, mut journal) = lived().await;
+    let files: Vec<PathBuf> = ground.disk.files();
+    let of_one: Vec<&PathBuf> =
+        files.iter().filter(|p| p.starts_with("objects/manifest/0001")).collect();
+    let (first, second) = (of_one[1], of_one[2]);
+    let whole = spoil(&ground.disk, first, Spoil::Flip);
+    spoil(&ground.disk, second, Spoil::Truncate);
+    let storage = ground.open_with(tight()).await.expect("the rest is served");
+    let named = first.strip_prefix("objects").expect("an object").to_string_lossy();
+    assert!(matches!(&storage.incomplete()[..], [(1, why)] if why.contains(&*named)));
+    assert!(matches!(&storage.read_only()[..], [(1, _)]));
+    let error = text_of(&everything(&storage).await.expect_err("a part is not known"));
+    assert!(error.contains(&*named), "{error}");
+    let taken = write_everywhere(&mut journal, &storage, 80).await;
+    assert!((1..8).contains(&taken), "{taken} of 8 writes taken");
+    storage.flush_all().await.expect("the rest is flushed");
+    drop(storage);
+    put_back(&ground.disk, first, &whole);
+    sound_life(&mut journal, &ground, 50).await.expect("the second is known from the third");
 }
 
 #[tokio::test(flavor = "multi_thread")]

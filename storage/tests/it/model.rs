@@ -2,11 +2,12 @@
 //! deletions, flushes and merges of which some fail, restarts of all kinds, series that go quiet,
 //! and random questions.
 //!
-//! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first.
+//! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first;
+//! `TAFFRAIL_SOAK_SECONDS=3600` runs cases for an hour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::model::{Clock, Labels, MatchOp, Matcher, TENANT_LABEL, TimeRange};
 use storage::{Config, Delete, Extent, Storage};
@@ -22,6 +23,9 @@ const SERIES: u32 = 60;
 /// Seconds without samples after which a series is idle.
 const IDLE_SECONDS: u64 = 300;
 
+/// How late a sample may be: the window of metering, 72 h. Milliseconds.
+const LATE_MS: u64 = 72 * 3_600_000;
+
 type Key = (u32, u32, i64);
 
 /// A store, what it must hold, and what happened to it.
@@ -35,6 +39,8 @@ struct World {
     in_heads: BTreeSet<Key>,
     /// Writes go to about a dozen series from here on; the others go quiet.
     base: u32,
+    /// Whether a flush was the last thing that happened: then the newest manifests may be lost.
+    is_flushed: bool,
     seen: Seen,
 }
 
@@ -51,6 +57,8 @@ struct Seen {
     answers: u64,
     deleted_rows: u64,
     dropped_tombstones: u64,
+    late_by_hours: u64,
+    spoiled_manifests: u64,
 }
 
 fn tight() -> Config {
@@ -75,6 +83,7 @@ impl World {
             expected: BTreeMap::new(),
             in_heads: BTreeSet::new(),
             base: 0,
+            is_flushed: false,
             seen: Seen::default(),
         }
     }
@@ -84,14 +93,18 @@ impl World {
     }
 
     async fn step(&mut self) {
-        match self.below(100) {
+        let step = self.below(100);
+        let changes_nothing = step >= 55 && !(65..72).contains(&step);
+        self.is_flushed &= changes_nothing;
+        match step {
             0..50 => self.write().await,
             50..55 => self.delete().await,
             55..62 => self.flush().await,
             62..65 => self.compact().await,
             65..72 => self.flush_with_a_fault().await,
             72..77 => self.restart().await,
-            77..82 => self.go_quiet(),
+            77..81 => self.go_quiet(),
+            81..83 => self.hours_pass(),
             _ => self.ask().await,
         }
     }
@@ -117,6 +130,7 @@ impl World {
         };
         let earlier = now - self.below(400_000) as i64;
         match self.below(10) {
+            0 if self.random.chance(40) => (series, now - self.below(LATE_MS) as i64, self.value()),
             0 => (series, earlier, self.value()),
             1 => known(earlier).map_or(fresh, |(ms, value)| (series, ms, value)),
             2 => known(earlier).map_or(fresh, |(ms, _)| (series, ms, self.value())),
@@ -132,6 +146,9 @@ impl World {
         if let Some(position) = appended.position {
             self.storage.durable(position).await.expect("a sound disk");
         }
+        let now = self.ground.clock.now_ms();
+        let by_hours = |row: &&Row| now - row.1 > 2 * 3_600_000;
+        self.seen.late_by_hours += rows.iter().filter(by_hours).count() as u64;
         let (mut must_refuse, mut may_refuse) = (0, 0);
         for &(series, ms, value) in &rows {
             let (key, bits) = ((tenant, series, ms), value.to_bits());
@@ -183,6 +200,8 @@ impl World {
         if self.random.chance(30) {
             let before = self.storage.deletes_pending(scope.tenant());
             self.storage.clean_tombstones().await.expect("a sound disk");
+            // It flushes first.
+            self.in_heads.clear();
             let after = self.storage.deletes_pending(scope.tenant());
             self.seen.dropped_tombstones += (before - after) as u64;
         }
@@ -196,6 +215,7 @@ impl World {
         }
         let totals = self.storage.totals();
         assert_eq!(totals.head_samples, 0);
+        self.is_flushed = true;
         self.seen.flushes += 1;
         self.seen.renumberings += u64::from(totals.active_series < series);
         self.in_heads.clear();
@@ -264,6 +284,9 @@ impl World {
             _ => self.ground.disk.after_crash(self.below(1 << 32)),
         };
         self.ground.disk = disk;
+        if self.random.chance(25) {
+            self.spoil_a_manifest();
+        }
         let opened = self.ground.open_with(tight()).await;
         self.storage = opened.unwrap_or_else(|e| panic!("reopen: {}", text_of(&e)));
         assert_eq!((self.storage.damage(), self.storage.read_only()), (&[][..], vec![]));
@@ -272,6 +295,32 @@ impl World {
         if self.storage.totals().head_samples as usize != self.in_heads.len() {
             self.in_heads.clear();
         }
+    }
+
+    /// One of them: that costs nothing. The newest only after a flush: of a flush that failed the log
+    /// may have a renumbering, which does not fit the rows of the one before.
+    fn spoil_a_manifest(&mut self) {
+        let is_manifest = |path: &std::path::PathBuf| path.starts_with("objects/manifest");
+        let all: Vec<_> = self.ground.disk.files().into_iter().filter(is_manifest).collect();
+        let Some(path) = all.get(self.below(all.len().max(1) as u64) as usize) else { return };
+        let is_newest = !all.iter().any(|other| other > path && other.parent() == path.parent());
+        if is_newest && !self.is_flushed {
+            return;
+        }
+        let at = self.below(10_000) as usize;
+        let flip = |bytes: &mut Vec<u8>| {
+            let at = at % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1;
+            }
+        };
+        self.ground.disk.tamper(path, flip).expect("an existing file");
+        self.seen.spoiled_manifests += 1;
+    }
+
+    /// Windows and days end: what lies in them is merged as they do.
+    fn hours_pass(&mut self) {
+        self.ground.clock.advance(Duration::from_secs(3_600 * (1 + self.below(20))));
     }
 
     /// Long enough for everything to be idle; writes go on with other series.
@@ -309,8 +358,9 @@ impl World {
         }
         let matchers = self.matchers();
         let now = self.ground.clock.now_ms();
-        let start_ms = now - self.below(900_000) as i64;
-        let end_ms = start_ms + self.below(600_000) as i64;
+        let back = if self.random.chance(30) { LATE_MS } else { 900_000 };
+        let start_ms = now - self.below(back) as i64;
+        let end_ms = start_ms + self.below(back) as i64;
         let ranges = [TimeRange::ALL, TimeRange { start_ms, end_ms }];
         let range = ranges[self.below(2) as usize];
         let found = read(&self.storage, &scope, &matchers, range).await;
@@ -376,8 +426,13 @@ impl Drop for Case {
 async fn the_store_answers_like_a_map() {
     let cases = number_from_env("TAFFRAIL_CASES").unwrap_or(60);
     let first_seed = number_from_env("TAFFRAIL_SEED").unwrap_or(1);
-    let mut all = Seen::default();
+    let soak = number_from_env("TAFFRAIL_SOAK_SECONDS").map(Duration::from_secs);
+    let (mut all, started) = (Seen::default(), Instant::now());
+    let cases = if soak.is_some() { u64::MAX - first_seed } else { cases };
     for seed in first_seed..first_seed + cases {
+        if soak.is_some_and(|soak| started.elapsed() > soak) {
+            break;
+        }
         let _case = Case(seed);
         let mut world = World::new(seed).await;
         for _ in 0..80 {
@@ -395,6 +450,8 @@ async fn the_store_answers_like_a_map() {
         all.answers += seen.answers;
         all.deleted_rows += seen.deleted_rows;
         all.dropped_tombstones += seen.dropped_tombstones;
+        all.late_by_hours += seen.late_by_hours;
+        all.spoiled_manifests += seen.spoiled_manifests;
     }
     if cases >= 60 {
         let rare =
@@ -402,5 +459,6 @@ async fn the_store_answers_like_a_map() {
         assert!(rare.iter().all(|n| *n > 50), "{all:?}");
         assert!(all.deleted_rows > 1_000 && all.dropped_tombstones > 10, "{all:?}");
         assert!(all.renumberings > 20 && all.renumberings_replayed > 0, "{all:?}");
+        assert!(all.late_by_hours > 100 && all.spoiled_manifests > 20, "{all:?}");
     }
 }

@@ -243,22 +243,35 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Content, DirectoryError> {
     Ok(Content { records, end: end as u64, torn_bytes: rest.len() as u64 })
 }
 
+/// Reads the file and changes nothing; `None` if there is none.
+pub(super) fn read(disk: &Arc<dyn Disk>) -> Result<Option<Content>, DirectoryError> {
+    match disk.open(Path::new(PATH), OpenMode::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DirectoryError::Disk { doing: format!("open {PATH}"), source }),
+        Ok(file) => read_file(file.as_ref()).map(Some),
+    }
+}
+
+fn read_file(file: &dyn DiskFile) -> Result<Content, DirectoryError> {
+    let reading = |source| DirectoryError::Disk { doing: format!("read {PATH}"), source };
+    let length = file.bytes().map_err(reading)?;
+    if length > FILE_BYTES_MAX {
+        return Err(damaged(&format!("it has {length} bytes, more than any directory")));
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, 0).map_err(reading)?;
+    parse(&bytes)
+}
+
 impl RecordFile {
     /// Opens the file, or makes it. What a crash left half-written is reported, not yet removed.
     pub(super) fn open(disk: &Arc<dyn Disk>) -> Result<(Self, Content), DirectoryError> {
-        let reading = |source| DirectoryError::Disk { doing: format!("read {PATH}"), source };
         let file = match disk.open(Path::new(PATH), OpenMode::Write) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Self::create(disk),
             opened => opened
                 .map_err(|source| DirectoryError::Disk { doing: format!("open {PATH}"), source })?,
         };
-        let length = file.bytes().map_err(reading)?;
-        if length > FILE_BYTES_MAX {
-            return Err(damaged(&format!("it has {length} bytes, more than any directory")));
-        }
-        let mut bytes = vec![0; length as usize];
-        file.read_exact_at(&mut bytes, 0).map_err(reading)?;
-        let content = parse(&bytes)?;
+        let content = read_file(file.as_ref())?;
         Ok((Self { file, end: content.end, failed: None }, content))
     }
 

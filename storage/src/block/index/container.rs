@@ -101,6 +101,15 @@ fn raw_bytes_max(stored: u64) -> u64 {
 #[derive(Debug)]
 pub(super) struct Sections(Vec<(u16, Bytes)>);
 
+/// The checksum that the head of an index ends with: it stands for the whole block, since the head
+/// has the checksums of all sections, and the first section those of all other objects.
+pub(in crate::block) fn checksum_of(index: &[u8]) -> Option<u32> {
+    let count = index.get(HEADER_BYTES - 2..HEADER_BYTES)?;
+    let at = HEADER_BYTES + usize::from(u16::from_le_bytes([count[0], count[1]])) * ENTRY_BYTES;
+    let checksum = index.get(at..at + 4)?;
+    Some(u32::from_le_bytes([checksum[0], checksum[1], checksum[2], checksum[3]]))
+}
+
 /// What the section table says of one section.
 struct Entry {
     kind: u16,
@@ -153,6 +162,40 @@ impl Sections {
         let found = self.0.iter().find(|(kind, _)| *kind == section as u16);
         found.map(|(_, data)| data.clone()).unwrap_or_default()
     }
+}
+
+/// What the head of an index says of one section, for tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SectionFacts {
+    /// Its number.
+    pub(crate) kind: u16,
+    /// What that stands for; `unknown` if this build does not know.
+    pub(crate) name: String,
+    /// `stored` or `zstd`.
+    pub(crate) coding: &'static str,
+    /// Bytes in the object.
+    pub(crate) stored_bytes: u64,
+    /// Bytes without compression.
+    pub(crate) raw_bytes: u64,
+    /// CRC32C of the stored bytes.
+    pub(crate) checksum: u32,
+}
+
+/// Version, required features and sections of a whole index.
+pub(super) fn facts(what: &str, bytes: &[u8]) -> Result<(u16, u64, Vec<SectionFacts>), Error> {
+    let table = read_table(what, bytes)?.ok_or_else(|| damaged(what, "shorter than its header"))?;
+    let section = |entry: &Entry| SectionFacts {
+        kind: entry.kind,
+        name: ALL
+            .iter()
+            .find(|known| **known as u16 == entry.kind)
+            .map_or_else(|| "unknown".to_owned(), |known| format!("{known:?}").to_lowercase()),
+        coding: if entry.coding == ZSTD { "zstd" } else { "stored" },
+        stored_bytes: entry.stored,
+        raw_bytes: entry.raw,
+        checksum: u32::from_le_bytes(entry.crc),
+    };
+    Ok((VERSION, u64_at(bytes, 10), table.iter().map(section).collect()))
 }
 
 fn damaged(what: &str, reason: &str) -> Error {

@@ -10,13 +10,15 @@ mod read;
 mod select;
 
 pub(super) use build::IndexBuilder;
-pub(super) use container::{FEATURE_COLD, FEATURE_STARTS};
+pub(crate) use container::SectionFacts;
+pub(super) use container::{FEATURE_COLD, FEATURE_STARTS, checksum_of};
 pub use read::TenantRows;
 pub(super) use read::{Index, RowCursor};
 
 use model::{TimeRange, varint};
 
 use super::object::Sum;
+use crate::Error;
 
 /// Series rows whose labels are written relative to one another: reading one walks at most this
 /// many.
@@ -122,6 +124,53 @@ impl Meta {
             series_object: take_sum(bytes)?,
             timestamps_object: take_sum(bytes)?,
             exemplars_object: if objects == 4 { Some(take_sum(bytes)?) } else { None },
+        })
+    }
+}
+
+/// What a whole `index.bin` says of its block, for tools.
+#[derive(Debug)]
+pub(crate) struct IndexFacts {
+    pub(crate) version: u16,
+    pub(crate) features: u64,
+    pub(crate) checksum: u32,
+    pub(crate) sections: Vec<SectionFacts>,
+    pub(crate) series: u64,
+    pub(crate) chunks: u64,
+    pub(crate) samples: u64,
+    pub(crate) histograms: u64,
+    pub(crate) exemplars: u64,
+    pub(crate) range: Option<TimeRange>,
+    /// Names and sizes of the other objects.
+    pub(crate) objects: Vec<(&'static str, u64)>,
+    pub(crate) tenants: Vec<TenantRows>,
+}
+
+impl IndexFacts {
+    /// Reads and checks an index, `what` being the name of the object.
+    pub(crate) fn read(what: &str, bytes: &bytes::Bytes) -> Result<Self, Error> {
+        let (version, features, sections) = container::facts(what, bytes)?;
+        let index = Index::read(what.to_owned(), bytes)?;
+        let meta = &index.meta;
+        let mut objects = vec![
+            (super::CHUNKS, meta.chunks_object.size),
+            (super::SERIES, meta.series_object.size),
+            (super::TIMESTAMPS, meta.timestamps_object.size),
+        ];
+        objects.extend(meta.exemplars_object.as_ref().map(|sum| (super::EXEMPLARS, sum.size)));
+        Ok(Self {
+            version,
+            features,
+            checksum: checksum_of(bytes).unwrap_or_default(),
+            sections,
+            series: meta.series,
+            chunks: meta.chunks,
+            samples: meta.samples,
+            histograms: meta.histograms,
+            exemplars: meta.exemplars,
+            range: meta.range,
+            objects,
+            tenants: index.tenants,
         })
     }
 }

@@ -34,19 +34,25 @@ pub(super) enum Place {
 
 impl Files {
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &DiskPath) -> Result<Self> {
-        let mut temp = dir.as_os_str().to_owned();
-        temp.push(".tmp");
-        let temp = PathBuf::from(temp);
-        for made in [dir, &temp] {
+        let files = Self::existing(disk, dir);
+        let (disk, temp) = (&files.disk, &files.temp);
+        for made in [dir, temp] {
             disk.create_dir_all(made)
                 .map_err(|error| generic("make an object directory", error))?;
         }
-        for left in disk.list(&temp).map_err(|error| generic("list temporary objects", error))? {
+        for left in disk.list(temp).map_err(|error| generic("list temporary objects", error))? {
             disk.remove(&temp.join(left.name))
                 .map_err(|error| generic("remove a temporary object", error))?;
         }
+        Ok(files)
+    }
+
+    /// Touches nothing.
+    pub(super) fn existing(disk: Arc<dyn Disk>, dir: &DiskPath) -> Self {
+        let mut temp = dir.as_os_str().to_owned();
+        temp.push(".tmp");
         let (next_temp, known_dirs) = Default::default();
-        Ok(Self { disk, root: dir.to_owned(), temp, next_temp, known_dirs })
+        Self { disk, root: dir.to_owned(), temp: PathBuf::from(temp), next_temp, known_dirs }
     }
 
     pub(super) fn root(&self) -> &DiskPath {

@@ -54,6 +54,14 @@ impl LocalObjects {
     }
 }
 
+impl LocalObjects {
+    /// The store of a data directory as it is: nothing is made and nothing removed before it is
+    /// written to.
+    pub fn existing(disk: Arc<dyn Disk>) -> Self {
+        Self { files: Arc::new(Files::existing(disk, DiskPath::new("objects"))) }
+    }
+}
+
 impl fmt::Display for LocalObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "local objects in {}", self.files.root().display())
