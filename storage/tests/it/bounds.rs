@@ -9,7 +9,7 @@ use tenancy::ReadScope;
 use testkit::{FaultyObjects, ObjectFault, SeededRandom};
 
 use crate::facts::{Journal, samples, text_of, tight};
-use crate::store::{Ground, NOW_MS, write_scope};
+use crate::store::{Ground, NOW_MS, write, write_scope};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_refused_while_flushing_fails_and_taken_afterwards() {
@@ -173,4 +173,25 @@ async fn indexes_of_blocks_stay_within_the_cache() {
         held.push(storage.totals().cache_bytes);
     }
     assert!(held.is_sorted() && held[0] == 0 && held[3] > held[1], "{held:?}");
+}
+
+/// Nothing per tenant costs an object: as many series make as many, whoever they belong to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_makes_as_many_objects_for_many_tenants_as_for_one() {
+    let mut objects = Vec::new();
+    for (tenants, series) in [(1, 600), (200, 3)] {
+        let ground = Ground::default();
+        let storage = ground.open().await.expect("a new store");
+        for tenant in 1..=tenants {
+            let rows: Vec<_> = (0..series).map(|n| (n, NOW_MS, f64::from(n))).collect();
+            write(&storage, tenant, &rows).await.expect("a good write");
+        }
+        let stored =
+            || ground.disk.files().iter().filter(|path| path.starts_with("objects")).count();
+        let before = stored();
+        storage.flush_all().await.expect("a good flush");
+        objects.push(stored() - before);
+        assert_eq!(storage.totals().block_samples, 600);
+    }
+    assert_eq!(objects[0], objects[1], "{objects:?}");
 }
