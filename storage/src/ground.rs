@@ -52,13 +52,6 @@ impl Ground {
     }
 
     async fn open_local(config: &Config, parts: &Parts) -> Result<Self, Error> {
-        if on_disk(&parts.disk, Binding::read).await?.is_some() {
-            return Err(Error::Refused(
-                "the data directory belongs to a store on S3 (binding/store.json), but objects are to be \
-                 local; configure [storage.objects] as it was"
-                    .to_owned(),
-            ));
-        }
         let objects = local_objects(&parts.disk).await?;
         let map = PartitionMap::load(&objects, config.partitions).await?;
         sync_manifests(&parts.disk, map.partitions()).await?;
@@ -150,7 +143,15 @@ fn has_local_rows(disk: &dyn Disk) -> Result<bool, Error> {
     Ok(has_objects || LocalLog::exists(disk)?)
 }
 
+/// Objects below the data directory, unless it belongs to a store that is far away.
 pub(crate) async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn ObjectStore>, Error> {
+    if on_disk(disk, Binding::read).await?.is_some() {
+        return Err(Error::Refused(
+            "the data directory belongs to a store on S3 (binding/store.json), but objects are looked for in \
+             objects/; configure [storage.objects] as it was (tools work on local objects alone)"
+                .to_owned(),
+        ));
+    }
     let own = Arc::clone(disk);
     let objects = on_disk(disk, move |_| {
         LocalObjects::open(own, DiskPath::new("objects"))

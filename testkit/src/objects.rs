@@ -60,6 +60,11 @@ impl FaultyObjects {
         Self { inner, state: Arc::default() }
     }
 
+    /// A store in memory.
+    pub fn in_memory() -> Self {
+        Self::new(Arc::new(object_store::memory::InMemory::new()))
+    }
+
     /// How many requests there were.
     pub fn requests(&self) -> u64 {
         self.state.lock().counts.iter().sum()

@@ -7,7 +7,7 @@ use model::{Clock, Labels, SystemClock};
 use testkit::S3Server;
 use testkit::remote_write::{self, Series};
 
-use crate::process::{Program, binary, taffrail};
+use crate::process::{Program, binary, on_s3, taffrail};
 
 const QUIET: &str =
     "[ingest.self_scrape]\nenabled = false\n[storage]\npartitions = 3\ndisk_reserve_bytes = 0\n";
@@ -84,18 +84,18 @@ fn a_backup_of_a_running_server_is_restored() {
     let s3 = S3Server::start();
     let at = |name: &str| dir.path().join(name);
     let on_s3 = |prefix: &str| {
-        let endpoint = s3.as_ref().map_or_else(String::new, S3Server::endpoint);
-        format!(
-            "{QUIET}[storage.objects]\nkind = \"s3\"\nbucket = \"{}\"\nprefix = \"{prefix}\"\nendpoint = \"{endpoint}\"\n\
-             allow_http = true\ncredentials = \"keys\"\naccess_key_id = \"a\"\nsecret_access_key = \"b\"\n",
-            S3Server::BUCKET
-        )
+        let objects = s3.as_ref().map_or_else(String::new, |s3| on_s3(s3, prefix));
+        format!("{QUIET}{objects}")
     };
-    let config = if s3.is_some() { on_s3("store") } else { QUIET.to_owned() };
-    let server = taffrail(&at("first"), &config);
+    let server = taffrail(&at("first"), &on_s3("store"));
     let now_ms = SystemClock::default().now_ms();
     fill(&server, now_ms);
     let before = answers(&server, now_ms);
+    if s3.is_some() {
+        let metrics = server.call("GET", "/metrics", &[], &[]).text();
+        let counted = r#"taffrail_object_store_requests_total{kind="put",outcome="ok"}"#;
+        assert!(metrics.contains(counted), "{metrics}");
+    }
     let url = format!("http://{}", server.address);
     let shelf = at("backups");
     let told = must(&["backup", "--url", &url, "--to", text(&shelf)]);

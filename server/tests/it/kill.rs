@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::{Clock, Labels, SystemClock};
+use testkit::S3Server;
 use testkit::http::{Connection, escaped};
 use testkit::remote_write::{self, Series};
 
-use crate::process::{Program, free_address, taffrail_at};
+use crate::process::{Program, free_address, on_s3, taffrail_at};
 
 /// Small enough that every cycle flushes blocks and rolls log segments over.
 const CONFIG: &str = "
@@ -31,8 +32,18 @@ const SERIES: u64 = 40;
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kill_9() {
+    check(4, CONFIG);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_with_blocks_on_s3() {
+    let Some(s3) = S3Server::start() else { return };
+    check(2, &format!("{CONFIG}{}", on_s3(&s3, "kill")));
+}
+
+fn check(cycles: u64, config: &str) {
     let cycles: u64 =
-        std::env::var("TAFFRAIL_SOAK_CYCLES").ok().and_then(|c| c.parse().ok()).unwrap_or(4);
+        std::env::var("TAFFRAIL_SOAK_CYCLES").ok().and_then(|c| c.parse().ok()).unwrap_or(cycles);
     let seed: u64 = std::env::var("TAFFRAIL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let address = free_address();
@@ -41,7 +52,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let mut restarts = Vec::new();
     for cycle in 0..cycles {
         let started = Instant::now();
-        let mut server = taffrail_at(dir.path(), address, CONFIG);
+        let mut server = taffrail_at(dir.path(), address, config);
         restarts.push(started.elapsed());
         let load = Duration::from_millis(300 + (seed * 7919 + cycle * 104_729) % 1700);
         write_until_killed(&mut server, address, base_ms, load, &mut acknowledged);
@@ -50,7 +61,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
             acknowledged.iter().map(Vec::len).sum::<usize>()
         );
     }
-    let server = taffrail_at(dir.path(), address, CONFIG);
+    let server = taffrail_at(dir.path(), address, config);
     for (writer, requests) in acknowledged.iter().enumerate() {
         assert!(requests.len() as u64 > cycles, "writer {writer} was hardly heard");
         check_writer(&server, writer as u64, requests, base_ms);

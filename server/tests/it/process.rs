@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use testkit::S3Server;
 use testkit::http::{Connection, Response, escaped};
 
 /// A port that was free a moment ago.
@@ -194,6 +195,16 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
         println!("SKIPPED: {name} is not installed, a test beside it did not run");
     }
     found
+}
+
+/// The section of a configuration that has objects below a prefix of an S3 service.
+pub(crate) fn on_s3(s3: &S3Server, prefix: &str) -> String {
+    format!(
+        "[storage.objects]\nkind = \"s3\"\nbucket = \"{}\"\nprefix = \"{prefix}\"\nendpoint = \"{}\"\n\
+         allow_http = true\ncredentials = \"keys\"\naccess_key_id = \"a\"\nsecret_access_key = \"b\"\n",
+        S3Server::BUCKET,
+        s3.endpoint()
+    )
 }
 
 /// A token file: each name is its own token.

@@ -9,9 +9,9 @@ use engine::{Options, Pool, StorageExecutor};
 use model::{Clock, Labels, Sample};
 use query::promql::{Features, parse_with};
 use query::{Answer, Error, Evaluation, Executor, FloatHistogram, MatrixSeries, PointValue, Value};
-use storage::{Extent, MetricRows, Parts, SeriesRows, Storage};
+use storage::{Extent, FarObjects, MetricRows, Parts, SeriesRows, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
-use testkit::{FaultyDisk, ManualClock, SeededRandom};
+use testkit::{FaultyDisk, FaultyObjects, ManualClock, SeededRandom};
 
 use crate::compare::buckets;
 use crate::run::{Rows, load};
@@ -33,15 +33,19 @@ enum Placement {
     Replayed,
     /// In blocks and the log, opened again.
     Reopened,
+    /// The same, with blocks in an object store that is far away, behind its cache.
+    Far,
     /// In the head, spread over tenants and merged.
     Tenants,
     /// In blocks, spread over tenants and merged.
     TenantsInBlocks,
 }
 
-const ALL: [Placement; 8] = {
-    use Placement::{Block, Blocks, Compacted, Head, Reopened, Replayed, Tenants, TenantsInBlocks};
-    [Head, Block, Blocks, Compacted, Replayed, Reopened, Tenants, TenantsInBlocks]
+const ALL: [Placement; 9] = {
+    use Placement::{
+        Block, Blocks, Compacted, Far, Head, Reopened, Replayed, Tenants, TenantsInBlocks,
+    };
+    [Head, Block, Blocks, Compacted, Replayed, Reopened, Far, Tenants, TenantsInBlocks]
 };
 
 /// Tenants that rows are spread over.
@@ -60,6 +64,7 @@ const AGE_SECONDS: u64 = 4 * 365 * 86_400;
 struct Ground {
     placement: Placement,
     disk: FaultyDisk,
+    objects: FaultyObjects,
     storage: Option<Arc<Storage>>,
     /// Blocks that are no more because they were merged.
     merged: usize,
@@ -72,7 +77,8 @@ type Batch<'a> = Vec<(&'a Labels, Rows)>;
 impl Ground {
     fn new(placement: Placement, pool: &Arc<Pool>, options: &Options) -> Self {
         let (pool, options) = (Arc::clone(pool), options.clone());
-        Self { placement, disk: FaultyDisk::default(), storage: None, merged: 0, pool, options }
+        let (disk, objects) = (FaultyDisk::default(), FaultyObjects::in_memory());
+        Self { placement, disk, objects, storage: None, merged: 0, pool, options }
     }
 
     async fn open(&mut self) -> Arc<Storage> {
@@ -80,9 +86,13 @@ impl Ground {
             return Arc::clone(storage);
         }
         let clock = Arc::new(ManualClock::new(NOW_MS));
+        let far = || FarObjects {
+            cache_bytes: 64 << 20,
+            ..FarObjects::new(Arc::new(self.objects.clone()))
+        };
         let parts = Parts {
             disk: Arc::new(self.disk.clone()),
-            objects: None,
+            objects: (self.placement == Placement::Far).then(far),
             clock: clock as Arc<dyn Clock>,
             random: Arc::new(SeededRandom::new(7)),
         };
@@ -109,9 +119,9 @@ impl Ground {
 
     /// Writes the rows of one load.
     async fn load(&mut self, rows: &BTreeMap<Labels, Rows>) -> Result<(), String> {
-        use Placement::{Block, Blocks, Compacted, Reopened, Replayed, TenantsInBlocks};
+        use Placement::{Block, Blocks, Compacted, Far, Reopened, Replayed, TenantsInBlocks};
         let flushes = match self.placement {
-            Blocks | Compacted | Reopened | TenantsInBlocks => FLUSHES,
+            Blocks | Compacted | Reopened | Far | TenantsInBlocks => FLUSHES,
             _ => 1,
         };
         for (i, batch) in cut(rows, flushes).into_iter().enumerate() {
@@ -130,11 +140,11 @@ impl Ground {
                     }
                 }
                 // The last rows stay in the log.
-                Reopened if !last => storage.flush_all().await.unwrap(),
+                Reopened | Far if !last => storage.flush_all().await.unwrap(),
                 _ => {}
             }
         }
-        if matches!(self.placement, Replayed | Reopened) {
+        if matches!(self.placement, Replayed | Reopened | Far) {
             self.storage = None;
         }
         Ok(())

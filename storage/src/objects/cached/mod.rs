@@ -247,7 +247,13 @@ impl ObjectStore for CachedObjects {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, options).await
+        let bytes = payload.content_length() as u64;
+        let put = self.inner.put_opts(location, payload, options).await?;
+        // What lay there was damaged.
+        if self.files.as_ref().is_some_and(|files| files.has(location, 0)) {
+            self.forget(location, 0..bytes.max(1)).await;
+        }
+        Ok(put)
     }
 
     async fn put_multipart_opts(

@@ -248,6 +248,15 @@ async fn a_disk_that_is_full_or_broken_costs_only_requests() {
 }
 
 #[tokio::test]
+async fn what_is_put_in_the_place_of_another_is_read() {
+    let ground = Ground::new(100).await;
+    let cached = ground.cached(1 << 30);
+    ground.read(&cached, &[0..100]).await;
+    cached.put(&object(), "mended".into()).await.unwrap();
+    assert_eq!(cached.get(&object()).await.unwrap().bytes().await.unwrap(), "mended");
+}
+
+#[tokio::test]
 async fn names_that_may_change_pass_through() {
     let ground = Ground::new(1).await;
     let cached = ground.cached(1 << 30);
