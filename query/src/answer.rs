@@ -7,6 +7,10 @@ use model::Labels;
 
 use crate::FloatHistogram;
 
+/// Distinct notes that an answer has of each kind; the first of them in order. A selector of many
+/// names may cause one for each of them.
+pub const NOTES_KEPT_MAX: usize = 1_000;
+
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {

@@ -79,6 +79,9 @@ pub trait Executor: Debug + Send + Sync {
         limit: usize,
         cancel: &Cancel,
     ) -> Result<Statistics, Error>;
+
+    /// The blocks that have rows of the scope's tenants, oldest first.
+    async fn blocks(&self, scope: &ReadScope, cancel: &Cancel) -> Result<Vec<BlockFacts>, Error>;
 }
 
 /// An expression and when to evaluate it.
@@ -190,6 +193,23 @@ impl<T> Default for Listing<T> {
     fn default() -> Self {
         Self { items: Vec::new(), truncated: false }
     }
+}
+
+/// What the tenants of a scope have in one block (`status/tsdb/blocks`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockFacts {
+    /// Tells blocks apart; the upper 48 bits are the milliseconds at which it was made.
+    pub id: u128,
+    /// How often its rows were merged.
+    pub level: u8,
+    /// First to last sample.
+    pub range: TimeRange,
+    /// Series.
+    pub series: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Samples and histograms.
+    pub samples: u64,
 }
 
 /// How many series there are now, and what they are made of (`status/tsdb`).

@@ -20,12 +20,13 @@ mod querier;
 mod running;
 mod turns;
 
-pub use answer::{Answer, MatrixSeries, PointValue, Stats, Value, VectorPoint};
+pub use answer::{Answer, MatrixSeries, NOTES_KEPT_MAX, PointValue, Stats, Value, VectorPoint};
 pub use cancel::{Cancel, Usage, Used};
 pub use config::Config;
 pub use error::{Error, Source};
 pub use executor::{
-    Batches, Evaluation, Executor, Listing, RawSeries, ReadRequest, SeriesRequest, Statistics,
+    Batches, BlockFacts, Evaluation, Executor, Listing, RawSeries, ReadRequest, SeriesRequest,
+    Statistics,
 };
 pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram, bucket_bound};
 pub use metrics::Metrics;

@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use model::Cancel as Stop;
 use model::{Exemplar, Labels, Matcher, Metadata, Stopped, TimeRange};
 use query::{
-    Answer, Batches, Cancel, Error, Evaluation, Executor, Listing, ReadRequest, SeriesRequest,
-    Statistics,
+    Answer, Batches, BlockFacts, Cancel, Error, Evaluation, Executor, Listing, ReadRequest,
+    SeriesRequest, Statistics,
 };
 use storage::{
-    ListNames, ListSeries, ListValues, LookUp, Question, Select, SeriesSamples, Storage,
+    BlockShare, ListNames, ListSeries, ListValues, LookUp, Question, Select, SeriesSamples, Storage,
 };
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
@@ -233,6 +233,19 @@ impl Executor for StorageExecutor {
         budget.take_series(selected.len())?;
         let lane = self.pool.lane(scope, &cancel);
         Ok(Box::new(Reading::new(selected, budget, lane)))
+    }
+
+    async fn blocks(&self, scope: &ReadScope, _: &Cancel) -> Result<Vec<BlockFacts>, Error> {
+        let shares = self.storage.block_shares(scope).await.map_err(asked)?;
+        let facts = |BlockShare { id, level, range, series, chunks, samples }| BlockFacts {
+            id,
+            level,
+            range,
+            series,
+            chunks,
+            samples,
+        };
+        Ok(shares.into_iter().map(facts).collect())
     }
 
     async fn statistics(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use query::NOTES_KEPT_MAX;
 use query::promql::Span;
 
 /// What was said.
@@ -13,8 +14,6 @@ type Said = Mutex<Texts>;
 #[derive(Debug, Default)]
 struct Texts {
     kept: BTreeMap<String, Span>,
-    /// Whether there were more than are kept.
-    more: bool,
 }
 
 /// Notes collected during one evaluation, each once, as in Prometheus: of several places in the
@@ -49,20 +48,12 @@ pub(crate) enum Remark {
     ConflictingResets,
 }
 
-/// Notes of each kind that are shown; more would bury the answer (Prometheus shows ten, too).
-const NOTES_MAX: usize = 10;
-
-/// Distinct texts that are kept of each kind, to be counted: a selector of many names may cause one
-/// for each of them.
-const KEPT_MAX: usize = 1_000;
-
 impl Texts {
     fn say(&mut self, text: String, span: Span) {
-        if self.kept.len() < KEPT_MAX || self.kept.contains_key(&text) {
+        if self.kept.len() < NOTES_KEPT_MAX || self.kept.contains_key(&text) {
             self.kept.insert(text, span);
             return;
         }
-        self.more = true;
         if self.kept.last_key_value().is_some_and(|(last, _)| text < *last) {
             self.kept.pop_last();
             self.kept.insert(text, span);
@@ -128,20 +119,12 @@ impl Notes {
 
     /// Warnings and infos, in order.
     pub(crate) fn take(&self) -> (Vec<String>, Vec<String>) {
-        (self.shown(&self.warnings, "warning"), self.shown(&self.infos, "info"))
+        (self.all(&self.warnings), self.all(&self.infos))
     }
 
-    fn shown(&self, said: &Said, kind: &str) -> Vec<String> {
+    fn all(&self, said: &Said) -> Vec<String> {
         let said = std::mem::take(&mut *said.lock());
-        let more = said.kept.len().saturating_sub(NOTES_MAX);
-        let at_least = if said.more { "at least " } else { "" };
-        let placed =
-            said.kept.into_iter().map(|(text, span)| format!("{text} {}", self.place(span)));
-        let mut shown: Vec<String> = placed.take(NOTES_MAX).collect();
-        if more > 0 {
-            shown.push(format!("{at_least}{more} more {kind} annotations omitted"));
-        }
-        shown
+        said.kept.into_iter().map(|(text, span)| format!("{text} {}", self.place(span))).collect()
     }
 
     /// Line and column, both from 1 on.
@@ -167,7 +150,7 @@ mod tests {
         let (warnings, infos) = notes.take();
         assert_eq!(warnings, ["PromQL warning: w (2:3)"]);
         assert_eq!(infos[0], "PromQL info: note 00 (2:1)");
-        assert_eq!(infos[10], "2 more info annotations omitted");
+        assert_eq!(infos.len(), 12);
     }
 
     #[test]
@@ -179,11 +162,11 @@ mod tests {
                 notes.warn(&format!("note {i:04}"), Span::default());
             }
             notes.warn("note 0000", Span { start: 2, end: 3 });
-            assert_eq!(notes.warnings.lock().kept.len(), KEPT_MAX);
             let (warnings, _) = notes.take();
             assert_eq!(warnings[0], "PromQL warning: note 0000 (1:3)");
             assert_eq!(warnings[9], "PromQL warning: note 0009 (1:1)");
-            assert_eq!(warnings[10], "at least 990 more warning annotations omitted");
+            assert_eq!(warnings.len(), NOTES_KEPT_MAX);
+            assert_eq!(warnings[999], "PromQL warning: note 0999 (1:1)");
         }
     }
 }

@@ -7,7 +7,7 @@ use super::json::{
     push_strings,
 };
 use crate::number::push_seconds;
-use crate::{Answer, MatrixSeries, PointValue, Value, VectorPoint};
+use crate::{Answer, MatrixSeries, NOTES_KEPT_MAX, PointValue, Value, VectorPoint};
 
 /// Something that can be written a part at a time.
 pub(super) trait Document: Send {
@@ -44,9 +44,10 @@ impl Notes {
                 continue;
             }
             if notes.len() > NOTES_MAX {
+                let at_least = if notes.len() >= NOTES_KEPT_MAX { "at least " } else { "" };
                 let more = notes.len() - NOTES_MAX;
                 notes.truncate(NOTES_MAX);
-                notes.push(format!("{more} more {word} annotations omitted"));
+                notes.push(format!("{at_least}{more} more {word} annotations omitted"));
             }
             out.push(b',');
             push_string(out, field);

@@ -6,6 +6,7 @@
 //!
 //! Statuses, error words and texts are Prometheus' own: its clients look at them.
 
+mod blocks;
 mod cors;
 mod documents;
 mod encoding;
@@ -14,6 +15,7 @@ mod expressions;
 mod federate;
 mod json;
 mod listings;
+mod openapi;
 mod params;
 mod queries;
 mod remote_read;
@@ -247,6 +249,10 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::StatusConfig => Ok(status::config(&question)),
         Endpoint::WalReplay => Ok(status::wal_replay()),
         Endpoint::Notifications => Ok(status::notifications()),
+        // Of nothing nobody is told live: as Prometheus says it when it takes no more listeners.
+        Endpoint::NotificationsLive => Ok(Reply::Nothing),
+        Endpoint::OpenApi => Ok(openapi::document(&question.querier.about().version)),
+        Endpoint::TsdbBlocks => blocks::blocks(question).await,
         Endpoint::Features => Ok(status::features(&question)),
         Endpoint::Federate => federate::federate(question).await,
         Endpoint::RemoteRead => remote_read::read(question).await,

@@ -39,8 +39,11 @@ pub enum Endpoint {
     StatusConfig,
     WalReplay,
     Tsdb,
+    TsdbBlocks,
     Notifications,
+    NotificationsLive,
     Features,
+    OpenApi,
     Queries,
     EndQuery,
     Federate,
@@ -52,7 +55,7 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
@@ -74,8 +77,11 @@ impl Endpoint {
         Self::StatusConfig,
         Self::WalReplay,
         Self::Tsdb,
+        Self::TsdbBlocks,
         Self::Notifications,
+        Self::NotificationsLive,
         Self::Features,
+        Self::OpenApi,
         Self::Queries,
         Self::EndQuery,
         Self::Federate,
@@ -112,6 +118,9 @@ impl Endpoint {
             Self::Federate => "federate",
             Self::RemoteRead => "remote_read",
             Self::Tsdb => "status_tsdb",
+            Self::TsdbBlocks => "status_tsdb_blocks",
+            Self::NotificationsLive => "notifications_live",
+            Self::OpenApi => "openapi",
         }
     }
 }
@@ -154,7 +163,10 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/status/config", Endpoint::StatusConfig),
     get("/api/v1/status/walreplay", Endpoint::WalReplay),
     get("/api/v1/status/tsdb", Endpoint::Tsdb),
+    get("/api/v1/status/tsdb/blocks", Endpoint::TsdbBlocks),
     get("/api/v1/notifications", Endpoint::Notifications),
+    get("/api/v1/notifications/live", Endpoint::NotificationsLive),
+    get("/api/v1/openapi.yaml", Endpoint::OpenApi),
     get("/api/v1/features", Endpoint::Features),
     get("/federate", Endpoint::Federate),
     post("/api/v1/read", Endpoint::RemoteRead),

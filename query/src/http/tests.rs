@@ -274,6 +274,8 @@ fn the_server_about_itself() {
         GET /api/v1/targets/metadata?match_target={job=
         GET /api/v1/scrape_pools
         GET /api/v1/notifications
+        GET /api/v1/notifications/live
+        GET /api/v1/status/tsdb/blocks
         GET /api/v1/status/walreplay
         GET /api/v1/features
         "#,

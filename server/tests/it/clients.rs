@@ -89,6 +89,7 @@ const CALLS: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/status/tsdb", "limit=5", "object+"),
     ("GET", "/api/v1/status/walreplay", "", "object+"),
     ("GET", "/api/v1/notifications", "", "array"),
+    ("GET", "/api/v1/status/tsdb/blocks", "", "object+"),
     ("POST form", "/api/v1/parse_query", "query=sum(rate(up[5m]))", "object+"),
     ("POST form", "/api/v1/format_query", "query=sum(up)by(job)", "string+"),
 ];

@@ -229,6 +229,29 @@ async fn limits_count_only_what_the_scope_may_see() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_are_told_of_the_askers_rows_alone() {
+    let storage = Ground::default().open().await.expect("a new store");
+    let rows =
+        |count: u32| -> Vec<Row> { (0..count).map(|n| (n, NOW_MS + i64::from(n), 1.0)).collect() };
+    write(&storage, 1, &rows(10)).await.expect("a good write");
+    write(&storage, 2, &rows(30)).await.expect("a good write");
+    let one = ReadScope::for_test(&[(1, "team-1")]);
+    assert_eq!(storage.block_shares(&one).await.expect("shares"), [], "nothing is in blocks yet");
+    storage.flush_all().await.expect("a good flush");
+    let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
+    for (scope, count) in [(&one, 10), (&both, 40)] {
+        let shares = storage.block_shares(scope).await.expect("shares");
+        let sum = |of: fn(&storage::BlockShare) -> u64| shares.iter().map(of).sum::<u64>();
+        assert_eq!((sum(|s| s.series), sum(|s| s.samples)), (count, count), "{shares:?}");
+        assert!(shares.iter().all(|s| s.id >> 80 == NOW_MS as u128), "{shares:?}");
+        let newest = shares.iter().map(|s| s.range.end_ms).max();
+        assert_eq!(newest, Some(NOW_MS + if count == 10 { 9 } else { 29 }), "{shares:?}");
+    }
+    let part = one.restricted_for_test(vec![vec![Matcher::equal("zone", "a")]]);
+    storage.block_shares(&part).await.expect_err("blocks tell of all rows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_is_refused() {
     let ground = Ground::default();
     let storage = ground.open().await.expect("a new store");

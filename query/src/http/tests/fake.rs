@@ -148,6 +148,13 @@ impl Executor for Fake {
         }
     }
 
+    async fn blocks(&self, _: &ReadScope, _: &Cancel) -> Result<Vec<crate::BlockFacts>, Error> {
+        let range = TimeRange { start_ms: 1_000, end_ms: 7_199_999 };
+        let (series, chunks, samples) = (2, 3, 480);
+        let id = 1_469_918_176_385 << 80 | 31;
+        Ok(vec![crate::BlockFacts { id, level: 1, range, series, chunks, samples }])
+    }
+
     async fn statistics(
         &self,
         _scope: &ReadScope,
