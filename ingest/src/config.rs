@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::RoutingConfig;
 use crate::ha::HaConfig;
 use crate::otlp::OtlpConfig;
 use crate::pushgateway::PushgatewayConfig;
@@ -19,6 +20,8 @@ pub struct Config {
     /// Label `cluster` of series that come without one, so that alerts and documents can say where
     /// something is; empty for none.
     pub cluster: String,
+    /// How series of trusted writers are routed.
+    pub routing: RoutingConfig,
     /// Pairs of senders.
     pub ha: HaConfig,
     /// How OTLP metrics become series.
@@ -35,6 +38,7 @@ impl Default for Config {
             body_seconds_max: 60,
             bodies_in_flight_bytes_max: 256 << 20,
             cluster: String::new(),
+            routing: RoutingConfig::default(),
             ha: HaConfig::default(),
             otlp: OtlpConfig::default(),
             pushgateway: PushgatewayConfig::default(),
@@ -51,6 +55,11 @@ impl Config {
         }
         if self.ha.cluster_label.is_empty() || self.ha.replica_label.is_empty() {
             return Err("ha.cluster_label and ha.replica_label must not be empty".to_owned());
+        }
+        if self.routing.cluster_label.is_empty() || self.routing.namespace_label.is_empty() {
+            return Err(
+                "routing.cluster_label and routing.namespace_label must not be empty".to_owned()
+            );
         }
         if self.ha.failover_seconds == 0 {
             return Err("ha.failover_seconds must be at least 1".to_owned());

@@ -40,7 +40,7 @@ pub use config::{Config, SelfScrapeConfig};
 pub use door::routes;
 pub use families::KnownFamilies;
 pub use ha::HaConfig;
-pub use intake::{BodyError, HeaderError, InflateError, Intake, Refusal};
+pub use intake::{BodyError, HeaderError, InflateError, Intake, Refusal, RoutingConfig};
 pub use metrics::{Metrics, RefusedRequest};
 pub use wire::WireError;
 

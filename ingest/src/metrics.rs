@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use storage::{AppendOutcome, Reason};
+use tenancy::Unassigned;
 
 use crate::ha::Dropped;
+use crate::intake::Shared;
 
 /// Every reason in the order of `Reason`, so that a counter is found by number.
-const REASONS: [Reason; 14] = [
+const REASONS: [Reason; 17] = [
     Reason::InvalidLabels,
     Reason::MissingMetricName,
     Reason::TooManyLabels,
@@ -25,6 +27,9 @@ const REASONS: [Reason; 14] = [
     Reason::InvalidExemplar,
     Reason::InvalidMetadata,
     Reason::EmptySeries,
+    Reason::SamplesRate,
+    Reason::TenantSuspended,
+    Reason::TenantLimit,
 ];
 
 /// Status codes that are given, and one line for the rest.
@@ -87,6 +92,9 @@ pub struct Metrics {
     duration_buckets: [AtomicU64; BOUNDS.len() + 1],
     duration_nanoseconds: AtomicU64,
     replica_dropped: AtomicU64,
+    /// Routed rows: of workspaces, of `system`.
+    routed: [AtomicU64; 2],
+    unassigned: [AtomicU64; Unassigned::ALL.len()],
     /// Delta streams that are added up, of all tenants.
     pub(crate) delta_streams: Arc<AtomicU64>,
     /// Groups that batch jobs pushed, of all tenants.
@@ -112,6 +120,8 @@ impl Default for Metrics {
             duration_buckets: Default::default(),
             duration_nanoseconds: AtomicU64::default(),
             replica_dropped: AtomicU64::default(),
+            routed: Default::default(),
+            unassigned: Default::default(),
             delta_streams: Arc::default(),
             pushed_groups: Arc::default(),
             scrapes: AtomicU64::default(),
@@ -163,6 +173,15 @@ impl Metrics {
     pub(crate) fn dropped(&self, dropped: &Dropped) {
         let rows = dropped.samples + dropped.histograms + dropped.exemplars;
         self.replica_dropped.fetch_add(rows, Relaxed);
+    }
+
+    /// Rows of a trusted writer were shared out.
+    pub(crate) fn routed(&self, shared: &Shared) {
+        self.routed[0].fetch_add(shared.workspaces, Relaxed);
+        self.routed[1].fetch_add(shared.system, Relaxed);
+        for (counter, rows) in self.unassigned.iter().zip(shared.unassigned) {
+            counter.fetch_add(rows, Relaxed);
+        }
     }
 
     pub(crate) fn held(&self, bytes: usize) {
@@ -252,6 +271,24 @@ impl Metrics {
         );
         let help = "Rows left out because another replica of a pair writes them.";
         family(out, "replica_rows_dropped_total", "counter", help, of(&self.replica_dropped));
+        let [workspaces, system] = &self.routed;
+        let routed = [
+            ("{to=\"workspace\"}", workspaces.load(Relaxed)),
+            ("{to=\"system\"}", system.load(Relaxed)),
+            ("{to=\"unassigned\"}", self.unassigned.iter().map(|n| n.load(Relaxed)).sum()),
+        ];
+        family(
+            out,
+            "routed_rows_total",
+            "counter",
+            "Rows of trusted writers, by where they went.",
+            routed,
+        );
+        let unassigned = Unassigned::ALL.iter().zip(&self.unassigned);
+        let unassigned = unassigned
+            .map(|(why, n)| (format!("{{reason=\"{}\"}}", why.as_str()), n.load(Relaxed)));
+        let help = "Rows of trusted writers that belong to nobody known, by reason.";
+        family(out, "unassigned_rows_total", "counter", help, unassigned);
         let help = "OTLP streams of delta temporality that are added up.";
         family(out, "otlp_delta_streams", "gauge", help, of(&self.delta_streams));
         let help = "Groups that batch jobs pushed.";

@@ -12,11 +12,12 @@ use tenancy::{AuditLog, Authenticator, Directory};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin::Routing;
 use crate::backups::Backups;
 use crate::cli::Serve;
 use crate::config::Config;
 use crate::far::far_objects;
-use crate::listener::{self, Listener};
+use crate::listener::{Counters, Listener, Tls, WithPeers};
 use crate::metrics::Metrics;
 use crate::own_scrape::OwnScrape;
 use crate::reload::{Part, Reload, Reloader};
@@ -35,7 +36,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let storage = open_storage(&config, objects, &disk, &clock).await?;
     check_tenants(&storage, &disk)?;
     let authenticator = authenticator(&config, &disk, &clock).await?;
-    let listener = Listener::bind(config.listen).await?;
+    let (listener, tls, connections) = open_port(&config).await?;
 
     let metrics = Arc::new(ingest::Metrics::default());
     let doors = open_doors(&config, &storage, &disk, &metrics, &clock).await?;
@@ -54,6 +55,8 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
     let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload)?);
     reloadable(&reloader, &authenticator, &querier, &doors);
+    let routing = open_routing(&config, &authenticator, &disk).await?;
+    reloader.add(Arc::new(Arc::clone(&routing)) as Arc<dyn Reload>);
     let metrics = Metrics {
         storage: Arc::clone(&storage),
         ingest: metrics,
@@ -61,38 +64,74 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         authenticator: Arc::clone(&authenticator),
         clock: Arc::clone(&clock),
         reload: Arc::clone(reloader.status()),
+        connections,
+        routing: Arc::clone(&routing),
         started_ms,
     };
     let backups = Backups::new(&config, &storage, &disk, &clock);
-    let storage_of = Arc::clone(&storage);
-    let parts = Parts { storage: storage_of, authenticator, metrics, querier, reloader, backups };
+    let parts = Parts {
+        storage: Arc::clone(&storage),
+        authenticator,
+        metrics,
+        querier,
+        reloader,
+        routing,
+        backups,
+    };
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);
-    let mut tasks = vec![
-        Arc::clone(&parts.reloader).on_hangup(stopping.clone())?,
-        tokio::spawn(Arc::clone(&storage).run(stopping.clone())),
-        tokio::spawn(Arc::clone(&storage).run_retention(stopping.clone())),
-    ];
-    let own = OwnScrape::start(&config, parts.clone(), Arc::clone(&clock))?;
-    parts.reloader.add(Arc::new(Arc::clone(&own)) as Arc<dyn Reload>);
-    tasks.push(tokio::spawn(own.run(stopping.clone())));
-    let who = Arc::clone(&parts.authenticator);
-    let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
-    tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
+    let tasks = in_background(&config, &parts, &doors, tls, &clock, &stopping)?;
     let router = routes::router(parts, doors);
-    tracing::info!(address = %config.listen, data_dir = %config.data_dir.display(), "ready");
+    tracing::info!(address = %config.listen, tls = config.tls.is_on(), data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
         let mut stopping = stopping;
         let until_stopped = async move { stopped(&mut stopping).await };
-        axum::serve(listener, listener::with_peers(router))
-            .with_graceful_shutdown(until_stopped)
-            .await
+        axum::serve(listener, WithPeers(router)).with_graceful_shutdown(until_stopped).await
     });
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
     shut_down(serving, tasks, storage, Duration::from_secs(config.shutdown_seconds)).await
+}
+
+/// The port, and its TLS if it has any.
+async fn open_port(config: &Config) -> Result<(Listener, Option<Arc<Tls>>, Arc<Counters>)> {
+    let counters = Arc::new(Counters::default());
+    let (settings, of_tls) = (config.tls.clone(), Arc::clone(&counters));
+    let tls = tokio::task::spawn_blocking(move || Tls::open(&settings, &of_tls)).await?;
+    let tls = tls.context("[tls]")?;
+    let (shown, of_port) = (tls.clone(), Arc::clone(&counters));
+    let listener = Listener::bind(config.listen, &config.tls, shown, of_port).await?;
+    Ok((listener, tls, counters))
+}
+
+/// What goes on beside requests, until told to stop.
+fn in_background(
+    config: &Config,
+    parts: &Parts,
+    doors: &Doors,
+    tls: Option<Arc<Tls>>,
+    clock: &Arc<dyn Clock>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>> {
+    let mut tasks = vec![
+        Arc::clone(&parts.reloader).on_hangup(stopping.clone())?,
+        tokio::spawn(Arc::clone(&parts.storage).run(stopping.clone())),
+        tokio::spawn(Arc::clone(&parts.storage).run_retention(stopping.clone())),
+    ];
+    if let Some(tls) = tls {
+        parts.reloader.add(Arc::new(Arc::clone(&tls)) as Arc<dyn Reload>);
+        tasks.push(tokio::spawn(tls.watch(stopping.clone())));
+    }
+    let own = OwnScrape::start(config, parts.clone(), Arc::clone(clock))?;
+    parts.reloader.add(Arc::new(Arc::clone(&own)) as Arc<dyn Reload>);
+    tasks.push(tokio::spawn(own.run(stopping.clone())));
+    tasks.push(tokio::spawn(Arc::clone(&parts.routing).watch(stopping.clone())));
+    let who = Arc::clone(&parts.authenticator);
+    let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
+    tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
+    Ok(tasks)
 }
 
 async fn open_storage(
@@ -147,7 +186,7 @@ fn reloadable(
         Ok(Box::new(move || asked.reconfigure(query)))
     }));
     let doors = doors.clone();
-    let keys = &["ingest.cluster", "ingest.ha", "ingest.otlp"];
+    let keys = &["ingest.cluster", "ingest.ha", "ingest.otlp", "ingest.routing"];
     reloader.add(Part::new(keys, move |config: &Config| {
         let (doors, ingest) = (doors.clone(), config.ingest.clone());
         Ok(Box::new(move || {
@@ -206,6 +245,15 @@ async fn authenticator(
     let authenticator =
         Authenticator::new(&config.tenancy, &config.tokens()?, directory, Arc::clone(clock));
     Ok(Arc::new(authenticator.context("[tenancy]")?.with_audit(audit)))
+}
+
+async fn open_routing(
+    config: &Config,
+    authenticator: &Arc<Authenticator>,
+    disk: &Arc<dyn Disk>,
+) -> Result<Arc<Routing>> {
+    let (config, who, disk) = (config.clone(), Arc::clone(authenticator), Arc::clone(disk));
+    tokio::task::spawn_blocking(move || Routing::open(&config, who, disk)).await?
 }
 
 fn about(started_ms: i64) -> query::About {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Serve;
+use crate::listener::TlsConfig;
 use crate::telemetry;
 
 /// Every key with its default, unit and reason: what `taffrail config default` prints.
@@ -20,7 +21,9 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) allow_anyone: bool,
     pub(crate) token_file: PathBuf,
+    pub(crate) routing_file: PathBuf,
     pub(crate) shutdown_seconds: u64,
+    pub(crate) tls: TlsConfig,
     pub(crate) telemetry: telemetry::Config,
     pub(crate) tenancy: tenancy::Config,
     pub(crate) storage: storage::Config,
@@ -35,7 +38,9 @@ impl Default for Config {
             data_dir: PathBuf::from("./data"),
             allow_anyone: false,
             token_file: PathBuf::new(),
+            routing_file: PathBuf::new(),
             shutdown_seconds: 20,
+            tls: TlsConfig::default(),
             telemetry: telemetry::Config::default(),
             tenancy: tenancy::Config::default(),
             storage: storage::Config::default(),
@@ -83,6 +88,7 @@ impl Config {
         );
         self.ingest.check().map_err(anyhow::Error::msg).context("[ingest]")?;
         self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
+        self.tls.check().context("[tls]")?;
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
         authenticator.context("[tenancy]")
@@ -102,17 +108,15 @@ impl Config {
         Ok(())
     }
 
-    /// The tokens of the token file; none if there is no such file in the configuration.
-    pub(crate) fn tokens(&self) -> Result<Vec<tenancy::TokenConfig>> {
+    /// The token file; an empty one if there is none in the configuration.
+    pub(crate) fn tokens(&self) -> Result<tenancy::TokenFile> {
         if self.token_file.as_os_str().is_empty() {
-            return Ok(Vec::new());
+            return Ok(tenancy::TokenFile::default());
         }
         let file = self.token_file.display();
         let text = std::fs::read_to_string(&self.token_file)
             .with_context(|| format!("read token_file {file}"))?;
-        let tokens: tenancy::TokenFile =
-            toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))?;
-        Ok(tokens.tokens)
+        toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))
     }
 }
 
@@ -150,6 +154,11 @@ mod tests {
         check("[storage.objects]\nsecret = \"x\"", "unknown field `secret`");
         check("[tenancy]\nmode = \"token\"", "there are no tokens");
         check("[tenancy]\nmode = \"maybe\"", "unknown variant `maybe`");
+        check("[tls]\ncert_file = \"/nowhere\"", "cert_file is set and key_file is not");
+        check("[tls]\ncert_file = \"/no\"\nkey_file = \"/no\"", "read cert_file /no");
+        check("[tls]\nclient_auth = \"require\"", "need TLS: set cert_file and key_file");
+        check("[tls]\nclient_auth = \"maybe\"", "unknown variant `maybe`");
+        check("[tls]\nmin_version = \"1.1\"", "unknown variant `1.1`");
         check("[query]\ncors_origin = \"(\"", "cors_origin");
         check("[query]\nlookback_seconds = 0.0", "lookback_seconds");
     }

@@ -9,7 +9,8 @@ use storage::objects::{CacheTotals, RequestTotals};
 use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
 
-use crate::reload;
+use crate::admin::Routing;
+use crate::{listener, reload};
 
 /// Everything that counts something.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Metrics {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reload: Arc<reload::Status>,
+    pub(crate) connections: Arc<listener::Counters>,
+    pub(crate) routing: Arc<Routing>,
     /// Milliseconds since the Unix epoch.
     pub(crate) started_ms: i64,
 }
@@ -32,6 +35,8 @@ impl Metrics {
         self.authenticator.write_metrics(out);
         self.write_storage(out);
         self.write_reload(out);
+        self.connections.write(out);
+        self.routing.write_metrics(out);
         write_process(out, self.started_ms);
         let version = env!("CARGO_PKG_VERSION");
         let _ = write!(

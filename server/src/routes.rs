@@ -19,7 +19,7 @@ use serde_json::json;
 use storage::{Extent, Storage};
 use tenancy::{Admin, Authenticator, Read};
 
-use crate::admin::{self, Failure};
+use crate::admin::{self, Failure, Routing};
 use crate::backups::Backups;
 use crate::metrics::Metrics;
 use crate::pages::{self, ASSETS};
@@ -82,6 +82,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Metrics,
     pub(crate) querier: Querier,
     pub(crate) reloader: Arc<Reloader>,
+    pub(crate) routing: Arc<Routing>,
     pub(crate) backups: Arc<Backups>,
 }
 

@@ -175,6 +175,9 @@ pub enum Reason {
     InvalidExemplar,
     InvalidMetadata,
     EmptySeries,
+    SamplesRate,
+    TenantSuspended,
+    TenantLimit,
 }
 
 impl Reason {
@@ -195,12 +198,15 @@ impl Reason {
             Self::InvalidExemplar => "invalid_exemplar",
             Self::InvalidMetadata => "invalid_metadata",
             Self::EmptySeries => "empty_series",
+            Self::SamplesRate => "samples_rate",
+            Self::TenantSuspended => "tenant_suspended",
+            Self::TenantLimit => "tenant_limit",
         }
     }
 
     /// Whether the sender should slow down and try again (429) rather than give up (400).
     pub fn is_rate(self) -> bool {
-        matches!(self, Self::ActiveSeriesLimit | Self::NewSeriesRate)
+        matches!(self, Self::ActiveSeriesLimit | Self::NewSeriesRate | Self::SamplesRate)
     }
 }
 

@@ -4,6 +4,7 @@
 //! tenants exist is not asked before the credential has been found to allow them, so that nobody
 //! learns names by trying.
 
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -12,22 +13,22 @@ use std::sync::Arc;
 
 use model::Clock;
 use parking_lot::{Mutex, RwLock};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tracing::warn;
 
 use crate::asked::Asked;
-use crate::config::{AuthenticationMode, Config, ConfigError, TokenConfig};
+use crate::config::{Config, ConfigError, TokenFile};
 use crate::metrics::Metrics;
-use crate::overrides::LimitsTable;
-use crate::principal::{Access, Alternatives, NoSingleTenant, Principal};
+use crate::principal::{Access, Alternatives, Principal};
 use crate::rate::RatesTable;
-use crate::selection::{self, Selection};
+use crate::routing::{SYSTEM, UNASSIGNED};
+use crate::selection::Selection;
 use crate::{
-    AuditLog, DeleteScope, Directory, DirectoryError, Limits, ReadScope, Refusal, Tenant, TenantId,
-    TenantName, TenantRead, TenantStatus, WriteScope, overrides,
+    AuditLog, DeleteScope, Directory, DirectoryError, Limits, ReadScope, Refusal, Routes,
+    RoutingError, RoutingFile, RoutingTable, Tenant, TenantId, TenantName, TenantRead,
+    TenantStatus, WriteScope, overrides,
 };
+use rules::Rules;
 
 /// The name of whoever comes without credentials where none are asked for.
 const ANONYMOUS: &str = "anonymous";
@@ -36,6 +37,7 @@ const ANONYMOUS: &str = "anonymous";
 #[derive(Debug)]
 pub struct Authenticator {
     rules: RwLock<Arc<Rules>>,
+    routing: RwLock<Arc<RoutingTable>>,
     directory: Arc<Directory>,
     clock: Arc<dyn Clock>,
     rates: RatesTable,
@@ -73,33 +75,17 @@ struct Overlay {
 #[derive(Debug)]
 pub struct Prepared(Arc<Rules>);
 
-/// What the configuration says.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    /// `None`: nobody is asked for credentials.
-    credentials: Option<Vec<Credential>>,
-    anonymous: Principal,
-    default_tenant: TenantName,
-    tenants_max: usize,
-    pub(crate) limits: LimitsTable,
-}
-
-#[derive(Debug)]
-struct Credential {
-    sha256: [u8; 32],
-    principal: Principal,
-}
-
 impl Authenticator {
-    /// Checks the configuration. `tokens` are those of the token file, empty in mode `none`.
+    /// Checks the configuration. `tokens` is the token file, empty in mode `none`.
     pub fn new(
         config: &Config,
-        tokens: &[TokenConfig],
+        tokens: &TokenFile,
         directory: Arc<Directory>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
             rules: RwLock::new(Arc::new(Rules::new(config, tokens)?)),
+            routing: RwLock::default(),
             directory,
             clock,
             rates: RatesTable::default(),
@@ -124,7 +110,7 @@ impl Authenticator {
     }
 
     /// Checks a configuration without using it.
-    pub fn check(config: &Config, tokens: &[TokenConfig]) -> Result<(), ConfigError> {
+    pub fn check(config: &Config, tokens: &TokenFile) -> Result<(), ConfigError> {
         Rules::new(config, tokens).map(drop)
     }
 
@@ -132,22 +118,18 @@ impl Authenticator {
     pub fn for_test() -> Self {
         let clock = Arc::new(model::SystemClock::default());
         let directory = Arc::new(Directory::for_test());
-        Self::new(&Config::default(), &[], directory, clock)
+        Self::new(&Config::default(), &TokenFile::default(), directory, clock)
             .expect("the default configuration is valid")
     }
 
     /// Takes another configuration from now on. If it is wrong, the one before stays.
-    pub fn reload(&self, config: &Config, tokens: &[TokenConfig]) -> Result<(), ConfigError> {
+    pub fn reload(&self, config: &Config, tokens: &TokenFile) -> Result<(), ConfigError> {
         self.take_over(self.prepare(config, tokens)?);
         Ok(())
     }
 
     /// Checks another configuration, to be taken over later.
-    pub fn prepare(
-        &self,
-        config: &Config,
-        tokens: &[TokenConfig],
-    ) -> Result<Prepared, ConfigError> {
+    pub fn prepare(&self, config: &Config, tokens: &TokenFile) -> Result<Prepared, ConfigError> {
         Ok(Prepared(Arc::new(Rules::new(config, tokens)?)))
     }
 
@@ -333,17 +315,65 @@ impl Authenticator {
 
     async fn scope_to_write(self: &Arc<Self>, asked: Asked<'_>) -> Result<WriteScope, Refusal> {
         let rules = self.rules();
-        let (name, tenants_max) = rules.tenant_to_write(asked)?;
-        let tenant = match self.directory.find(&name) {
-            Some(known) => known,
-            None => self.create(name.clone(), tenants_max).await?,
+        let Some((name, tenants_max)) = rules.tenant_to_write(asked)? else {
+            return self.routed_scope().await;
         };
+        let tenant = self.find_or_create(name, tenants_max).await?;
         if tenant.status != TenantStatus::Active {
             return Err(Refusal::suspended(&tenant));
         }
         let limits = self.limits_for(&rules, &tenant);
         let rates = self.rates.of(tenant.id, &limits, self.clock.monotonic());
         Ok(WriteScope::new(tenant.id, tenant.name.clone(), limits, rates))
+    }
+
+    /// A scope for whoever is trusted to write for all: rows go where the table in force says.
+    pub async fn routed_scope(self: &Arc<Self>) -> Result<WriteScope, Refusal> {
+        let mut tenants = Vec::with_capacity(2);
+        for name in [SYSTEM, UNASSIGNED] {
+            let name = TenantName::new(name).expect("the names of our own tenants are names");
+            tenants.push(self.find_or_create(name, usize::MAX).await?);
+        }
+        let [system, unassigned] = [&tenants[0], &tenants[1]];
+        let limits = self.limits_for(&self.rules(), system);
+        let rates = self.rates.of(system.id, &limits, self.clock.monotonic());
+        // How long labels may be is up to each destination, and checked when it is known.
+        let limits = Arc::new(Limits {
+            labels_max: 10_000,
+            label_name_bytes_max: 64 << 10,
+            label_value_bytes_max: 1 << 20,
+            ..(*limits).clone()
+        });
+        let routes = Routes::new(self.routing(), Arc::clone(self), [system.id, unassigned.id]);
+        Ok(WriteScope::new(system.id, system.name.clone(), limits, rates).routed(routes))
+    }
+
+    /// Which workspace owned which namespace when, as is in force.
+    pub fn routing(&self) -> Arc<RoutingTable> {
+        Arc::clone(&self.routing.read())
+    }
+
+    /// Makes a table of entries, to be taken over later. Tenants they name come into being. Blocks.
+    pub fn prepare_routing(&self, file: RoutingFile) -> Result<RoutingTable, RoutingError> {
+        RoutingTable::new(file.namespaces, |name| {
+            Ok(self.directory.find_or_create(name, usize::MAX)?.id)
+        })
+    }
+
+    /// Routes by another table from the next request on.
+    pub fn take_over_routing(&self, table: RoutingTable) {
+        *self.routing.write() = Arc::new(table);
+    }
+
+    async fn find_or_create(
+        self: &Arc<Self>,
+        name: TenantName,
+        tenants_max: usize,
+    ) -> Result<Arc<Tenant>, Refusal> {
+        match self.directory.find(&name) {
+            Some(known) => Ok(known),
+            None => self.create(name, tenants_max).await,
+        }
     }
 
     async fn create(
@@ -450,79 +480,6 @@ impl Authenticator {
         } else {
             self.counted(Err(Refusal::Administer { principal: principal.name().to_owned() }))
         }
-    }
-}
-
-impl Rules {
-    fn new(config: &Config, tokens: &[TokenConfig]) -> Result<Self, ConfigError> {
-        let credentials = match config.mode {
-            AuthenticationMode::None => None,
-            AuthenticationMode::Token => {
-                let checked = crate::config::check_tokens(tokens)?;
-                Some(
-                    checked
-                        .into_iter()
-                        .map(|(sha256, principal)| Credential { sha256, principal })
-                        .collect(),
-                )
-            }
-        };
-        Ok(Self {
-            credentials,
-            anonymous: Principal::unrestricted(ANONYMOUS),
-            default_tenant: TenantName::new(&config.default_tenant)
-                .map_err(ConfigError::DefaultTenant)?,
-            tenants_max: config.tenants_max,
-            limits: LimitsTable::new(&config.limits)?,
-        })
-    }
-
-    fn principal(&self, asked: Asked<'_>) -> Result<Principal, Refusal> {
-        let from = asked.peer.map(|peer| peer.address.ip());
-        let Some(credentials) = &self.credentials else {
-            return Ok(self.anonymous.clone().at(from));
-        };
-        let token = selection::token_of(asked.headers)?.ok_or(Refusal::NoCredentials)?;
-        let shown: [u8; 32] = Sha256::digest(&token).into();
-        // All are compared, and each in constant time: how long it takes tells nothing.
-        let mut found = None;
-        for credential in credentials {
-            if bool::from(credential.sha256.ct_eq(&shown)) {
-                found = Some(credential);
-            }
-        }
-        found.map(|c| c.principal.clone().at(from)).ok_or(Refusal::UnknownToken)
-    }
-
-    /// The tenant of a request that names none.
-    fn tenant_meant(&self, principal: &Principal, access: Access) -> Result<TenantName, Refusal> {
-        if self.credentials.is_none() {
-            return Ok(self.default_tenant.clone());
-        }
-        principal.only_tenant(access).cloned().map_err(|why| match why {
-            NoSingleTenant::Several => Refusal::NoTenant,
-            NoSingleTenant::None => {
-                let verb = if access.writes() { "write" } else { "read" };
-                Refusal::Nothing { principal: principal.name().to_owned(), verb }
-            }
-        })
-    }
-
-    /// The tenant a request writes to, and how many there may be if it is a new one. Tenants that
-    /// a grant names are meant to exist and are not bounded.
-    fn tenant_to_write(&self, asked: Asked<'_>) -> Result<(TenantName, usize), Refusal> {
-        let principal = self.principal(asked)?;
-        let name = match Selection::from_headers(asked.headers)? {
-            Selection::Unnamed => self.tenant_meant(&principal, Access::Write)?,
-            Selection::Named(mut names) if names.len() == 1 => names.remove(0),
-            Selection::Named(_) | Selection::All => return Err(Refusal::SeveralForWrite),
-        };
-        if !principal.writes(&name) {
-            return Err(Refusal::Write { principal: principal.name().to_owned(), tenant: name });
-        }
-        let tenants_max =
-            if principal.writes_by_name(&name) { usize::MAX } else { self.tenants_max };
-        Ok((name, tenants_max))
     }
 }
 

@@ -109,6 +109,7 @@ mod tests {
     fn router(mode: AuthenticationMode) -> Router {
         let token = TokenConfig {
             name: "n".to_owned(),
+            routed: false,
             sha256: "0".repeat(64),
             grants: vec![crate::GrantConfig {
                 tenant: "a".to_owned(),
@@ -117,9 +118,10 @@ mod tests {
             }],
         };
         let clock = Arc::new(testkit::ManualClock::new(0));
+        let file = crate::TokenFile { tokens: vec![token], certificates: Vec::new() };
         let config = Config { mode, ..Config::default() };
         let authenticator =
-            Authenticator::new(&config, &[token], Arc::new(Directory::for_test()), clock);
+            Authenticator::new(&config, &file, Arc::new(Directory::for_test()), clock);
         let state = State { authenticator: Arc::new(authenticator.unwrap()) };
         Router::new()
             .route(

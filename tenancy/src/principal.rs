@@ -90,6 +90,7 @@ struct Allowed {
 pub struct Principal {
     name: Arc<str>,
     from: Option<IpAddr>,
+    is_routed: bool,
     tenants: Arc<BTreeMap<TenantName, Allowed>>,
     everywhere: Arc<Allowed>,
 }
@@ -111,7 +112,7 @@ impl Principal {
             }
         }
         let (tenants, everywhere) = (Arc::new(tenants), Arc::new(everywhere));
-        Ok(Self { name: name.into(), from: None, tenants, everywhere })
+        Ok(Self { name: name.into(), from: None, is_routed: false, tenants, everywhere })
     }
 
     /// Somebody who may do everything: whoever reaches a server without authentication.
@@ -119,12 +120,28 @@ impl Principal {
         let mut everywhere = Allowed::default();
         everywhere.add(Access::Admin, Alternatives::default());
         let everywhere = Arc::new(everywhere);
-        Self { name: name.into(), from: None, tenants: Arc::default(), everywhere }
+        Self {
+            name: name.into(),
+            from: None,
+            is_routed: false,
+            tenants: Arc::default(),
+            everywhere,
+        }
     }
 
     /// The name of the credential, for messages and audit records.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, its rows routed by cluster and namespace; `None` if they may not go everywhere.
+    pub(crate) fn routed(self, is_routed: bool) -> Option<Self> {
+        (!is_routed || self.everywhere.write).then_some(Self { is_routed, ..self })
+    }
+
+    /// Whether writes that name no tenant are routed.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.is_routed
     }
 
     /// The same, asking from an address.

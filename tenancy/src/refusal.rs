@@ -22,6 +22,10 @@ pub enum Refusal {
     Credentials(#[from] TokenError),
     #[error("unknown token")]
     UnknownToken,
+    #[error(
+        "the client certificate of {subject} stands for nobody here: name it in the token file, or send a token"
+    )]
+    UnknownCertificate { subject: String },
     #[error("{0}")]
     Selection(#[from] SelectionError),
     #[error("several tenants can be meant: name one in X-Scope-OrgID")]
@@ -51,7 +55,7 @@ pub enum Refusal {
 }
 
 /// Label values of `taffrail_tenancy_refused_requests_total`.
-pub(crate) const REASONS: [&str; 14] = [
+pub(crate) const REASONS: [&str; 15] = [
     "no_credentials",
     "malformed_credentials",
     "unknown_token",
@@ -66,6 +70,7 @@ pub(crate) const REASONS: [&str; 14] = [
     "directory_unavailable",
     "delete_not_granted",
     "no_such_tenant",
+    "unknown_certificate",
 ];
 
 /// Why, if somebody said.
@@ -77,9 +82,10 @@ impl Refusal {
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NoCredentials | Self::Credentials(_) | Self::UnknownToken => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::NoCredentials
+            | Self::Credentials(_)
+            | Self::UnknownToken
+            | Self::UnknownCertificate { .. } => StatusCode::UNAUTHORIZED,
             Self::Selection(_) | Self::NoTenant | Self::SeveralForWrite => StatusCode::BAD_REQUEST,
             Self::Read { .. }
             | Self::ReadAll { .. }
@@ -120,6 +126,7 @@ impl Refusal {
             Self::Unavailable { .. } => 11,
             Self::Delete { .. } => 12,
             Self::NoSuchTenant(_) => 13,
+            Self::UnknownCertificate { .. } => 14,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use model::{Labels, Matcher};
 
-use crate::{Limits, Retention, Tenant, TenantId, TenantName, TenantRates};
+use crate::{Limits, Retention, Routes, Tenant, TenantId, TenantName, TenantRates};
 
 /// What one request may read: tenants, and within each tenant alternatives of required matchers.
 #[derive(Debug, Clone)]
@@ -141,6 +141,7 @@ pub struct WriteScope {
     name: TenantName,
     limits: Arc<Limits>,
     rates: Arc<TenantRates>,
+    routes: Option<Arc<Routes>>,
 }
 
 impl WriteScope {
@@ -151,7 +152,18 @@ impl WriteScope {
         limits: Arc<Limits>,
         rates: Arc<TenantRates>,
     ) -> Self {
-        Self { id, name, limits, rates }
+        Self { id, name, limits, rates, routes: None }
+    }
+
+    /// The same, its rows to be shared out among the tenants they belong to. Its own tenant is that
+    /// of what belongs to none, and its limits are those of the request as a whole.
+    pub(crate) fn routed(self, routes: Routes) -> Self {
+        Self { routes: Some(Arc::new(routes)), ..self }
+    }
+
+    /// Where its rows go; `None`: all to its own tenant.
+    pub fn routes(&self) -> Option<&Routes> {
+        self.routes.as_deref()
     }
 
     /// A scope for tests of the layers below authentication.

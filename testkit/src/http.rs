@@ -8,10 +8,10 @@ use std::time::Duration;
 /// Longest answer a test waits for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// One connection.
+/// One connection, over TCP or whatever else carries bytes.
 #[derive(Debug)]
-pub struct Connection {
-    stream: BufReader<TcpStream>,
+pub struct Connection<S = TcpStream> {
+    stream: BufReader<S>,
     address: SocketAddr,
 }
 
@@ -44,7 +44,19 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self { stream: BufReader::with_capacity(1 << 16, stream), address })
+        Ok(Self::over(stream, address))
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// Speaks over a stream that is there already.
+    pub fn over(stream: S, address: SocketAddr) -> Self {
+        Self { stream: BufReader::with_capacity(1 << 16, stream), address }
+    }
+
+    /// What carries the bytes.
+    pub fn stream(&self) -> &S {
+        self.stream.get_ref()
     }
 
     /// Sends a request and reads the answer. `path` may carry a query string.

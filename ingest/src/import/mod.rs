@@ -67,7 +67,7 @@ impl Import {
             now_ms: self.intake.clock.now_ms(),
             limits: Arc::clone(scope.limits()),
             caps: self.intake.caps.clone(),
-            news: News { tenant: scope.tenant(), known: Arc::clone(&self.intake.families) },
+            news: News::of(scope, &self.intake.families),
         };
         let written = self.intake.write(scope, encoding, request.into_body(), door).await?;
         Ok(written.outcome)
@@ -157,7 +157,7 @@ struct Body {
     now_ms: i64,
     limits: Arc<Limits>,
     caps: Caps,
-    news: News,
+    news: Option<News>,
 }
 
 impl TakeApart for Body {
@@ -166,7 +166,7 @@ impl TakeApart for Body {
         body: &'a [u8],
         rows: &mut MetricRows<'a>,
     ) -> Result<AppendOutcome, Refusal> {
-        let mut builder = Builder::new(rows, &self.limits, &self.caps, Some(&self.news));
+        let mut builder = Builder::new(rows, &self.limits, &self.caps, self.news.as_ref());
         let added: Vec<_> =
             self.added.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let at_ms = self.added.timestamp_ms.unwrap_or(self.now_ms);

@@ -10,6 +10,7 @@ mod inflate;
 mod inflated;
 mod pool;
 mod refusal;
+mod route;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub use inflate::InflateError;
 pub(crate) use inflate::{Encoding, inflate};
 pub use refusal::{HeaderError, Refusal};
 pub(crate) use refusal::{seconds_of, shown_header, told};
+pub use route::RoutingConfig;
+pub(crate) use route::Shared;
 
 use crate::admit::Admission;
 use crate::caps::Caps;
@@ -84,6 +87,7 @@ pub struct Intake {
     elections: Elections,
     /// Label `cluster` of series that have none; empty for none.
     cluster: RwLock<Arc<str>>,
+    routing: RwLock<Arc<RoutingConfig>>,
     bodies: body::Receiver,
     work: pool::Pool<pool::Work>,
     workers: Arc<Semaphore>,
@@ -116,6 +120,7 @@ impl Intake {
             caps: Caps::default(),
             elections: Elections::new(config.ha.clone()),
             cluster: RwLock::new(config.cluster.as_str().into()),
+            routing: RwLock::new(Arc::new(config.routing.clone())),
             work: pool::Pool::new(cores + 1),
             workers: Arc::new(Semaphore::new(cores + 1)),
         }
@@ -126,6 +131,7 @@ impl Intake {
     pub fn reconfigure(&self, config: &Config) {
         *self.cluster.write() = config.cluster.as_str().into();
         self.elections.reconfigure(config.ha.clone());
+        *self.routing.write() = Arc::new(config.routing.clone());
     }
 
     /// Room for series in the rows that the next request will use.
@@ -159,7 +165,10 @@ impl Intake {
             Ok((mut written, dropped)) => {
                 self.metrics.appended(&written.outcome);
                 self.metrics.dropped(&dropped);
-                self.admission.rejected(scope.tenant(), &written.outcome);
+                match scope.routes() {
+                    None => self.admission.rejected(scope.tenant(), &written.outcome),
+                    Some(_) => route::keep_going(&mut written.outcome),
+                }
                 // The other replica of the pair writes them: the sender need not know.
                 written.outcome.samples += dropped.samples;
                 written.outcome.histograms += dropped.histograms;
@@ -262,17 +271,30 @@ impl Intake {
         Ok((appended, dropped, door))
     }
 
-    /// Admits and appends what was taken apart, but for what another replica writes.
+    /// Admits and appends what was taken apart, where it belongs.
     pub(crate) fn append(
         &self,
         scope: &WriteScope,
-        mut refused: AppendOutcome,
+        refused: AppendOutcome,
         rows: &mut MetricRows<'_>,
     ) -> Result<(Appended, Dropped), Refusal> {
         let cluster = Arc::clone(&self.cluster.read());
         if !cluster.is_empty() {
             add_label(rows, CLUSTER, &cluster);
         }
+        match scope.routes() {
+            None => self.append_to(scope, refused, rows),
+            Some(routes) => self.append_routed(routes, refused, rows),
+        }
+    }
+
+    /// Admits and appends rows of one tenant, but for what another replica writes.
+    fn append_to(
+        &self,
+        scope: &WriteScope,
+        mut refused: AppendOutcome,
+        rows: &mut MetricRows<'_>,
+    ) -> Result<(Appended, Dropped), Refusal> {
         let now = self.clock.monotonic();
         let dropped = self.elections.apply(scope.tenant(), rows, now, &mut refused);
         if rows.series.is_empty() && rows.metadata.is_empty() {

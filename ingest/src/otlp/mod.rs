@@ -112,7 +112,7 @@ impl Otlp {
             streams: self.deltas.of(scope.tenant()),
             now: self.intake.clock.monotonic(),
         };
-        let news = News { tenant: scope.tenant(), known: Arc::clone(&self.intake.families) };
+        let news = News::of(scope, &self.intake.families);
         let door = Body { form, context, news, points: 0, refused_points: 0 };
         let written = self.intake.write(scope, encoding, request.into_body(), door).await?;
         Ok(Answer::to(&written.outcome, written.door.points, written.door.refused_points))
@@ -162,7 +162,7 @@ fn read_headers(form: Option<Form>, headers: &HeaderMap) -> Result<(Form, Encodi
 struct Body {
     form: Form,
     context: Context,
-    news: News,
+    news: Option<News>,
     points: u64,
     refused_points: u64,
 }
@@ -181,7 +181,7 @@ impl TakeApart for Body {
             }
             Form::Protobuf | Form::Grpc => body,
         };
-        let walked = walk::walk(body, &self.context, Some(&self.news), rows)?;
+        let walked = walk::walk(body, &self.context, self.news.as_ref(), rows)?;
         (self.points, self.refused_points) = (walked.points, walked.refused_points);
         Ok(walked.outcome)
     }

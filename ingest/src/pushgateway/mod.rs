@@ -133,6 +133,10 @@ impl Pushgateway {
         request: Request,
     ) -> Result<AppendOutcome, Refusal> {
         let refused = |why| self.intake.refused(scope, why);
+        if scope.routes().is_some() {
+            let why = "a pushed group belongs to one tenant: name it in X-Scope-OrgID".to_owned();
+            return Err(refused(Refusal::Parameter(why)));
+        }
         let path = request.uri().path().strip_prefix("/metrics/").unwrap_or_default();
         let grouping = Grouping::parse(path).map_err(|why| refused(Refusal::Parameter(why)))?;
         let replaces = match request.method().as_str() {

@@ -69,7 +69,7 @@ impl RemoteWrite {
     async fn write(&self, scope: &WriteScope, request: Request) -> Result<AppendOutcome, Refusal> {
         let (message, encoding) = headers::read(request.headers())
             .map_err(|why| self.intake.refused(scope, why.into()))?;
-        let news = News { tenant: scope.tenant(), known: Arc::clone(&self.intake.families) };
+        let news = News::of(scope, &self.intake.families);
         let (limits, caps) = (Arc::clone(scope.limits()), self.intake.caps.clone());
         let door = Body { message, limits, caps, news };
         let written = self.intake.write(scope, encoding, request.into_body(), door).await?;
@@ -82,7 +82,7 @@ struct Body {
     message: Message,
     limits: Arc<Limits>,
     caps: Caps,
-    news: News,
+    news: Option<News>,
 }
 
 impl TakeApart for Body {
@@ -93,7 +93,7 @@ impl TakeApart for Body {
     ) -> Result<AppendOutcome, Refusal> {
         Ok(match self.message {
             Message::V1 => walk(body, &self.limits, &self.caps, rows)?,
-            Message::V2 => walk_v2(body, &self.limits, &self.caps, Some(&self.news), rows)?,
+            Message::V2 => walk_v2(body, &self.limits, &self.caps, self.news.as_ref(), rows)?,
         })
     }
 }

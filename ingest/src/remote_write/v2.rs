@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use model::{Exemplar, Labels, METRIC_NAME, Metadata, MetricKind, Sample};
 use storage::{AppendOutcome, MetricRows, Reason, SeriesRows};
-use tenancy::{Limits, TenantId};
+use tenancy::{Limits, TenantId, WriteScope};
 
 use super::histogram;
 use super::labels::{self, shortened};
@@ -38,6 +38,15 @@ pub struct News {
     pub tenant: TenantId,
     /// What is known.
     pub known: Arc<KnownFamilies>,
+}
+
+impl News {
+    /// What is news for the tenant of a request. `None` if its rows are routed: what is news is asked
+    /// for each tenant when it is known which that are.
+    pub(crate) fn of(scope: &WriteScope, known: &Arc<KnownFamilies>) -> Option<Self> {
+        let known = Arc::clone(known);
+        scope.routes().is_none().then(|| Self { tenant: scope.tenant(), known })
+    }
 }
 
 /// Takes a decompressed body apart into `rows`, which must be empty. Rows that are refused one by

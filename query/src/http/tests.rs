@@ -388,7 +388,7 @@ fn guarded() -> Arc<Authenticator> {
     let tokens: TokenFile = toml::from_str(&text).expect("a token file");
     let authenticator = everybody();
     let config = tenancy::Config { mode: AuthenticationMode::Token, ..Default::default() };
-    authenticator.reload(&config, &tokens.tokens).expect("a configuration");
+    authenticator.reload(&config, &tokens).expect("a configuration");
     authenticator
 }
 

@@ -9,11 +9,13 @@
 mod backup;
 mod deletes;
 mod retention;
+mod routing;
 mod stored;
 mod tenants;
 
 use std::sync::Arc;
 
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -22,6 +24,7 @@ use serde_json::{Value, json};
 use tenancy::{Act, AdminError, Authenticator, DirectoryError, Principal};
 
 use crate::routes::Parts;
+pub(crate) use routing::Routing;
 
 /// Method and path of every route here.
 pub(crate) const ROUTES: &[(&str, &str)] = &[
@@ -31,6 +34,8 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("POST", "/api/v1/admin/delete"),
     ("GET", "/api/v1/admin/retention"),
     ("POST", "/api/v1/admin/retention"),
+    ("GET", "/api/v1/admin/routing"),
+    ("PUT", "/api/v1/admin/routing"),
     ("GET", "/api/v1/admin/storage"),
     ("GET", "/api/v1/admin/tenants"),
     ("POST", "/api/v1/admin/tenants"),
@@ -60,11 +65,13 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
 pub(crate) fn router() -> Router<Parts> {
     let base = "/api/v1/admin";
     let at = |path: &str| format!("{base}{path}");
+    let table = DefaultBodyLimit::max(routing::BODY_BYTES_MAX);
     Router::new()
         .route(&at("/audit"), get(tenants::audit))
         .route(&at("/backup"), get(backup::status).post(backup::begin))
         .route(&at("/delete"), post(deletes::delete))
         .route(&at("/retention"), get(retention::preview).post(retention::retain))
+        .route(&at("/routing"), get(routing::show).put(routing::put).layer(table))
         .route(&at("/storage"), get(stored::stored))
         .route(&at("/tenants"), get(tenants::list).post(tenants::create))
         .route(&at("/tenants/{name}"), get(tenants::show).merge(delete(tenants::delete)))
@@ -101,6 +108,10 @@ impl Failure {
         Self { status: StatusCode::BAD_REQUEST, kind: "bad_data", text: text.into() }
     }
 
+    fn conflict(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, kind: "conflict", text: text.into() }
+    }
+
     fn not_found(text: impl Into<String>) -> Self {
         Self { status: StatusCode::NOT_FOUND, kind: "not_found", text: text.into() }
     }
@@ -109,6 +120,12 @@ impl Failure {
         let text = storage::error_text(error);
         tracing::error!(error = text, "administrative request failed");
         Self { status: StatusCode::SERVICE_UNAVAILABLE, kind: "unavailable", text }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -127,8 +144,7 @@ impl From<AdminError> for Failure {
                 Self::bad(storage::error_text(&error))
             }
             AdminError::Directory(DirectoryError::NameTaken(_) | DirectoryError::Full(_)) => {
-                let (status, text) = (StatusCode::CONFLICT, error.to_string());
-                Self { status, kind: "conflict", text }
+                Self::conflict(error.to_string())
             }
             _ => Self::unavailable(&error),
         }
@@ -161,16 +177,13 @@ async fn on_record<T: Send + 'static>(
     act: Act<'_>,
     work: impl Future<Output = Result<T, storage::Error>> + Send + 'static,
 ) -> Result<T, Failure> {
-    let mut failure = None;
     let work = async {
-        let done = match tokio::spawn(work).await {
+        match tokio::spawn(work).await {
             Ok(done) => done.map_err(Failure::from),
             Err(error) => Err(Failure::unavailable(&error)),
-        };
-        done.map_err(|e| failure.insert(e).text.clone())
+        }
     };
-    let done = authenticator.recorded(act, work).await?;
-    done.map_err(|text| failure.unwrap_or_else(|| Failure::bad(text)))
+    authenticator.recorded(act, work).await?
 }
 
 /// Does something about the whole store on record.

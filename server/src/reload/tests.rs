@@ -34,7 +34,7 @@ impl Rig {
         let who = Arc::new(
             Authenticator::new(
                 &config.tenancy,
-                &[],
+                &tenancy::TokenFile::default(),
                 Arc::new(Directory::for_test()),
                 Arc::clone(&clock) as Arc<dyn Clock>,
             )

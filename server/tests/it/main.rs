@@ -20,6 +20,8 @@ mod rare;
 mod reader;
 mod reload;
 mod remote_read;
+mod routing;
 mod starts;
 mod switches;
+mod tls;
 mod tool;

@@ -1,7 +1,7 @@
 //! Programs under test: started on free ports with directories of their own, stopped on drop.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -56,11 +56,18 @@ impl Program {
 
     /// Waits until `path` answers 200.
     pub(crate) fn wait_ready(&mut self, path: &str) {
+        let address = self.address;
+        self.wait(|| {
+            let answer = Connection::open(address).and_then(|mut c| c.call("GET", path, &[], &[]));
+            answer.is_ok_and(|a| a.status == 200)
+        });
+    }
+
+    /// Waits until something holds; fails with what the program printed if it ends before.
+    pub(crate) fn wait(&mut self, holds: impl Fn() -> bool) {
         let started = Instant::now();
         loop {
-            let answer =
-                Connection::open(self.address).and_then(|mut c| c.call("GET", path, &[], &[]));
-            if answer.is_ok_and(|a| a.status == 200) {
+            if holds() {
                 return;
             }
             let ended = self.child.try_wait().expect("ask for the program's state");
@@ -153,6 +160,25 @@ pub(crate) fn taffrail(dir: &Path, config: &str) -> Program {
 
 /// The same at a given address, for restarts.
 pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Program {
+    taffrail_started(dir, address, config, Start::Ready)
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// `/-/ready` says so.
+    Ready,
+    /// The port is open; what it speaks is the test's affair.
+    Listening,
+}
+
+/// The same, waiting for as much as is asked.
+pub(crate) fn taffrail_started(
+    dir: &Path,
+    address: SocketAddr,
+    config: &str,
+    start: Start,
+) -> Program {
     fs::create_dir_all(dir).expect("create a test directory");
     let file = dir.join("taffrail.toml");
     fs::write(&file, config).expect("write the configuration");
@@ -167,7 +193,10 @@ pub(crate) fn taffrail_at(dir: &Path, address: SocketAddr, config: &str) -> Prog
         text(&file),
     ];
     let mut program = Program::start(&binary(), dir, address, &arguments);
-    program.wait_ready("/-/ready");
+    match start {
+        Start::Ready => program.wait_ready("/-/ready"),
+        Start::Listening => program.wait(|| TcpStream::connect(address).is_ok()),
+    }
     program
 }
 

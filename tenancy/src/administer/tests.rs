@@ -13,7 +13,9 @@ fn open(disk: &FaultyDisk) -> Arc<Authenticator> {
     let directory = Directory::open(&disk, Arc::<ManualClock>::clone(&clock)).unwrap();
     let audit = AuditLog::open(&disk, Arc::<ManualClock>::clone(&clock)).unwrap();
     let config: Config = toml::from_str("limits.tenants.a.labels_max = 9").unwrap();
-    let authenticator = Authenticator::new(&config, &[], Arc::new(directory), clock).unwrap();
+    let authenticator =
+        Authenticator::new(&config, &crate::TokenFile::default(), Arc::new(directory), clock)
+            .unwrap();
     Arc::new(authenticator.with_audit(audit))
 }
 

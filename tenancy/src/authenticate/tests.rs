@@ -4,10 +4,11 @@
 use std::fmt::Write;
 
 use axum::http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use sha2::{Digest, Sha256};
 use testkit::{Fault, FaultyDisk, ManualClock, golden};
 
 use super::*;
-use crate::{Suspension, TokenFile};
+use crate::{AuthenticationMode, CertificateNames, Peer, Suspension};
 
 /// Tokens of the table: each is `token-NAME`.
 const TOKENS: &str = r#"
@@ -47,7 +48,7 @@ const TOKENS: &str = r#"
 "#;
 
 /// A token file written with the tokens themselves is easier to read than one with hashes.
-fn tokens() -> Vec<TokenConfig> {
+fn tokens() -> TokenFile {
     let hashed = TOKENS.lines().map(|line| match line.trim().strip_prefix("name = ") {
         None => line.to_owned(),
         Some(name) => {
@@ -56,8 +57,7 @@ fn tokens() -> Vec<TokenConfig> {
             format!("{line}\nsha256 = \"{hex}\"")
         }
     });
-    let file: TokenFile = toml::from_str(&hashed.collect::<Vec<_>>().join("\n")).unwrap();
-    file.tokens
+    toml::from_str(&hashed.collect::<Vec<_>>().join("\n")).unwrap()
 }
 
 /// Tenants a, b and suspended; one is suspended.
@@ -108,7 +108,7 @@ fn refused(refusal: Refusal) -> String {
 
 #[tokio::test]
 async fn the_header_chooses_among_what_the_credential_allows() {
-    let names: Vec<String> = tokens().into_iter().map(|t| t.name).collect();
+    let names: Vec<String> = tokens().tokens.into_iter().map(|t| t.name).collect();
     let mut credentials =
         vec![("mode none", None), ("no token", None), ("unknown token", Some("nonsense"))];
     credentials.extend(names.iter().map(|n| (n.as_str(), Some(n.as_str()))));
@@ -157,7 +157,7 @@ async fn the_header_chooses_among_what_the_credential_allows() {
 /// not granted, whatever the header says.
 #[tokio::test]
 async fn no_header_widens_a_credential() {
-    for token in tokens() {
+    for token in tokens().tokens {
         for tenant in
             ["a", "b", "a|b", "b|a", "absent", "suspended", "*", "a|absent", "a|a", "b|suspended"]
         {
@@ -216,7 +216,7 @@ fn a_token_is_a_bearer_or_a_password_and_nothing_else() {
     assert_eq!(try_with("Bearer token-platforms"), "401: unknown token");
     assert_eq!(try_with("Bearer token-platfor"), "401: unknown token");
     assert_eq!(try_with("Digest x"), "401: Authorization must be Bearer or Basic");
-    let hash = &tokens()[0].sha256;
+    let hash = &tokens().tokens[0].sha256;
     assert_eq!(
         try_with(&format!("Bearer {hash}")),
         "401: unknown token",
@@ -224,6 +224,52 @@ fn a_token_is_a_bearer_or_a_password_and_nothing_else() {
     );
     let shown = format!("{:?}", authenticator.principal(&headers(Some("platform"), None)));
     assert!(!shown.contains("token-"), "{shown}");
+}
+
+#[test]
+fn a_certificate_counts_where_no_token_is_shown() {
+    let mut file = tokens();
+    let certificates: TokenFile = toml::from_str(
+        r#"
+        [[certificates]]
+        name = "by-uri"
+        uri = "spiffe://c/x"
+        grants = [{ tenant = "a", access = "read" }]
+        [[certificates]]
+        name = "by-dns"
+        dns = "X.example"
+        grants = [{ tenant = "a", access = "read" }]
+        [[certificates]]
+        name = "by-common-name"
+        common_name = "x"
+        grants = [{ tenant = "a", access = "read" }]
+        "#,
+    )
+    .unwrap();
+    file.certificates = certificates.certificates;
+    let config = Config { mode: AuthenticationMode::Token, ..Config::default() };
+    let (directory, clock) = (Arc::new(Directory::for_test()), Arc::new(ManualClock::new(0)));
+    let authenticator = Authenticator::new(&config, &file, directory, clock).unwrap();
+    let who = |token: Option<&str>, certificate: Option<CertificateNames>| {
+        let address = "192.0.2.1:9".parse().unwrap();
+        let peer = Peer { address, certificate: certificate.map(Arc::new) };
+        let asked = Asked { headers: &headers(token, None), peer: Some(&peer) };
+        let who = authenticator.principal(asked).map_err(|refusal| refusal.to_string())?;
+        Ok(format!("{} from {}", who.name(), who.actor().from.unwrap()))
+    };
+    let text = |text: &str| text.to_owned();
+    let common = CertificateNames { common_name: Some(text("x")), ..CertificateNames::default() };
+    let dns = CertificateNames { dns: vec![text("x.example")], ..common.clone() };
+    let uri = CertificateNames { uris: vec![text("y"), text("spiffe://c/x")], ..dns.clone() };
+    assert_eq!(who(None, Some(common.clone())), Ok(text("by-common-name from 192.0.2.1")));
+    assert_eq!(who(None, Some(dns)), Ok(text("by-dns from 192.0.2.1")));
+    assert_eq!(who(None, Some(uri.clone())), Ok(text("by-uri from 192.0.2.1")));
+    assert_eq!(who(Some("reader-a"), Some(uri.clone())), Ok(text("reader-a from 192.0.2.1")));
+    assert_eq!(who(Some("wrong"), Some(uri)), Err(text("unknown token")));
+    let other =
+        CertificateNames { subject: text("CN=z"), dns: vec![text("x")], ..Default::default() };
+    assert!(who(None, Some(other)).unwrap_err().contains("certificate of CN=z stands for nobody"));
+    assert!(who(None, None).unwrap_err().starts_with("no credentials"));
 }
 
 #[test]
@@ -260,7 +306,8 @@ async fn names_made_up_by_clients_are_bounded() {
     assert_eq!(write("collector", "y").await, full);
     assert_eq!(write("collector", "x").await, "4");
     assert_eq!(write("both-suspended-and-absent", "absent").await, "5", "named in a grant");
-    let wrong = authenticator.reload(&Config { default_tenant: "a b".to_owned(), ..config }, &[]);
+    let wrong = authenticator
+        .reload(&Config { default_tenant: "a b".to_owned(), ..config }, &TokenFile::default());
     assert!(wrong.is_err());
     assert_eq!(write("collector", "x").await, "4", "the configuration before stays");
 }
@@ -271,8 +318,9 @@ async fn a_new_tenant_is_durable_before_its_first_row() {
     let part: Arc<dyn model::Disk> = Arc::new(disk.clone());
     let clock = Arc::new(ManualClock::new(0));
     let directory = Arc::new(Directory::open(&part, Arc::<ManualClock>::clone(&clock)).unwrap());
-    let authenticator =
-        Arc::new(Authenticator::new(&Config::default(), &[], directory, clock).unwrap());
+    let authenticator = Arc::new(
+        Authenticator::new(&Config::default(), &TokenFile::default(), directory, clock).unwrap(),
+    );
     let scope = authenticator.write_scope(&headers(None, Some("new"))).await.unwrap();
     for seed in 0..20 {
         let left: Arc<dyn model::Disk> = Arc::new(disk.after_crash(seed));
@@ -302,7 +350,7 @@ async fn limits_and_rates_follow_the_tenant() {
         limits.tenants.b = { samples_burst = 5 }
     "#;
     let authenticator = authenticator(AuthenticationMode::None);
-    authenticator.reload(&toml::from_str(text).unwrap(), &[]).unwrap();
+    authenticator.reload(&toml::from_str(text).unwrap(), &TokenFile::default()).unwrap();
     let series = |tenant| {
         authenticator.read_scope(&headers(None, Some(tenant))).unwrap().limits().query_series_max
     };
