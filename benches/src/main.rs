@@ -14,6 +14,7 @@ mod load;
 mod random;
 mod report;
 mod scenario;
+mod scrape;
 mod sender;
 mod signal;
 mod system;
@@ -35,7 +36,7 @@ struct Arguments {
     /// Systems to run, in this order.
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
-    /// What to measure: sim, sim0 (without jitter), wide; or alone one of cold, which reads from an S3
+    /// What to measure: sim, sim0 (without jitter), wide, scrape; or alone one of cold, which reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; and codec,
     /// which runs no system: what the walks of the wire formats cost.
     #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
@@ -55,6 +56,12 @@ struct Arguments {
     /// Series of each tenant of the tenants load.
     #[arg(long, default_value_t = 30)]
     tenant_series: u64,
+    /// Targets of the scenario scrape.
+    #[arg(long, default_value_t = 2_000)]
+    targets: u64,
+    /// Series of each of them.
+    #[arg(long, default_value_t = 1_000)]
+    target_series: u64,
     /// Repetitions of each query; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -102,7 +109,12 @@ fn main() -> Result<()> {
                 scenario::simulated(&run, name, &load, &mut figures)?;
             }
             "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
-            other => bail!("unknown scenario {other:?}; there are sim, sim0 and wide"),
+            "scrape" => {
+                let (targets, series) = (arguments.targets, arguments.target_series);
+                let scale = scrape::Scale { targets, series, rounds: arguments.repeats as u64 };
+                scrape::measure(&run, scale, &mut figures)?;
+            }
+            other => bail!("unknown scenario {other:?}; there are sim, sim0, wide and scrape"),
         }
         eprint_table(&figures, &run);
     }

@@ -75,9 +75,28 @@ pub(crate) struct System {
 impl System {
     /// Starts it and waits until it answers.
     pub(crate) fn start(kind: Kind, data: &Path, port: u16) -> Result<(Self, Duration)> {
+        Self::start_with(kind, data, port, None)
+    }
+
+    /// The same; it scrapes what a configuration of Prometheus says.
+    pub(crate) fn start_scraping(
+        kind: Kind,
+        data: &Path,
+        port: u16,
+        file: &Path,
+    ) -> Result<(Self, Duration)> {
+        Self::start_with(kind, data, port, Some(file))
+    }
+
+    fn start_with(
+        kind: Kind,
+        data: &Path,
+        port: u16,
+        scrape: Option<&Path>,
+    ) -> Result<(Self, Duration)> {
         fs::create_dir_all(data)?;
         let mut command = Command::new(kind.program());
-        arguments(kind, data, port, &mut command)?;
+        arguments(kind, data, port, scrape, &mut command)?;
         let log =
             fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
         command.stdout(log.try_clone()?).stderr(Stdio::from(log)).stdin(Stdio::null());
@@ -252,12 +271,21 @@ pub(crate) fn instant(query: &str, at_ms: i64) -> String {
     )
 }
 
-fn arguments(kind: Kind, data: &Path, port: u16, command: &mut Command) -> Result<()> {
+fn arguments(
+    kind: Kind,
+    data: &Path,
+    port: u16,
+    scrape: Option<&Path>,
+    command: &mut Command,
+) -> Result<()> {
     let listen = format!("127.0.0.1:{port}");
     match kind {
         Kind::Taffrail => {
             let config = data.with_extension("toml");
-            fs::write(&config, TAFFRAIL_CONFIG)?;
+            let scrape = scrape.map_or_else(String::new, |file| {
+                format!("[ingest.scrape]\nconfig_file = {:?}\n", file.display().to_string())
+            });
+            fs::write(&config, format!("{TAFFRAIL_CONFIG}{scrape}"))?;
             command
                 .args(["serve", "--listen", &listen, "--data-dir"])
                 .arg(data)
@@ -274,11 +302,15 @@ fn arguments(kind: Kind, data: &Path, port: u16, command: &mut Command) -> Resul
                     "-http.connTimeout=24h",
                     "-search.maxUniqueTimeseries=3000000",
                     "-search.maxSeries=3000000",
-                ]);
+                ])
+                .args(scrape.map(|file| format!("-promscrape.config={}", file.display())));
         }
         Kind::Prometheus => {
             let config = data.with_extension("yml");
-            fs::write(&config, "global: {}\n")?;
+            match scrape {
+                None => fs::write(&config, "global: {}\n")?,
+                Some(file) => drop(fs::copy(file, &config)?),
+            }
             command
                 .arg(format!("--config.file={}", config.display()))
                 .arg(format!("--storage.tsdb.path={}", data.display()))

@@ -6,6 +6,7 @@ use crate::RoutingConfig;
 use crate::ha::HaConfig;
 use crate::otlp::OtlpConfig;
 use crate::pushgateway::PushgatewayConfig;
+use crate::scrape::ScrapeConfig;
 
 /// How writes are received.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// What batch jobs push.
     pub pushgateway: PushgatewayConfig,
+    /// Targets of others.
+    pub scrape: ScrapeConfig,
     /// The machine's own metrics and Taffrail's.
     pub self_scrape: SelfScrapeConfig,
 }
@@ -42,6 +45,7 @@ impl Default for Config {
             ha: HaConfig::default(),
             otlp: OtlpConfig::default(),
             pushgateway: PushgatewayConfig::default(),
+            scrape: ScrapeConfig::default(),
             self_scrape: SelfScrapeConfig::default(),
         }
     }

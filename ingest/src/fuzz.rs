@@ -4,7 +4,9 @@ use storage::MetricRows;
 use tenancy::Limits;
 
 use crate::exposition::{Entry, Exposition, Format, TextParser};
+use crate::relabel::Pattern;
 use crate::remote_write::{walk, walk_v2};
+use crate::scrape::ScrapeFile;
 use crate::{Caps, WalkError};
 
 /// Small caps, so that a fuzzer reaches them.
@@ -107,6 +109,24 @@ fn exposition(mut exposition: Exposition<'_>) {
             assert!(exposition.labels().iter().any(|(name, _)| name == model::METRIC_NAME));
             exposition.exemplars();
         }
+    }
+}
+
+/// A file of scrape jobs.
+pub fn scrape_config(text: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(text) {
+        // Whether it is right does not matter, only that all of it is looked at.
+        let _ = ScrapeFile::parse(text);
+    }
+}
+
+/// An expression of a relabelling rule, and after a line feed a value for it.
+pub fn relabel(text: &[u8]) {
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let (pattern, value) = text.split_once('\n').unwrap_or((text, ""));
+    if let Ok(pattern) = Pattern::new(pattern) {
+        let expanded = pattern.expanded(value, "$1-${2}");
+        assert!(expanded.is_none_or(|text| text.len() <= 2 * value.len() + 1));
     }
 }
 

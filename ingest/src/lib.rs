@@ -14,12 +14,14 @@ mod append;
 mod build;
 mod caps;
 mod config;
+pub mod discovery;
 mod door;
 pub mod exposition;
 mod families;
 pub mod fuzz;
 mod ha;
 pub mod host;
+mod http_client;
 pub mod import;
 pub mod influx;
 mod intake;
@@ -27,11 +29,13 @@ mod metrics;
 mod native;
 pub mod otlp;
 pub mod pushgateway;
+pub mod relabel;
 pub mod remote_write;
 pub mod scrape;
 #[cfg(test)]
 mod testing;
 mod wire;
+mod yaml;
 
 pub use admit::{Admission, RateRefused};
 pub use append::{Appender, Durable};

@@ -22,6 +22,12 @@ pub(crate) fn fit(histogram: &mut Histogram) {
     }
 }
 
+/// The same histogram in a schema that is coarser by so much; `None` if it makes no sense.
+pub(crate) fn coarsened(histogram: &Histogram, by: u32) -> Option<Histogram> {
+    let schema = histogram.schema.checked_sub_unsigned(by)?;
+    reduced(histogram, by).map(|reduced| Histogram { schema, ..reduced })
+}
+
 fn reduced(histogram: &Histogram, by: u32) -> Option<Histogram> {
     let (positive, negative) = (&histogram.positive_spans, &histogram.negative_spans);
     let (positive_spans, negative_spans, buckets) = match &histogram.buckets {

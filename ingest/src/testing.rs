@@ -1,5 +1,7 @@
 //! What the tests of all doors share: a storage that keeps rows as text, and a sender.
 
+pub(crate) mod server;
+
 use std::sync::Arc;
 
 use axum::body::Body;

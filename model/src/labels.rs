@@ -186,6 +186,12 @@ impl Labels {
     }
 }
 
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 fn varint_length(value: usize) -> usize {
     let bits = usize::BITS - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
@@ -311,6 +317,13 @@ impl LabelsBuilder {
         self
     }
 
+    /// Sets labels one after the other, as [`set`](Self::set) does.
+    pub fn set_all<'p>(&mut self, pairs: impl IntoIterator<Item = (&'p str, &'p str)>) {
+        for (name, value) in pairs {
+            self.set(name, value);
+        }
+    }
+
     /// Removes a label.
     pub fn remove(&mut self, name: &str) -> &mut Self {
         self.set(name, "")
@@ -320,6 +333,11 @@ impl LabelsBuilder {
     pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) -> &mut Self {
         self.pairs.retain(|(name, _)| keep(name));
         self
+    }
+
+    /// Pairs in order of their names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The value set so far.

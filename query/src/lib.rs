@@ -18,6 +18,7 @@ pub mod number;
 pub mod promql;
 mod querier;
 mod running;
+mod targets;
 mod turns;
 
 pub use answer::{Answer, MatrixSeries, NOTES_KEPT_MAX, PointValue, Stats, Value, VectorPoint};
@@ -32,3 +33,4 @@ pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram,
 pub use metrics::Metrics;
 pub use model::CancelGuard;
 pub use querier::{About, Querier};
+pub use targets::{FamiliesAsked, Targets, TargetsAsked};

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::Gauged;
 use crate::running::{Asked, Running, State};
 use crate::turns::{Turns, seconds};
-use crate::{Answer, Cancel, Config, Error, Executor, Metrics};
+use crate::{Answer, Cancel, Config, Error, Executor, Metrics, Targets};
 
 /// Answers questions under limits. Cloning is cheap.
 #[derive(Clone)]
@@ -29,6 +29,7 @@ pub struct Querier {
     /// Texts that are read at a time, apart from the threads that move bytes.
     reading: Arc<Semaphore>,
     metrics: Arc<Metrics>,
+    targets: Option<Arc<dyn Targets>>,
 }
 
 /// Texts up to this length, in bytes, are read where they arrived if no regular expression is
@@ -79,7 +80,18 @@ impl Querier {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Arc::new(Semaphore::new(cores));
         let (config, about) = (Arc::new(RwLock::new(Arc::new(config))), Arc::new(about));
-        Self { executor, clock, config, about, turns, running, reading, metrics }
+        let targets = None;
+        Self { executor, clock, config, about, turns, running, reading, metrics, targets }
+    }
+
+    /// The same, which also tells what is scraped.
+    #[must_use]
+    pub fn with_targets(self, targets: Arc<dyn Targets>) -> Self {
+        Self { targets: Some(targets), ..self }
+    }
+
+    pub(crate) fn targets(&self) -> Option<&dyn Targets> {
+        self.targets.as_deref()
     }
 
     /// What it counts.

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::own_scrape::OwnScrape;
 use crate::reload::{Part, Reload, Reloader};
 use crate::routes::{self, Doors, Parts};
+use crate::scraping;
 
 /// Runs the server until SIGINT or SIGTERM.
 pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
@@ -40,18 +41,11 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
 
     let metrics = Arc::new(ingest::Metrics::default());
     let doors = open_doors(&config, &storage, &disk, &metrics, &clock).await?;
-    let engine = Arc::new(engine::StorageExecutor::new(
-        Arc::clone(&storage),
-        engine::Pool::of_all_cores(),
-        engine::Options {
-            subquery_step_ms: config.query.subquery_step_ms(),
-            late_names: config.query.delayed_name_removal,
-            start_timestamps: config.query.start_timestamps,
-            ..engine::Options::default()
-        },
-    ));
+    let engine = executor(&config, &storage);
     let querier =
         query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
+    let scraper = scraping::start(&config, &doors, &authenticator)?;
+    let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
     let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload)?);
     reloadable(&reloader, &authenticator, &querier, &doors);
@@ -81,7 +75,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);
-    let tasks = in_background(&config, &parts, &doors, tls, &clock, &stopping)?;
+    let tasks = in_background(&config, &parts, &doors, (tls, scraper), &clock, &stopping)?;
     let router = routes::router(parts, doors);
     tracing::info!(address = %config.listen, tls = config.tls.is_on(), data_dir = %config.data_dir.display(), "ready");
     let serving = tokio::spawn(async move {
@@ -111,7 +105,7 @@ fn in_background(
     config: &Config,
     parts: &Parts,
     doors: &Doors,
-    tls: Option<Arc<Tls>>,
+    (tls, scraper): (Option<Arc<Tls>>, Arc<Scraper>),
     clock: &Arc<dyn Clock>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<()>>> {
@@ -127,11 +121,27 @@ fn in_background(
     let own = OwnScrape::start(config, parts.clone(), Arc::clone(clock))?;
     parts.reloader.add(Arc::new(Arc::clone(&own)) as Arc<dyn Reload>);
     tasks.push(tokio::spawn(own.run(stopping.clone())));
+    parts.reloader.add(Arc::new(scraping::Reloaded(Arc::clone(&scraper))));
+    tasks.push(tokio::spawn(scraper.run(stopping.clone())));
     tasks.push(tokio::spawn(Arc::clone(&parts.routing).watch(stopping.clone())));
     let who = Arc::clone(&parts.authenticator);
     let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
     tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
     Ok(tasks)
+}
+
+/// What evaluates questions over the store.
+fn executor(config: &Config, storage: &Arc<Storage>) -> Arc<engine::StorageExecutor> {
+    Arc::new(engine::StorageExecutor::new(
+        Arc::clone(storage),
+        engine::Pool::of_all_cores(),
+        engine::Options {
+            subquery_step_ms: config.query.subquery_step_ms(),
+            late_names: config.query.delayed_name_removal,
+            start_timestamps: config.query.start_timestamps,
+            ..engine::Options::default()
+        },
+    ))
 }
 
 async fn open_storage(

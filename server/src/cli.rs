@@ -65,7 +65,8 @@ pub(crate) struct Serve {
 /// `taffrail config …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Read a file as `serve` would and say what is wrong with it.
+    /// Read a file as `serve` would and say what is wrong with it: our own configuration, or Prometheus' with
+    /// the jobs to scrape (.yml, .yaml).
     Check {
         /// The file.
         file: PathBuf,

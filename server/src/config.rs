@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use ingest::scrape::{ScrapeFile, Scraper};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Serve;
 use crate::listener::TlsConfig;
-use crate::telemetry;
+use crate::{scraping, telemetry};
 
 /// Every key with its default, unit and reason: what `taffrail config default` prints.
 pub(crate) const DEFAULT: &str = include_str!("default.toml");
@@ -89,6 +90,7 @@ impl Config {
         self.ingest.check().map_err(anyhow::Error::msg).context("[ingest]")?;
         self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
         self.tls.check().context("[tls]")?;
+        Scraper::check(&scraping::read(self)?).context("ingest.scrape.config_file")?;
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
         authenticator.context("[tenancy]")
@@ -118,6 +120,19 @@ impl Config {
             .with_context(|| format!("read token_file {file}"))?;
         toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))
     }
+}
+
+/// Checks a file as it would be used: YAML is Prometheus' configuration with the jobs to scrape, the
+/// rest is our own. Gives what of it is passed over.
+pub(crate) fn check_file(file: &Path) -> Result<Vec<String>> {
+    let is_yaml = file.extension().is_some_and(|end| end == "yml" || end == "yaml");
+    if !is_yaml {
+        let config = Config::read(file)?;
+        return Ok(scraping::read(&config)?.notes);
+    }
+    let jobs = ScrapeFile::read(file)?;
+    Scraper::check(&jobs).with_context(|| format!("{} is wrong", file.display()))?;
+    Ok(jobs.notes)
 }
 
 #[cfg(test)]

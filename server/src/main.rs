@@ -20,6 +20,7 @@ mod own_scrape;
 mod pages;
 mod reload;
 mod routes;
+mod scraping;
 mod status;
 mod telemetry;
 
@@ -67,7 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(arguments) => print!("{}", command::backup::run_restore(&arguments)?),
         Command::Tenants(arguments) => print!("{}", command::tenants::run(&arguments)?),
         Command::Config(ConfigCommand::Check { file }) => {
-            Config::read(&file)?;
+            config::check_file(&file)?.iter().for_each(|note| println!("{note}"));
             println!("{} is a valid configuration", file.display());
         }
         Command::Config(ConfigCommand::Default) => print!("{}", config::DEFAULT),

@@ -18,7 +18,7 @@ use model::{Histogram, MetricKind};
 
 pub use float::open_metrics_float;
 pub use openmetrics::OpenMetricsParser;
-pub use protobuf::ProtobufParser;
+pub use protobuf::{Forms, ProtobufParser};
 pub use text::TextParser;
 
 /// One piece of content.
@@ -127,7 +127,7 @@ impl<'a> Exposition<'a> {
         match format {
             Format::Text => Self::Text(TextParser::new(body)),
             Format::OpenMetrics => Self::OpenMetrics(OpenMetricsParser::new(body)),
-            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, false)),
+            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, Forms::Native)),
         }
     }
 
@@ -137,6 +137,28 @@ impl<'a> Exposition<'a> {
             Self::Text(parser) => parser.next_entry(),
             Self::OpenMetrics(parser) => parser.next_entry(),
             Self::Protobuf(parser) => parser.next_entry(),
+        }
+    }
+
+    /// As [`next_entry`](Self::next_entry). A sample of the series that was written as `expected` in
+    /// an exposition before is recognised by its bytes, and its labels are not looked at.
+    pub fn next_entry_expecting(
+        &mut self,
+        expected: &[u8],
+    ) -> Result<Option<Entry<'a>>, TextError> {
+        match self {
+            Self::Text(parser) => parser.next_entry_expecting(expected),
+            Self::OpenMetrics(parser) => parser.next_entry_expecting(expected),
+            Self::Protobuf(parser) => parser.next_entry(),
+        }
+    }
+
+    /// Whether the sample just read is the one that was expected: it has no labels here.
+    pub fn is_expected(&self) -> bool {
+        match self {
+            Self::Text(parser) => parser.is_expected(),
+            Self::OpenMetrics(parser) => parser.is_expected(),
+            Self::Protobuf(_) => false,
         }
     }
 

@@ -28,14 +28,16 @@ pub struct OpenMetricsParser<'a> {
     /// What the last `TYPE` said.
     kind: MetricKind,
     is_ended: bool,
+    /// Whether the sample just read was the one expected.
+    is_expected: bool,
 }
 
 impl<'a> OpenMetricsParser<'a> {
     /// A parser at the start of an exposition. Nothing at all is one without series: a scrape does
     /// not ask more of it.
     pub fn new(text: &'a [u8]) -> Self {
-        let (labels, kind) = (Vec::new(), MetricKind::Unknown);
-        Self { text, rest: text, labels, exemplar: None, kind, is_ended: text.is_empty() }
+        let (labels, kind, is_ended) = (Vec::new(), MetricKind::Unknown, text.is_empty());
+        Self { text, rest: text, labels, exemplar: None, kind, is_ended, is_expected: false }
     }
 
     /// Labels of the sample just read, as with the text format.
@@ -51,6 +53,20 @@ impl<'a> OpenMetricsParser<'a> {
     /// The next entry. After an error the parser is at an undefined place: the exposition is
     /// refused whole.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, TextError> {
+        self.next_entry_expecting(&[])
+    }
+
+    /// As with the text format.
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
+    /// As with the text format.
+    pub fn next_entry_expecting(
+        &mut self,
+        expected: &[u8],
+    ) -> Result<Option<Entry<'a>>, TextError> {
+        self.is_expected = false;
         if self.is_ended {
             return Ok(None);
         }
@@ -60,7 +76,7 @@ impl<'a> OpenMetricsParser<'a> {
         let entry = match cursor.rest {
             [] => Err("exposition does not end with # EOF"),
             [b'#', ..] => self.declaration(&mut cursor),
-            _ => self.sample(&mut cursor).map(Some),
+            _ => self.sample(&mut cursor, expected).map(Some),
         };
         self.rest = cursor.rest;
         entry.map_err(|what| self.error(what, start))
@@ -107,26 +123,18 @@ impl<'a> OpenMetricsParser<'a> {
         }))
     }
 
-    fn sample(&mut self, cursor: &mut Cursor<'a>) -> Result<Entry<'a>, What> {
-        let start = cursor.rest;
+    fn sample(&mut self, cursor: &mut Cursor<'a>, expected: &[u8]) -> Result<Entry<'a>, What> {
         self.labels.clear();
-        let name = cursor.name(true);
-        let mut has_name = !name.is_empty();
-        if has_name {
-            self.labels.push((model::METRIC_NAME.into(), utf8(name)?.into()));
-        } else if cursor.rest.first() != Some(&b'{') {
-            return Err("expected a metric name");
-        }
-        if cursor.eat(b'{') {
-            has_name = pairs(cursor, &mut self.labels, Some(has_name))?;
-        }
-        let series = &start[..start.len() - cursor.rest.len()];
-        if !has_name {
-            return Err("metric name is missing");
-        }
-        for (name, value) in &mut self.labels {
-            *value = normalized(self.kind, name, std::mem::take(value));
-        }
+        let rest = cursor.rest.strip_prefix(expected).filter(|_| !expected.is_empty());
+        let series = match rest.filter(|rest| rest.first() == Some(&b' ')) {
+            Some(rest) => {
+                let series = &cursor.rest[..expected.len()];
+                self.is_expected = true;
+                cursor.rest = rest;
+                series
+            }
+            None => self.series(cursor)?,
+        };
         let value = number(token(cursor).ok_or("expected a space and a value")?)?;
         let timestamp_ms = match cursor.rest {
             [b' ', b'#', ..] => None,
@@ -141,6 +149,28 @@ impl<'a> OpenMetricsParser<'a> {
             true => Ok(Entry::Sample { series: series.into(), value, timestamp_ms }),
             false => Err("expected the end of the line"),
         }
+    }
+
+    /// Name and labels of a sample.
+    fn series(&mut self, cursor: &mut Cursor<'a>) -> Result<&'a [u8], What> {
+        let start = cursor.rest;
+        let name = cursor.name(true);
+        let mut has_name = !name.is_empty();
+        if has_name {
+            self.labels.push((model::METRIC_NAME.into(), utf8(name)?.into()));
+        } else if cursor.rest.first() != Some(&b'{') {
+            return Err("expected a metric name");
+        }
+        if cursor.eat(b'{') {
+            has_name = pairs(cursor, &mut self.labels, Some(has_name))?;
+        }
+        if !has_name {
+            return Err("metric name is missing");
+        }
+        for (name, value) in &mut self.labels {
+            *value = normalized(self.kind, name, std::mem::take(value));
+        }
+        Ok(&start[..start.len() - cursor.rest.len()])
     }
 }
 

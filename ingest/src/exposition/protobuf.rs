@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A family is read as a whole and handed out entry by entry. A histogram that has native parts is
-//! handed out as one; its classic buckets only if asked for.
+//! handed out in the forms that are asked for.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -26,6 +26,17 @@ use crate::native;
 use crate::wire::{Reader, WireError};
 
 type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// In which forms histograms are handed out that have several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forms {
+    /// As native ones; those that have no such form as classic ones.
+    Native,
+    /// In both.
+    Both,
+    /// As classic ones.
+    Classic,
+}
 
 /// One entry with what belongs to it.
 #[derive(Debug)]
@@ -46,13 +57,12 @@ pub struct ProtobufParser<'a> {
     labels: Pairs<'a>,
     exemplars: Vec<Exemplar<'a>>,
     start_ms: i64,
-    classic_too: bool,
+    forms: Forms,
 }
 
 impl<'a> ProtobufParser<'a> {
-    /// A parser at the start of an exposition. With `classic_too` histograms that have both forms
-    /// are handed out in both.
-    pub fn new(bytes: &'a [u8], classic_too: bool) -> Self {
+    /// A parser at the start of an exposition.
+    pub fn new(bytes: &'a [u8], forms: Forms) -> Self {
         Self {
             messages: Reader::new(bytes),
             family: 0,
@@ -60,7 +70,7 @@ impl<'a> ProtobufParser<'a> {
             labels: Vec::new(),
             exemplars: Vec::new(),
             start_ms: 0,
-            classic_too,
+            forms,
         }
     }
 
@@ -174,7 +184,7 @@ impl<'a> ProtobufParser<'a> {
             (MetricKind::Unknown, Some((0x2a, untyped))) => out.number(untyped),
             (MetricKind::Summary, Some((0x22, summary))) => out.summary(summary),
             (MetricKind::Histogram | MetricKind::GaugeHistogram, Some((0x3a, histogram))) => {
-                out.histogram(histogram, kind, self.classic_too)
+                out.histogram(histogram, kind, self.forms)
             }
             _ => Err(Wrong("metric has no value of its family's type")),
         }
@@ -292,12 +302,12 @@ impl<'a> Out<'_, 'a> {
         &mut self,
         message: Reader<'a>,
         kind: MetricKind,
-        classic_too: bool,
+        forms: Forms,
     ) -> Result<(), Wrong> {
         let mut read = Read::default();
         read.read(message)?;
         self.start_ms = read.start_ms;
-        let is_native = read.is_native();
+        let is_native = forms != Forms::Classic && read.is_native();
         if is_native {
             let exemplars = match read.exemplars.is_empty() {
                 // Older targets give exemplars with buckets alone; those without a time mean nothing here.
@@ -315,7 +325,7 @@ impl<'a> Out<'_, 'a> {
             let entry = Entry::Histogram { series: series.into(), histogram, timestamp_ms };
             self.queue.push_back(Queued { entry, labels, exemplars, start_ms: self.start_ms });
         }
-        if !is_native || (classic_too && !read.buckets.is_empty()) {
+        if !is_native || (forms == Forms::Both && !read.buckets.is_empty()) {
             self.classic(read);
         }
         Ok(())

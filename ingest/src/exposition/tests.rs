@@ -3,10 +3,33 @@
 use model::MetricKind;
 use proptest::prelude::*;
 
-use super::{Entry, TextParser};
+use super::{Entry, Exposition, Format, TextParser};
 
 mod openmetrics;
 mod protobuf;
+
+/// Series, values and times of all samples; whether the exposition is refused; how many samples were
+/// those expected.
+type Samples = (Vec<(Vec<u8>, u64, Option<i64>)>, bool, usize);
+
+/// Reads, expecting at each sample what was written so many samples later.
+fn samples_of(format: Format, text: &str, written: &[Vec<u8>], shift: usize) -> Samples {
+    let mut exposition = Exposition::new(format, text.as_bytes());
+    let (mut found, mut expected) = (Vec::new(), 0);
+    loop {
+        let next = written.get(found.len() + shift).map_or(&[][..], |series| series);
+        match exposition.next_entry_expecting(next) {
+            Ok(Some(Entry::Sample { series, value, timestamp_ms })) => {
+                expected += usize::from(exposition.is_expected());
+                assert!(!exposition.is_expected() || *series == *next);
+                found.push((series.into_owned(), value.to_bits(), timestamp_ms));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return (found, false, expected),
+            Err(_) => return (found, true, expected),
+        }
+    }
+}
 
 /// All entries of an exposition in one line each, or the error.
 fn read(text: &[u8]) -> Result<Vec<String>, String> {
@@ -176,6 +199,31 @@ proptest! {
             parser.labels()[1..].iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         prop_assert_eq!(got, labels);
         prop_assert!(parser.next_entry().expect("valid").is_none());
+    }
+
+    #[test]
+    fn what_is_expected_changes_nothing(
+        lines in prop::collection::vec("(a|ab|a\\{b=\"[c\\\\\"]{0,2}\"\\}|\\{\"a\"\\}|a \\{\\})[ \t]{0,2}[0-9]{1,2}( 5)?", 0..6),
+        shift in 0..3usize,
+    ) {
+        let text = lines.join("\n") + "\n";
+        let open_metrics = format!("{text}# EOF\n");
+        for (format, text) in [(Format::Text, &text), (Format::OpenMetrics, &open_metrics)] {
+            let plain = samples_of(format, text, &[], 0);
+            let written: Vec<Vec<u8>> = plain.0.iter().map(|(series, ..)| series.clone()).collect();
+            let expecting = samples_of(format, text, &written, shift);
+            prop_assert_eq!((&plain.0, plain.1), (&expecting.0, expecting.1));
+        }
+    }
+
+    #[test]
+    fn a_series_is_known_by_its_bytes(value in 0..100u32, series in "a|a\\{b=\"c\"\\}|\\{\"a.b\",c=\"1\"\\}") {
+        let text = format!("{series} {value}\n# EOF\n");
+        for format in [Format::Text, Format::OpenMetrics] {
+            let (found, is_refused, expected) =
+                samples_of(format, &text, &[series.clone().into_bytes()], 0);
+            prop_assert_eq!((found.len(), is_refused, expected), (1, false, 1));
+        }
     }
 
     #[test]

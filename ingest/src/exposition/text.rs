@@ -28,12 +28,15 @@ pub struct TextParser<'a> {
     labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// What the last `TYPE` said.
     kind: MetricKind,
+    /// Whether the sample just read was the one expected.
+    is_expected: bool,
 }
 
 impl<'a> TextParser<'a> {
     /// A parser at the start of an exposition. The last line may lack its line feed.
     pub fn new(text: &'a [u8]) -> Self {
-        Self { text, rest: text, labels: Vec::new(), kind: MetricKind::Unknown }
+        let (labels, kind) = (Vec::new(), MetricKind::Unknown);
+        Self { text, rest: text, labels, kind, is_expected: false }
     }
 
     /// Labels of the sample just read, the name first as `__name__`, then as written: in any
@@ -45,6 +48,21 @@ impl<'a> TextParser<'a> {
     /// The next entry; comments and blank lines are passed over. After an error the parser is at
     /// an undefined place: the exposition is refused whole.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, TextError> {
+        self.next_entry_expecting(&[])
+    }
+
+    /// Whether the sample just read is the one that was expected: its labels were not looked at.
+    pub fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
+    /// As [`next_entry`](Self::next_entry). A sample of the series that was written as `expected` in
+    /// an exposition before is recognised by its bytes, without taking its labels apart.
+    pub fn next_entry_expecting(
+        &mut self,
+        expected: &[u8],
+    ) -> Result<Option<Entry<'a>>, TextError> {
+        self.is_expected = false;
         while !self.rest.is_empty() {
             let mut cursor = Cursor { rest: self.rest };
             cursor.blanks();
@@ -52,7 +70,14 @@ impl<'a> TextParser<'a> {
             let entry = match start.first() {
                 None | Some(b'\n') => Ok(None),
                 Some(b'#') => comment(&mut cursor),
-                Some(_) => sample(&mut cursor, start, &mut self.labels).map(Some),
+                Some(_) => {
+                    self.labels.clear();
+                    let series = expected_series(&mut cursor, expected);
+                    self.is_expected = series.is_some();
+                    let series =
+                        series.map_or_else(|| series_of(&mut cursor, &mut self.labels), Ok);
+                    series.and_then(|series| sample(&mut cursor, series)).map(Some)
+                }
             };
             let entry = entry.and_then(|entry| {
                 cursor.blanks();
@@ -198,13 +223,25 @@ fn kind(text: &[u8]) -> Result<MetricKind, What> {
     })
 }
 
-/// A sample's line, up to but not including its line feed.
-fn sample<'a>(
+/// The series that is expected, if the line begins with it: what follows must be blanks and no brace,
+/// which could still belong to it.
+fn expected_series<'a>(cursor: &mut Cursor<'a>, expected: &[u8]) -> Option<&'a [u8]> {
+    let rest = cursor.rest.strip_prefix(expected).filter(|_| !expected.is_empty())?;
+    let value = rest.iter().position(|b| !is_blank(*b)).filter(|blanks| *blanks > 0)?;
+    if rest[value] == b'{' {
+        return None;
+    }
+    let series = &cursor.rest[..expected.len()];
+    cursor.rest = rest;
+    Some(series)
+}
+
+/// Name and labels of a sample.
+fn series_of<'a>(
     cursor: &mut Cursor<'a>,
-    start: &'a [u8],
     labels: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
-) -> Result<Entry<'a>, What> {
-    labels.clear();
+) -> Result<&'a [u8], What> {
+    let start = cursor.rest;
     let name = cursor.name(true);
     let mut has_name = !name.is_empty();
     if has_name {
@@ -218,10 +255,14 @@ fn sample<'a>(
         has_name = braces(cursor, labels, has_name)?;
         series_end = cursor.rest;
     }
-    let series = &start[..start.len() - series_end.len()];
-    if !has_name {
-        return Err("metric name is missing");
+    match has_name {
+        true => Ok(&start[..start.len() - series_end.len()]),
+        false => Err("metric name is missing"),
     }
+}
+
+/// What follows the series in a sample's line, up to but not including its line feed.
+fn sample<'a>(cursor: &mut Cursor<'a>, series: &'a [u8]) -> Result<Entry<'a>, What> {
     cursor.blanks();
     let value = number(cursor.take_while(|b| !matches!(b, b'{' | b' ' | b'\t' | b'\n')))?;
     cursor.blanks();

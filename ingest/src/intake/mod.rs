@@ -26,6 +26,7 @@ use tracing::{debug, error, warn};
 pub use body::BodyError;
 pub use inflate::InflateError;
 pub(crate) use inflate::{Encoding, inflate};
+pub(crate) use inflated::Inflated;
 pub use refusal::{HeaderError, Refusal};
 pub(crate) use refusal::{seconds_of, shown_header, told};
 pub use route::RoutingConfig;
@@ -271,6 +272,24 @@ impl Intake {
         Ok((appended, dropped, door))
     }
 
+    /// Admits and appends what was scraped, and counts what became of it. Targets are no replicas, and
+    /// their cluster is among their labels.
+    pub(crate) fn append_scraped(
+        &self,
+        scope: &WriteScope,
+        rows: &MetricRows<'_>,
+    ) -> Result<Appended, Refusal> {
+        let appended = self
+            .admission
+            .admit(scope, priced(rows) as u64, self.clock.monotonic())
+            .map_err(Refusal::from)
+            .and_then(|()| Ok(self.appender.append(scope, rows)?))
+            .map_err(|why| self.refused(scope, why))?;
+        self.metrics.appended(&appended.outcome);
+        self.admission.rejected(scope.tenant(), &appended.outcome);
+        Ok(appended)
+    }
+
     /// Admits and appends what was taken apart, where it belongs.
     pub(crate) fn append(
         &self,
@@ -300,9 +319,7 @@ impl Intake {
         if rows.series.is_empty() && rows.metadata.is_empty() {
             return Ok((Appended { outcome: refused, position: None }, dropped));
         }
-        // Whatever is logged has its price: a flood of exemplars fills a disk as one of samples.
-        let priced =
-            rows.samples.len() + rows.histograms.len() + rows.exemplars.len() + rows.metadata.len();
+        let priced = priced(rows);
         let free = dropped.samples + dropped.histograms + dropped.exemplars;
         self.admission.admit(scope, priced as u64 - free, now)?;
         let Appended { mut outcome, position } = self.appender.append(scope, rows)?;
@@ -311,6 +328,11 @@ impl Intake {
         }
         Ok((Appended { outcome, position }, dropped))
     }
+}
+
+/// Whatever is logged has its price: a flood of exemplars fills a disk as one of samples.
+fn priced(rows: &MetricRows<'_>) -> usize {
+    rows.samples.len() + rows.histograms.len() + rows.exemplars.len() + rows.metadata.len()
 }
 
 #[cfg(test)]

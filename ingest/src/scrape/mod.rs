@@ -1,219 +1,93 @@
-//! The self-scraper: every few seconds the host's metrics and Taffrail's own become samples, the
-//! way Prometheus would have scraped them.
+//! Scraping: of targets that Prometheus' `scrape_configs` find, and of this process itself.
 //!
 //! ```text
-//! tick (aligned) ─► every target: expose ─► parse ─► labels (cached) ─┐
-//!                                         vanished ─► stale markers ──┼─► one append ─► durable
-//!                                         up, scrape_* ───────────────┘
+//! config (YAML) ─► Scraper ─► a pool for each job ─► discovery ─► relabelling ─► a loop for each target
+//! tick (aligned) ─► fetch ─► exposition ─► series (known by their bytes) ─┐
+//!                                         vanished ─► stale markers ──────┼─► one append
+//!                                         up, scrape_* ───────────────────┘
 //! ```
 //!
-//! All targets of a tick share its timestamp, so their samples share timestamp vectors in storage.
+//! Invariant: a scrape is stored whole or not at all; after a failed one all of the target's series
+//! have ended.
 
 mod batch;
+pub(crate) mod config;
+mod dcgm;
+mod families;
+mod fetched;
+mod histograms;
+mod own;
+mod pool;
+mod runner;
+mod scraped;
+mod scraper;
+mod series;
+mod status;
 mod target;
+mod time;
+mod treatment;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+pub use config::{ScrapeFile, ScrapeFileError};
+pub use own::{ScopeOf, SelfScraper, Target};
+pub use scraper::{Defaults, PreparedJobs, ScopeOfName, ScrapeConfig, Scraper};
+pub use status::{Dropped, Health, TargetFamily, TargetStatus};
 
-use model::Clock;
-use parking_lot::Mutex;
-use tenancy::{DirectoryError, WriteScope};
-use tokio::sync::watch;
-use tracing::{info, warn};
+pub use crate::yaml::shown_duration;
 
-use crate::{Appender, Metrics, SelfScrapeConfig};
-use batch::Batch;
-use target::Tracked;
-pub use target::{ScrapeError, Target};
+use crate::exposition::TextError;
+use crate::http_client::FetchError;
 
-/// A tick that came this late keeps its planned timestamp: regular timestamps cost no space. As
-/// Prometheus' `scrapeTimestampTolerance`, but for a scrape that needs no network. Milliseconds.
-const LATE_MS_MAX: i64 = 10;
-
-/// Scrapes targets of this process until told to stop.
-pub struct SelfScraper {
-    shared: Arc<Shared>,
-    interval_ms: i64,
-    offset_ms: i64,
-}
-
-/// Gives the scope to write under; asked before every write, so that changed limits count.
-pub type ScopeOf = Arc<dyn Fn() -> Result<WriteScope, DirectoryError> + Send + Sync>;
-
-/// What a scrape needs on the blocking pool.
-struct Shared {
-    appender: Arc<dyn Appender>,
-    scope: ScopeOf,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
-    samples_max: usize,
-    targets: Mutex<Vec<Tracked>>,
-}
-
-impl std::fmt::Debug for SelfScraper {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SelfScraper")
-            .field("interval_ms", &self.interval_ms)
-            .finish_non_exhaustive()
-    }
-}
-
-impl SelfScraper {
-    /// A scraper that writes into the tenant of `scope`.
-    pub fn new(
-        appender: Arc<dyn Appender>,
-        scope: ScopeOf,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-        config: &SelfScrapeConfig,
-        targets: Vec<Target>,
-    ) -> Self {
-        let interval_ms =
-            i64::try_from(config.interval_seconds.clamp(1, 86_400) * 1_000).unwrap_or(15_000);
-        Self::with_interval(
-            appender,
-            scope,
-            clock,
-            metrics,
-            interval_ms,
-            config.samples_max,
-            targets,
-        )
-    }
-
-    fn with_interval(
-        appender: Arc<dyn Appender>,
-        scope: ScopeOf,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-        interval_ms: i64,
-        samples_max: usize,
-        targets: Vec<Target>,
-    ) -> Self {
-        // Machines of one fleet should not all scrape in the same millisecond.
-        let names: String =
-            targets.iter().map(|t| format!("{}\0{}\0", t.job, t.instance)).collect();
-        let offset_ms =
-            (xxhash_rust::xxh3::xxh3_64(names.as_bytes()) % interval_ms.unsigned_abs()) as i64;
-        let targets = Mutex::new(targets.into_iter().map(Tracked::new).collect());
-        let shared = Shared { appender, scope, clock, metrics, samples_max, targets };
-        Self { shared: Arc::new(shared), interval_ms, offset_ms }
-    }
-
-    /// Scrapes at once and then at every tick, until `stop` becomes true or its sender is gone.
-    /// Then ends all series with stale markers.
-    pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let mut at_ms = self.shared.clock.now_ms();
-        loop {
-            tokio::select! {
-                () = self.shared.write_tick(at_ms) => {}
-                () = stopped(&mut stop) => break,
-            }
-            let tick =
-                next_tick(self.shared.clock.now_ms().max(at_ms), self.interval_ms, self.offset_ms);
-            let skipped = (tick - at_ms - 1) / self.interval_ms;
-            self.shared.metrics.scrapes_skipped.fetch_add(skipped.unsigned_abs(), Relaxed);
-            let wait = tick.saturating_sub(self.shared.clock.now_ms()).clamp(0, self.interval_ms);
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())) => {}
-                () = stopped(&mut stop) => break,
-            }
-            at_ms = stamp(tick, self.shared.clock.now_ms(), self.interval_ms);
-        }
-        let now_ms = self.shared.clock.now_ms().max(at_ms.saturating_add(1));
-        self.shared.write(move |shared| shared.end(now_ms)).await;
-    }
-}
-
-/// Returns once the sender says so or is gone.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: time to stop as well.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// The first tick after `now_ms`.
-fn next_tick(now_ms: i64, interval_ms: i64, offset_ms: i64) -> i64 {
-    let since = now_ms.saturating_sub(offset_ms).rem_euclid(interval_ms);
-    now_ms.saturating_add(interval_ms - since)
-}
-
-/// The timestamp of a scrape planned for `tick` and begun at `now_ms`.
-fn stamp(tick: i64, now_ms: i64, interval_ms: i64) -> i64 {
-    let late_max = LATE_MS_MAX.min(interval_ms / 100);
-    if (tick - late_max..=tick + late_max).contains(&now_ms) { tick } else { now_ms }
-}
-
-impl Shared {
-    async fn write_tick(self: &Arc<Self>, at_ms: i64) {
-        self.write(move |shared| shared.scrape(at_ms)).await;
-    }
-
-    /// Fills a batch on the blocking pool, appends it there and waits until it is durable.
-    async fn write(self: &Arc<Self>, fill: impl FnOnce(&Self) -> Batch + Send + 'static) {
-        let shared = Arc::clone(self);
-        let appended = tokio::task::spawn_blocking(move || {
-            let batch = fill(&shared);
-            match (shared.scope)() {
-                Ok(scope) => batch.append(&*shared.appender, &scope),
-                Err(error) => {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "find the tenant of own samples"
-                    );
-                    Ok(None)
-                }
-            }
-        });
-        let result = match appended.await {
-            Ok(Ok(None)) => return,
-            Ok(Ok(Some(appended))) => {
-                self.metrics.appended(&appended.outcome);
-                for rejected in &appended.outcome.rejected {
-                    let (reason, count) = (rejected.reason.as_str(), rejected.count);
-                    warn!(reason, count, example = rejected.example, "own samples refused");
-                }
-                match appended.position {
-                    Some(position) => self.appender.durable(position).await,
-                    None => Ok(()),
-                }
-            }
-            Ok(Err(error)) => Err(error),
-            Err(error) => {
-                warn!(
-                    error = &error as &dyn std::error::Error,
-                    "self-scrape ended without a result"
-                );
-                return;
-            }
-        };
-        if let Err(error) = result {
-            warn!(error = &error as &dyn std::error::Error, "store own samples");
-        }
-    }
-
-    fn scrape(&self, at_ms: i64) -> Batch {
-        let mut batch = Batch::default();
-        for target in self.targets.lock().iter_mut() {
-            self.metrics.scrapes.fetch_add(1, Relaxed);
-            let scraped = target.scrape(at_ms, self.samples_max, &*self.clock, &mut batch);
-            if let Err(error) = scraped {
-                self.metrics.scrapes_failed.fetch_add(1, Relaxed);
-                warn!(job = target.job(), %error, "self-scrape failed");
-            }
-        }
-        batch
-    }
-
-    fn end(&self, at_ms: i64) -> Batch {
-        let mut batch = Batch::default();
-        for target in self.targets.lock().iter_mut() {
-            target.end(at_ms, &mut batch);
-        }
-        info!(series = batch.series(), "ended own series");
-        batch
-    }
+/// Why a scrape failed. All of the target's series end then, and `up` is 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ScrapeError {
+    /// There is no answer.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// An answer in no format that is read.
+    #[error("{0}")]
+    ContentType(String),
+    /// Not what the format allows.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A label set that names a label twice.
+    #[error("label {label:?} occurs twice in {series:?}")]
+    Repeated {
+        /// The label.
+        label: String,
+        /// The series as written.
+        series: String,
+    },
+    /// No name is left after relabelling.
+    #[error("metric name label is mandatory")]
+    NoName,
+    /// A name that the job does not allow.
+    #[error("invalid metric name or label names: {series}")]
+    InvalidName {
+        /// The labels.
+        series: String,
+    },
+    /// Too many samples.
+    #[error("sample limit exceeded: more than {limit} samples")]
+    TooMany {
+        /// The limit.
+        limit: u64,
+    },
+    /// Too many buckets, however coarse.
+    #[error("histogram bucket limit exceeded: more than {limit} buckets")]
+    TooManyBuckets {
+        /// The limit.
+        limit: u64,
+    },
+    /// Labels beyond the job's limits.
+    #[error("{0}")]
+    LabelLimit(String),
+    /// More targets than the job may have.
+    #[error("{0}")]
+    TargetLimit(String),
+    /// What was scraped could not be stored.
+    #[error("{0}")]
+    Stored(String),
 }

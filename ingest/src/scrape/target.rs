@@ -1,301 +1,258 @@
-//! One target: what it exposed last time, and what becomes of what it exposes now.
+//! From what was found to a target: labels before and after relabelling, address, times
+//! (`scrape/target.go`, `PopulateLabels`).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hash};
 
-use model::{Clock, Labels, LabelsBuilder, Metadata, stale_nan};
+use model::{Labels, LabelsBuilder};
 
-use super::batch::Batch;
-use crate::exposition::{Entry, TextError, TextParser};
-use crate::intake::CLUSTER;
+use super::config::Job;
+use crate::discovery::{ADDRESS, Group, Pairs};
+use crate::http_client::escaped;
+use crate::relabel;
+use crate::yaml::{duration_ms, shown_duration};
 
-/// Something in this process that can tell its metrics.
-#[derive(Clone)]
-pub struct Target {
-    /// The label `job`.
-    pub job: String,
-    /// The label `instance`.
-    pub instance: String,
-    /// The label `cluster` of series without one; empty for none.
-    pub cluster: String,
-    /// Appends an exposition in text format 0.0.4.
-    pub expose: Arc<dyn Fn(&mut String) + Send + Sync>,
+const JOB: &str = "job";
+const INSTANCE: &str = "instance";
+const SCHEME: &str = "__scheme__";
+const METRICS_PATH: &str = "__metrics_path__";
+const INTERVAL: &str = "__scrape_interval__";
+const TIMEOUT: &str = "__scrape_timeout__";
+const PARAM: &str = "__param_";
+const META: &str = "__meta_";
+/// Labels that begin so do not reach series.
+const RESERVED: &str = "__";
+
+/// A target, ready to be scraped.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Prepared {
+    /// Labels as they were found, with the job's defaults.
+    pub(super) discovered: Labels,
+    /// Labels of its series.
+    pub(super) labels: Labels,
+    pub(super) url: String,
+    pub(super) interval_ms: i64,
+    pub(super) timeout_ms: i64,
 }
 
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("job", &self.job)
-            .field("instance", &self.instance)
-            .finish_non_exhaustive()
+/// What becomes of what was found.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Outcome {
+    Target(Box<Prepared>),
+    /// Relabelling dropped it.
+    Dropped(Labels),
+    /// It cannot be scraped.
+    Wrong(String),
+}
+
+/// All targets of a group.
+pub(super) fn of_group<'g>(job: &'g Job, group: &'g Group) -> impl Iterator<Item = Outcome> + 'g {
+    group.targets.iter().map(|target| prepare(job, target, &group.labels))
+}
+
+fn prepare(job: &Job, target: &Pairs, of_group: &Pairs) -> Outcome {
+    let mut labels = discovered(job, target, of_group);
+    let discovered = labels.build();
+    if !relabel::apply(&job.relabel, &mut labels) {
+        return Outcome::Dropped(discovered);
+    }
+    match finish(job, discovered, labels) {
+        Ok(prepared) => Outcome::Target(Box::new(prepared)),
+        Err(what) => Outcome::Wrong(what),
     }
 }
 
-/// Why a scrape failed. All of the target's series end then, and `up` is 0.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScrapeError {
-    /// Not the text format.
-    #[error(transparent)]
-    Text(#[from] TextError),
-    /// A label set that names a label twice.
-    #[error("label {label:?} occurs twice in {series:?}")]
-    Repeated {
-        /// The label.
-        label: String,
-        /// The series as written.
-        series: String,
-    },
-    /// Too much.
-    #[error("target exposes more than {limit} samples (samples_max)")]
-    TooMany {
-        /// The limit.
-        limit: usize,
-    },
-}
-
-/// A target and what is known of it.
-pub(super) struct Tracked {
-    target: Target,
-    /// Series by the text they were exposed with.
-    series: HashMap<Box<[u8]>, Known>,
-    /// Which scrape this is.
-    round: u64,
-    /// Metadata already handed on.
-    metadata: HashMap<String, Metadata>,
-    /// Labels of the series about the scrape itself, canonical; empty before the first.
-    reports: Vec<Vec<u8>>,
-    text: String,
-}
-
-struct Known {
-    /// Labels in canonical encoding.
-    labels: Box<[u8]>,
-    /// The scrape that saw it last.
-    round: u64,
-    /// Whether its samples had no timestamps of their own: a target that sets them says itself
-    /// when a series is old.
-    is_tracked: bool,
-    /// Whether a sample was written that needs a stale marker when the series vanishes.
-    is_live: bool,
-}
-
-/// Names of the samples about the scrape itself, as Prometheus writes them.
-const REPORTS: [&str; 5] = [
-    "up",
-    "scrape_duration_seconds",
-    "scrape_samples_scraped",
-    "scrape_samples_post_metric_relabeling",
-    "scrape_series_added",
-];
-
-/// What a scrape found.
-#[derive(Default)]
-struct Found {
-    samples: usize,
-    added: usize,
-    metadata: BTreeMap<String, Metadata>,
-}
-
-impl Tracked {
-    pub(super) fn new(target: Target) -> Self {
-        let series = HashMap::new();
-        Self {
-            target,
-            series,
-            round: 0,
-            metadata: HashMap::new(),
-            reports: Vec::new(),
-            text: String::new(),
+/// Labels before relabelling.
+fn discovered(job: &Job, target: &Pairs, of_group: &Pairs) -> LabelsBuilder {
+    let mut labels = LabelsBuilder::default();
+    labels.set_all(target.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    for (name, value) in of_group {
+        if !target.iter().any(|(own, _)| own == name) {
+            labels.set(name, value);
         }
     }
-
-    pub(super) fn job(&self) -> &str {
-        &self.target.job
+    let defaults = [
+        (JOB, job.name.clone()),
+        (INTERVAL, shown_duration(job.interval_ms)),
+        (TIMEOUT, shown_duration(job.timeout_ms)),
+        (METRICS_PATH, job.metrics_path.clone()),
+        (SCHEME, job.scheme.clone()),
+    ];
+    for (name, value) in defaults {
+        if labels.get(name).is_none() {
+            labels.set(name, &value);
+        }
     }
+    for (name, values) in &job.params {
+        if let Some(first) = values.first() {
+            labels.set(&format!("{PARAM}{name}"), first);
+        }
+    }
+    labels
+}
 
-    /// Scrapes once: samples, stale markers of vanished series and the report go into the batch.
-    pub(super) fn scrape(
-        &mut self,
-        at_ms: i64,
-        samples_max: usize,
-        clock: &dyn Clock,
-        batch: &mut Batch,
-    ) -> Result<(), ScrapeError> {
-        let started = clock.monotonic();
-        self.round += 1;
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        (self.target.expose)(&mut text);
-        let mark = batch.mark();
-        let result = self.read(&text, at_ms, samples_max, batch);
-        self.text = text;
-        let (values, result) = match result {
-            Ok(found) => {
-                self.end_vanished(at_ms, batch);
-                self.series.values_mut().for_each(|known| known.is_live = known.is_tracked);
-                self.tell_metadata(found.metadata, batch);
-                ([1.0, 0.0, found.samples as f64, found.samples as f64, found.added as f64], Ok(()))
-            }
-            Err(error) => {
-                batch.back_to(mark);
-                self.end_series(at_ms, batch);
-                ([0.0; REPORTS.len()], Err(error))
-            }
+/// Labels after relabelling become a target.
+fn finish(job: &Job, discovered: Labels, mut labels: LabelsBuilder) -> Result<Prepared, String> {
+    let address = labels.get(ADDRESS).unwrap_or("").to_owned();
+    if address.is_empty() {
+        return Err("no address".to_owned());
+    }
+    if address.contains('/') {
+        return Err(format!("{address:?} is not a valid hostname"));
+    }
+    let time = |name: &str, word: &str| {
+        let text = labels.get(name).unwrap_or("");
+        match duration_ms(text) {
+            Err(why) => Err(format!("error parsing scrape {word}: {why}")),
+            Ok(0) => Err(format!("scrape {word} cannot be 0")),
+            Ok(ms) => Ok(ms),
+        }
+    };
+    let (interval_ms, timeout_ms) = (time(INTERVAL, "interval")?, time(TIMEOUT, "timeout")?);
+    if timeout_ms > interval_ms {
+        return Err(format!(
+            "scrape timeout cannot be greater than scrape interval ({:?} > {:?})",
+            labels.get(TIMEOUT).unwrap_or(""),
+            labels.get(INTERVAL).unwrap_or("")
+        ));
+    }
+    if labels.get(INSTANCE).is_none() {
+        labels.set(INSTANCE, &address);
+    }
+    let url = url(job, &labels, &address)?;
+    labels.retain(|name| !name.starts_with(META) && !name.starts_with(RESERVED));
+    if labels.iter().any(|(name, _)| !job.names.allows(name)) {
+        return Err(format!("invalid label names: {}", labels.build()));
+    }
+    Ok(Prepared { discovered, labels: labels.build(), url, interval_ms, timeout_ms })
+}
+
+/// Where a target is scraped. Parameters are in order of their names.
+fn url(job: &Job, labels: &LabelsBuilder, address: &str) -> Result<String, String> {
+    let scheme = labels.get(SCHEME).unwrap_or("http");
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("unsupported scheme {scheme:?}, expected http or https"));
+    }
+    let path = labels.get(METRICS_PATH).unwrap_or("");
+    let slash = if path.starts_with('/') || path.is_empty() { "" } else { "/" };
+    let mut params = job.params.clone();
+    for (name, value) in labels.iter() {
+        let Some(name) = name.strip_prefix(PARAM) else { continue };
+        match params.iter_mut().find(|(known, _)| known == name) {
+            Some((_, values)) if !values.is_empty() => value.clone_into(&mut values[0]),
+            Some((_, values)) => values.push(value.to_owned()),
+            None => params.push((name.to_owned(), vec![value.to_owned()])),
+        }
+    }
+    params.sort();
+    let pairs = params.iter().flat_map(|(name, values)| {
+        values.iter().map(move |value| format!("{}={}", escaped(name), escaped(value)))
+    });
+    let query = pairs.collect::<Vec<_>>().join("&");
+    let mark = if query.is_empty() { "" } else { "?" };
+    let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    let url = format!("{scheme}://{address}{slash}{path}{mark}{query}");
+    match reqwest::Url::parse(&url) {
+        Ok(parsed) if parsed.host().is_some() => Ok(url),
+        _ => Err(format!("{address:?} is not a valid address")),
+    }
+}
+
+impl Prepared {
+    /// What tells targets of a job apart, and where in its interval each is scraped. The same in
+    /// every process, so that a restart scrapes when it was scraped before.
+    pub(super) fn hash(&self) -> u64 {
+        let hasher = xxhash_rust::xxh3::Xxh3DefaultBuilder;
+        let mut one = hasher.build_hasher();
+        (&self.labels, &self.url, self.interval_ms, self.timeout_ms).hash(&mut one);
+        std::hash::Hasher::finish(&one)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::ScrapeFile;
+    use super::*;
+
+    /// What a job makes of one target, in one line.
+    #[track_caller]
+    fn check(job: &str, target: &[(&str, &str)], expected: &str) {
+        let file = ScrapeFile::parse(&format!("scrape_configs:\n- {{job_name: j, {job}}}\n"));
+        let job = &file.expect("a configuration").jobs[0];
+        let pairs = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Pairs>()
         };
-        let seconds = clock.monotonic().saturating_sub(started).as_secs_f64();
-        self.report(at_ms, seconds, values, batch);
-        result
+        let shown = match prepare(job, &pairs(target), &pairs(&[("g", "1")])) {
+            Outcome::Target(t) => {
+                format!("{} {} {}/{}", t.labels, t.url, t.interval_ms, t.timeout_ms)
+            }
+            Outcome::Dropped(labels) => format!("dropped {labels}"),
+            Outcome::Wrong(what) => what,
+        };
+        assert_eq!(shown, expected);
     }
 
-    /// Ends everything, the report included: the target is no longer scraped.
-    pub(super) fn end(&mut self, at_ms: i64, batch: &mut Batch) {
-        self.end_series(at_ms, batch);
-        for labels in self.reports.drain(..) {
-            batch.push(&labels, at_ms, stale_nan());
-        }
+    const HERE: &[(&str, &str)] = &[(ADDRESS, "h:1")];
+
+    #[test]
+    fn targets_get_labels_and_an_address() {
+        check(
+            "metrics_path: /m",
+            HERE,
+            r#"{g="1", instance="h:1", job="j"} http://h:1/m 60000/10000"#,
+        );
+        check(
+            "scheme: https, params: {b: [x y, z], a: ['1']}",
+            &[
+                (ADDRESS, "[::1]:9"),
+                ("g", "own"),
+                ("job", "k"),
+                ("__param_b", "q"),
+                ("instance", "i"),
+            ],
+            r#"{g="own", instance="i", job="k"} https://[::1]:9/metrics?a=1&b=x+y&b=z 60000/10000"#,
+        );
+        check(
+            "relabel_configs: [{target_label: __param_target, replacement: 'a/b'}, {target_label: __scrape_interval__, replacement: 30s}, {target_label: __metrics_path__, replacement: probe}]",
+            HERE,
+            r#"{g="1", instance="h:1", job="j"} http://h:1/probe?target=a%2Fb 30000/10000"#,
+        );
+        check(
+            "relabel_configs: [{source_labels: [__meta_x], target_label: x}]",
+            &[(ADDRESS, "h"), ("__meta_x", "1"), ("__tmp", "2")],
+            r#"{g="1", instance="h", job="j", x="1"} http://h/metrics 60000/10000"#,
+        );
+        check(
+            "relabel_configs: [{action: drop, source_labels: [job], regex: j}]",
+            HERE,
+            r#"dropped {__address__="h:1", __metrics_path__="/metrics", __scheme__="http", __scrape_interval__="1m", __scrape_timeout__="10s", g="1", job="j"}"#,
+        );
     }
 
-    fn read(
-        &mut self,
-        text: &str,
-        at_ms: i64,
-        limit: usize,
-        batch: &mut Batch,
-    ) -> Result<Found, ScrapeError> {
-        let mut found = Found::default();
-        let mut parser = TextParser::new(text.as_bytes());
-        while let Some(entry) = parser.next_entry()? {
-            let (series, value, timestamp_ms) = match entry {
-                Entry::Help { family, text } => {
-                    found.metadata.entry(family.into_owned()).or_default().help = text.into_owned();
-                    continue;
-                }
-                Entry::Type { family, kind } => {
-                    found.metadata.entry(family.into_owned()).or_default().kind = kind;
-                    continue;
-                }
-                Entry::Unit { family, unit } => {
-                    found.metadata.entry(family.into_owned()).or_default().unit = unit.into_owned();
-                    continue;
-                }
-                // Not in the text format.
-                Entry::Histogram { .. } => continue,
-                Entry::Sample { series, value, timestamp_ms } => (series, value, timestamp_ms),
-            };
-            let series = &*series;
-            found.samples += 1;
-            if found.samples > limit {
-                return Err(ScrapeError::TooMany { limit });
-            }
-            if !self.series.contains_key(series) {
-                let mut labels = Vec::new();
-                self.labels(&parser, series)?.encode(&mut labels);
-                let labels = labels.into_boxed_slice();
-                self.series.insert(
-                    series.into(),
-                    Known { labels, round: 0, is_tracked: false, is_live: false },
-                );
-                found.added += 1;
-            }
-            if let Some(known) = self.series.get_mut(series) {
-                known.round = self.round;
-                known.is_tracked = timestamp_ms.is_none();
-                batch.push(&known.labels, timestamp_ms.unwrap_or(at_ms), value);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Labels of a series: the target's own win, exposed ones of the same name move aside to
-    /// `exported_…`, as with `honor_labels: false`.
-    fn labels(&self, parser: &TextParser<'_>, series: &[u8]) -> Result<Labels, ScrapeError> {
-        let mut labels = LabelsBuilder::default();
-        for (name, value) in parser.labels() {
-            if labels.get(name).is_some() {
-                let (label, series) =
-                    (name.to_string(), String::from_utf8_lossy(series).into_owned());
-                return Err(ScrapeError::Repeated { label, series });
-            }
-            labels.set(name, value);
-        }
-        for (name, value) in [("job", &self.target.job), ("instance", &self.target.instance)] {
-            if let Some(exposed) = labels.get(name).map(str::to_owned) {
-                let mut aside = format!("exported_{name}");
-                while labels.get(&aside).is_some() {
-                    aside.insert_str(0, "exported_");
-                }
-                labels.set(&aside, &exposed);
-            }
-            labels.set(name, value);
-        }
-        if labels.get(CLUSTER).is_none() {
-            labels.set(CLUSTER, &self.target.cluster);
-        }
-        Ok(labels.build())
-    }
-
-    /// Ends what this scrape did not show, unless the same labels came under another text.
-    fn end_vanished(&mut self, at_ms: i64, batch: &mut Batch) {
-        let round = self.round;
-        if self.series.values().all(|known| known.round == round) {
-            return;
-        }
-        let (shown, vanished): (Vec<_>, Vec<_>) =
-            self.series.values().partition(|known| known.round == round);
-        let shown: HashSet<&[u8]> = shown.iter().map(|known| &*known.labels).collect();
-        for known in vanished {
-            if known.is_live && !shown.contains(&*known.labels) {
-                batch.push(&known.labels, at_ms, stale_nan());
-            }
-        }
-        self.series.retain(|_, known| known.round == round);
-    }
-
-    /// Ends all series that had a sample in an earlier scrape.
-    fn end_series(&mut self, at_ms: i64, batch: &mut Batch) {
-        for (_, known) in self.series.drain() {
-            if known.is_live {
-                batch.push(&known.labels, at_ms, stale_nan());
-            }
-        }
-    }
-
-    fn tell_metadata(&mut self, found: BTreeMap<String, Metadata>, batch: &mut Batch) {
-        for (family, metadata) in found {
-            if self.metadata.get(&family) != Some(&metadata) {
-                self.metadata.insert(family.clone(), metadata.clone());
-                batch.push_metadata(family, metadata);
-            }
-        }
-    }
-
-    fn report(
-        &mut self,
-        at_ms: i64,
-        seconds: f64,
-        mut values: [f64; REPORTS.len()],
-        batch: &mut Batch,
-    ) {
-        values[1] = seconds;
-        if self.reports.is_empty() {
-            let (job, instance) = (self.target.job.as_str(), self.target.instance.as_str());
-            let cluster = self.target.cluster.as_str();
-            let labels = |name| {
-                let pairs = [("__name__", name), ("job", job), ("instance", instance)];
-                Labels::from_pairs(pairs.into_iter().chain([(CLUSTER, cluster)]))
-            };
-            self.reports = REPORTS
-                .iter()
-                .map(|name| {
-                    let mut encoded = Vec::new();
-                    labels(name).encode(&mut encoded);
-                    encoded
-                })
-                .collect();
-        }
-        for (labels, value) in self.reports.iter().zip(values) {
-            batch.push(labels, at_ms, value);
-        }
+    #[test]
+    fn what_cannot_be_scraped_is_told() {
+        check("scheme: http", &[("a", "b")], "no address");
+        check("scheme: http", &[(ADDRESS, "h/x")], "\"h/x\" is not a valid hostname");
+        check("scheme: http", &[(ADDRESS, "h:x")], "\"h:x\" is not a valid address");
+        check("scheme: ftp", HERE, "unsupported scheme \"ftp\", expected http or https");
+        let set = |label: &str, value: &str| {
+            format!("relabel_configs: [{{target_label: {label}, replacement: {value}}}]")
+        };
+        check(
+            &set(INTERVAL, "soon"),
+            HERE,
+            "error parsing scrape interval: not a valid duration string: \"soon\"",
+        );
+        check(&set(INTERVAL, "0s"), HERE, "scrape interval cannot be 0");
+        check(&set(TIMEOUT, "0s"), HERE, "scrape timeout cannot be 0");
+        check(
+            &set(TIMEOUT, "2m"),
+            HERE,
+            "scrape timeout cannot be greater than scrape interval (\"2m\" > \"1m\")",
+        );
+        check(
+            "metric_name_validation_scheme: legacy",
+            &[(ADDRESS, "h"), ("a-b", "1")],
+            "invalid label names: {a-b=\"1\", g=\"1\", instance=\"h\", job=\"j\"}",
+        );
     }
 }

@@ -1,296 +1,275 @@
-//! The self-scraper: what each scrape writes, and when.
+//! The scraper with real targets on real sockets, before a storage that keeps text.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use model::{Clock, Labels, Position, SystemClock};
-use parking_lot::Mutex;
-use storage::{AppendOutcome, Appended, MetricRows};
-use tenancy::{Limits, WriteScope};
-use testkit::ManualClock;
+use model::{Clock, SystemClock};
+use tenancy::{Limits, TenantName, WriteScope};
 use tokio::sync::watch;
 
-use super::batch::Batch;
-use super::target::Tracked;
-use super::{ScopeOf, SelfScraper, Target, next_tick, stamp};
-use crate::{Appender, Durable, Metrics, SelfScrapeConfig};
+use super::{Defaults, Health, ScopeOfName, ScrapeFile, Scraper};
+use crate::testing::Kept;
+use crate::testing::server::{Answer, Server};
+use crate::{Appender, Config, Intake, Metrics};
 
-/// Keeps what it is given, as text.
-#[derive(Default)]
-struct Kept {
-    lines: Mutex<Vec<String>>,
+/// A scraper at work.
+struct Rig {
+    kept: Arc<Kept>,
+    scraper: Arc<Scraper>,
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
 }
 
-impl Appender for Kept {
-    fn append(&self, _: &WriteScope, rows: &MetricRows<'_>) -> Result<Appended, storage::Error> {
-        let mut lines = self.lines.lock();
-        for series in &rows.series {
-            let wire = rows.labels_of(series);
-            let labels = Labels::from_wire(wire).expect("labels");
-            let mut canonical = Vec::new();
-            labels.encode(&mut canonical);
-            assert_eq!(wire, canonical, "labels are written in canonical encoding");
-            for sample in &rows.samples[series.samples.start as usize..series.samples.end as usize]
-            {
-                let value = if model::is_stale(sample.value) {
-                    "stale".to_owned()
-                } else {
-                    sample.value.to_string()
-                };
-                lines.push(format!("{labels} {value} @{}", sample.timestamp_ms));
-            }
-        }
-        for (family, metadata) in &rows.metadata {
-            lines.push(format!("{family}: {} {:?}", metadata.kind.as_str(), metadata.help));
-        }
-        let outcome =
-            AppendOutcome { samples: rows.samples.len() as u64, ..AppendOutcome::default() };
-        Ok(Appended { outcome, position: Some(Position(1)) })
-    }
-
-    fn durable(&self, _: Position) -> Durable<'_> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-fn scope() -> WriteScope {
-    WriteScope::for_test(1, "default", Limits::default())
-}
-
-fn scope_of() -> ScopeOf {
-    Arc::new(|| Ok(scope()))
-}
-
-/// A target whose answer is set from outside.
-fn target() -> (Arc<Mutex<String>>, Target) {
-    let answer = Arc::new(Mutex::new(String::new()));
-    let exposed = Arc::clone(&answer);
-    let expose = Arc::new(move |out: &mut String| out.push_str(&exposed.lock()));
-    (
-        answer,
-        Target {
-            job: "node".to_owned(),
-            instance: "here".to_owned(),
-            cluster: String::new(),
-            expose,
-        },
-    )
-}
-
-/// What a batch holds, sorted, with the target's own labels left out.
-fn lines(batch: Batch) -> Vec<String> {
-    let kept = Kept::default();
-    batch.append(&kept, &scope()).expect("kept");
-    let mut lines = kept.lines.into_inner();
-    lines.sort();
-    lines
-        .iter()
-        .map(|l| l.replace(", instance=\"here\", job=\"node\"", "").replace("{__name__=", "{"))
-        .collect()
-}
-
-/// Scrapes a target that answers with one text after the other; the last 5 lines of each, about
-/// the scrape itself, are checked by their values alone.
-#[track_caller]
-fn check(answers: &[(&str, &[&str], &str)]) {
-    let (answer, target) = target();
-    let mut tracked = Tracked::new(target);
-    let clock = ManualClock::new(0);
-    for (i, (text, expected, report)) in answers.iter().enumerate() {
-        (*text).clone_into(&mut answer.lock());
-        let mut batch = Batch::default();
-        let at_ms = i as i64 + 1;
-        let error = tracked
-            .scrape(at_ms, 3, &clock, &mut batch)
-            .err()
-            .map_or(String::new(), |e| e.to_string());
-        let (about, mut got): (Vec<_>, Vec<_>) = lines(batch)
-            .into_iter()
-            .partition(|l| l.starts_with("{\"scrape_") || l.starts_with("{\"up\""));
-        got.iter_mut().for_each(|l| *l = l.replace(&format!(" @{at_ms}"), ""));
-        assert_eq!(got, *expected, "scrape {at_ms}");
-        let of = |name: &str| {
-            let line = about
-                .iter()
-                .find(|l| l.starts_with(&format!("{{\"{name}\"}} ")))
-                .expect("a report");
-            line.split(' ').nth(1).unwrap_or("").to_owned()
-        };
-        assert_eq!(about.len(), 5);
-        let shown = format!(
-            "up {} samples {} added {} {error}",
-            of("up"),
-            of("scrape_samples_scraped"),
-            of("scrape_series_added")
+impl Rig {
+    fn new(config: &str) -> Self {
+        let kept = Arc::new(Kept::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let intake = Intake::new(
+            Arc::clone(&kept) as Arc<dyn Appender>,
+            Arc::default(),
+            Arc::new(Metrics::default()),
+            clock,
+            &Config::default(),
         );
-        assert_eq!(shown.trim_end(), *report, "scrape {at_ms}");
+        let scope_of: ScopeOfName = Arc::new(|name| {
+            let id = if name.as_str() == "team-b" { 2 } else { 1 };
+            Ok(Some(WriteScope::for_test(id, name.as_str(), Limits::default())))
+        });
+        let scraper = Arc::new(Scraper::new(Arc::new(intake), scope_of));
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(Arc::clone(&scraper).run(stopped));
+        let rig = Self { kept, scraper, stop, running };
+        rig.configure(config);
+        rig
     }
-}
 
-#[test]
-fn series_come_and_go() {
-    check(&[
-        ("a 1\nb{x=\"y\"} 2\n", &[r#"{"a"} 1"#, r#"{"b", x="y"} 2"#], "up 1 samples 2 added 2"),
-        ("a 1\nb{x=\"y\"} 3\n", &[r#"{"a"} 1"#, r#"{"b", x="y"} 3"#], "up 1 samples 2 added 0"),
-        ("a 1\n", &[r#"{"a"} 1"#, r#"{"b", x="y"} stale"#], "up 1 samples 1 added 0"),
-        ("a 1\n", &[r#"{"a"} 1"#], "up 1 samples 1 added 0"),
-        ("a{x=\"\"} 1\n", &[r#"{"a"} 1"#], "up 1 samples 1 added 1"), // the same labels in other words
-        ("", &[r#"{"a"} stale"#], "up 1 samples 0 added 0"),
-    ]);
-}
-
-#[test]
-fn a_failed_scrape_ends_everything_and_writes_nothing_else() {
-    check(&[
-        ("a 1\n", &[r#"{"a"} 1"#], "up 1 samples 1 added 1"),
-        (
-            "a 1\nb 2\nc",
-            &[r#"{"a"} stale"#],
-            "up 0 samples 0 added 0 line 3: expected a value: \"c\"",
-        ),
-        ("a 1\nb 2\nc", &[], "up 0 samples 0 added 0 line 3: expected a value: \"c\""),
-        (
-            "a 1\na{b=\"1\",b=\"2\"} 1\n",
-            &[],
-            "up 0 samples 0 added 0 label \"b\" occurs twice in \"a{b=\\\"1\\\",b=\\\"2\\\"}\"",
-        ),
-        (
-            "a 1\nb 1\nc 1\nd 1\n",
-            &[],
-            "up 0 samples 0 added 0 target exposes more than 3 samples (samples_max)",
-        ),
-        ("a 1\n", &[r#"{"a"} 1"#], "up 1 samples 1 added 1"),
-    ]);
-}
-
-#[test]
-fn labels_of_the_target_win() {
-    check(&[(
-        "a{job=\"x\",exported_job=\"y\",instance=\"\"} 1\n",
-        &[r#"{"a", exported_exported_job="x", exported_job="y"} 1"#],
-        "up 1 samples 1 added 1",
-    )]);
-}
-
-#[test]
-fn given_timestamps_are_kept_and_not_tracked() {
-    check(&[
-        ("a 1 500\nb NaN\n", &[r#"{"a"} 1 @500"#, r#"{"b"} NaN"#], "up 1 samples 2 added 2"),
-        ("b 1\n", &[r#"{"b"} 1"#], "up 1 samples 1 added 0"),
-    ]);
-}
-
-#[test]
-fn metadata_is_told_when_it_changes() {
-    let help = "# HELP a one\n# TYPE a counter\n";
-    check(&[
-        (help, &["a: counter \"one\""], "up 1 samples 0 added 0"),
-        (help, &[], "up 1 samples 0 added 0"),
-        ("# HELP a two\n# TYPE a counter\n", &["a: counter \"two\""], "up 1 samples 0 added 0"),
-        ("# HELP a three\nx", &[], "up 0 samples 0 added 0 line 2: expected a value: \"x\""),
-    ]);
-}
-
-#[test]
-fn the_end_ends_the_report_too() {
-    let (answer, target) = target();
-    "a 1\n".clone_into(&mut answer.lock());
-    let mut tracked = Tracked::new(target);
-    tracked.scrape(1, 10, &ManualClock::new(0), &mut Batch::default()).expect("scraped");
-    let mut batch = Batch::default();
-    tracked.end(2, &mut batch);
-    let ended = lines(batch);
-    assert_eq!(ended.len(), 6);
-    assert!(ended.iter().all(|l| l.ends_with(" stale @2")), "{ended:?}");
-}
-
-#[test]
-fn ticks_are_aligned_and_late_ones_keep_their_time() {
-    for (now, offset, tick) in
-        [(0, 0, 15), (14, 0, 15), (15, 0, 30), (16, 7, 22), (22, 7, 37), (-3, 0, 0), (5, 7, 7)]
-    {
-        assert_eq!(next_tick(now, 15, offset), tick, "after {now}");
+    fn configure(&self, config: &str) {
+        let file = ScrapeFile::parse(config).expect("a configuration");
+        let tenant = TenantName::new("team-a").expect("a name");
+        let defaults = Defaults { tenant, cluster: String::new() };
+        let prepared = self.scraper.prepare(&file, &defaults).expect("usable");
+        self.scraper.take_over(prepared);
     }
-    for (tick, now, at) in [
-        (15_000, 15_000, 15_000),
-        (15_000, 15_010, 15_000),
-        (15_000, 14_999, 15_000),
-        (15_000, 15_011, 15_011),
-    ] {
-        assert_eq!(stamp(tick, now, 15_000), at);
-    }
-    assert_eq!(stamp(100, 103, 100), 103, "one percent of a short interval");
-}
 
-#[tokio::test]
-async fn it_scrapes_at_once_then_by_the_clock_and_stops_when_told() {
-    let kept = Arc::new(Kept::default());
-    let scrapes = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&scrapes);
-    let expose = Arc::new(move |out: &mut String| {
-        out.push_str(&format!("n {}\n", count.fetch_add(1, Relaxed)));
-        if count.load(Relaxed) == 2 {
-            std::thread::sleep(Duration::from_millis(120)); // longer than two intervals
+    /// What is stored from now on until `is_enough` says so.
+    async fn until(&self, is_enough: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        for _ in 0..1_000 {
+            lines.extend(self.kept.take());
+            if is_enough(&lines) {
+                return lines;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    });
-    let targets = ["node", "taffrail"].map(|job| {
-        let expose: Arc<dyn Fn(&mut String) + Send + Sync> = match job {
-            "node" => Arc::<_>::clone(&expose) as Arc<_>,
-            _ => Arc::new(|out: &mut String| out.push_str("m 1\n")),
-        };
-        Target { job: job.to_owned(), instance: "here".to_owned(), cluster: String::new(), expose }
-    });
-    let appender: Arc<dyn Appender> = Arc::<Kept>::clone(&kept);
-    let metrics = Arc::new(Metrics::default());
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-    let scraper = SelfScraper::with_interval(
-        appender,
-        scope_of(),
-        clock,
-        Arc::clone(&metrics),
-        50,
-        100,
-        targets.to_vec(),
-    );
-    let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(scraper.run(stopped));
-    while scrapes.load(Relaxed) < 4 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        panic!("not enough: {lines:#?}");
     }
-    stop.send(true).expect("still running");
-    tokio::time::timeout(Duration::from_secs(5), running)
-        .await
-        .expect("ends")
-        .expect("without panic");
-    let lines = kept.lines.lock();
-    let of = |start: &str| lines.iter().filter(|l| l.starts_with(start)).collect::<Vec<_>>();
-    let at = |line: &str| {
-        line.rsplit('@').next().and_then(|t| t.parse::<i64>().ok()).expect("a timestamp")
-    };
-    let (n, m) = (of(r#"{__name__="n""#), of(r#"{__name__="m""#));
-    assert!(n.len() >= 5 && n.last().is_some_and(|l| l.contains(" stale @")), "{n:?}");
-    let times = |of: &[&String]| of.iter().map(|l| at(l)).collect::<Vec<_>>();
-    assert!(times(&n).is_sorted_by(|a, b| a < b), "time goes forward: {n:?}");
-    assert_eq!(times(&n)[..4], times(&m)[..4], "targets share timestamps");
-    assert!(times(&n)[2] - times(&n)[1] >= 100, "a tick was left out: {n:?}");
-    assert!(metrics.scrapes_skipped.load(Relaxed) >= 1);
-    assert_eq!(of(r#"{__name__="up""#).len(), m.len() + n.len());
+
+    async fn end(self) {
+        self.stop.send(true).expect("runs");
+        let ended = tokio::time::timeout(Duration::from_secs(5), self.running).await;
+        ended.expect("ends in time").expect("without panic");
+    }
 }
 
-#[tokio::test]
-async fn it_ends_when_nobody_can_tell_it_to() {
-    let appender = Arc::new(Kept::default());
-    let config = SelfScrapeConfig::default();
-    let scraper = SelfScraper::new(
-        appender,
-        scope_of(),
-        Arc::new(SystemClock::default()),
-        Arc::default(),
-        &config,
-        Vec::new(),
+fn has(lines: &[String], start: &str) -> bool {
+    lines.iter().any(|line| line.starts_with(start))
+}
+
+/// How often something begins so.
+fn count(lines: &[String], start: &str) -> usize {
+    lines.iter().filter(|line| line.starts_with(start)).count()
+}
+
+const FAST: &str = "global: {scrape_interval: 100ms, scrape_timeout: 100ms}\nscrape_configs:\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_are_scraped_with_headers_and_labels() {
+    let server = Server::start(|_| Answer::text("a{job=\"x\"} 1\n")).await;
+    let rig = Rig::new(&format!(
+        "{FAST}- job_name: j
+  basic_auth: {{username: u, password: p}}
+  http_headers: {{X-One: {{values: [a]}}}}
+  params: {{q: [1 2]}}
+  static_configs: [{{targets: ['{}'], labels: {{team: t}}}}]
+",
+        server.address
+    ));
+    let at = server.address.to_string();
+    let sample =
+        format!(r#"{{__name__="a", exported_job="x", instance="{at}", job="j", team="t"}} 1 @"#);
+    let up = format!(r#"{{__name__="up", instance="{at}", job="j", team="t"}} 1 @"#);
+    let lines = rig.until(|lines| count(lines, &sample) >= 3).await;
+    assert!(has(&lines, &up), "{lines:#?}");
+    let request = server.requests().remove(0);
+    for header in [
+        "GET /metrics?q=1+2 HTTP/1.1",
+        "authorization: Basic dTpw",
+        "x-one: a",
+        "accept-encoding: gzip",
+        "x-prometheus-scrape-timeout-seconds: 0.1",
+        "accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,",
+        "user-agent: Taffrail/",
+    ] {
+        assert!(request.contains(header), "{header} in {request}");
+    }
+    let targets = rig.scraper.targets("", |_, _| true);
+    assert_eq!((targets.len(), targets[0].health), (1, Health::Up));
+    assert_eq!(targets[0].url, format!("http://{at}/metrics?q=1+2"));
+    assert_eq!(rig.scraper.pool_names(|_| true), ["j"]);
+    assert!(rig.scraper.targets("", |_, _| false).is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_scrapes_say_why_and_end_series() {
+    let server = Server::start(|n| match n {
+        0..=1 => Answer::text("a 1\n"),
+        2 => Answer { status: "503 Service Unavailable", ..Answer::text("") },
+        3 => Answer::text("a 1\na{\n"),
+        4 => Answer { content_type: "text/html", ..Answer::text("a 1\n") },
+        _ => Answer::text("a 1\n"),
+    })
+    .await;
+    let rig = Rig::new(&format!(
+        "{FAST}- {{job_name: j, static_configs: [{{targets: ['{}']}}]}}\n",
+        server.address
+    ));
+    let at = server.address.to_string();
+    let of = |name: &str, value: &str| {
+        format!(r#"{{__name__="{name}", instance="{at}", job="j"}} {value} @"#)
+    };
+    let lines = rig.until(|lines| count(lines, &of("up", "1")) >= 4).await;
+    assert_eq!(count(&lines, &of("up", "0")), 3, "{lines:#?}");
+    assert_eq!(count(&lines, &of("a", "stale")), 1, "ended once: {lines:#?}");
+    assert!(count(&lines, &of("a", "1")) >= 4);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compressed_and_limited_bodies() {
+    let server = Server::start(|_| Answer::gzip("a 1\nb 2\n")).await;
+    let address = server.address;
+    let job = |name: &str, fields: &str| {
+        format!("- {{job_name: {name}, {fields}, static_configs: [{{targets: ['{address}']}}]}}\n")
+    };
+    let rig = Rig::new(&format!(
+        "{FAST}{}{}{}{}{}",
+        job("gzip", "honor_labels: false"),
+        job("body", "body_size_limit: 5B, extra_scrape_metrics: true"),
+        job("samples", "sample_limit: 1"),
+        job("labels", "label_value_length_limit: 3"),
+        job("targets", "target_limit: 1, file_sd_configs: []")
+            .replace("targets: ['", "targets: ['localhost:1', '"),
+    ));
+    rig.until(|lines| {
+        ["gzip", "body", "samples", "labels", "targets"].iter().all(|job| {
+            lines.iter().any(|l| l.contains("\"up\"") && l.contains(&format!("job=\"{job}\"")))
+        })
+    })
+    .await;
+    let of = |job: &str| rig.scraper.targets(job, |_, _| true)[0].last_error.clone();
+    assert_eq!(of("gzip"), "");
+    assert_eq!(of("body"), "body size limit exceeded: more than 5 bytes");
+    assert_eq!(of("samples"), "sample limit exceeded: more than 1 samples");
+    assert!(
+        of("labels")
+            .starts_with("label_value_length_limit exceeded (metric: a, label name: instance")
     );
-    let (stop, stopped) = watch::channel(false);
-    drop(stop);
-    tokio::time::timeout(Duration::from_secs(5), scraper.run(stopped)).await.expect("ends");
+    assert_eq!(of("targets"), "target_limit exceeded (number of targets: 2, limit: 1)");
+    let lines = rig.until(|lines| has(lines, "{__name__=\"scrape_body_size_bytes\"")).await;
+    let size = lines.iter().find(|l| l.contains("scrape_body_size_bytes")).expect("told");
+    assert!(size.contains("} -1 @"), "{size}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_configuration_leaves_running_targets_alone() {
+    let server = Server::start(|n| Answer::text(&format!("n {n}\nm 1\n"))).await;
+    let other = Server::start(|_| Answer::text("o 1\n")).await;
+    let targets = format!("static_configs: [{{targets: ['{}']}}]", server.address);
+    let more =
+        format!("- {{job_name: other, static_configs: [{{targets: ['{}']}}]}}\n", other.address);
+    let rig = Rig::new(&format!("{FAST}- {{job_name: j, {targets}}}\n{more}"));
+    rig.until(|lines| has(lines, "{__name__=\"n\"") && has(lines, "{__name__=\"o\"")).await;
+    // The same job with other rules: what it does not store any more ends, the rest goes on.
+    let drop_m = "metric_relabel_configs: [{source_labels: [__name__], regex: m, action: drop}]";
+    rig.configure(&format!("{FAST}- {{job_name: j, {targets}, {drop_m}}}\n"));
+    let at = server.address.to_string();
+    let m_ended = format!(r#"{{__name__="m", instance="{at}", job="j"}} stale"#);
+    let o_ended = r#"{__name__="o""#;
+    let is_ended =
+        |lines: &[String]| lines.iter().any(|l| l.starts_with(o_ended) && l.contains(" stale "));
+    let lines = rig.until(|lines| has(lines, &m_ended) && is_ended(lines)).await;
+    let n_ended = format!(r#"{{__name__="n", instance="{at}", job="j"}} stale"#);
+    assert!(!has(&lines, &n_ended), "{lines:#?}");
+    assert_eq!(rig.scraper.pool_names(|_| true), ["j"]);
+    // Rows come in order, and each scrape was stored once.
+    let times: Vec<i64> = lines
+        .iter()
+        .filter(|l| l.starts_with("{__name__=\"n\""))
+        .filter_map(|l| l.rsplit('@').next()?.parse().ok())
+        .collect();
+    assert!(times.len() > 1 && times.is_sorted_by(|a, b| a < b), "{times:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_targets_are_read_again_when_they_change() {
+    let server = Server::start(|_| Answer::text("a 1\n")).await;
+    let dir = tempfile_dir();
+    let file = dir.join("targets.json");
+    let write = |text: &str| std::fs::write(&file, text).expect("write targets");
+    write("[]");
+    let rig = Rig::new(&format!(
+        "{FAST}- {{job_name: j, x-taffrail: {{tenant: team-b}}, file_sd_configs: [{{files: ['{}'], refresh_interval: 200ms}}]}}\n",
+        file.display()
+    ));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(rig.scraper.targets("j", |_, _| true).is_empty());
+    write(&format!(r#"[{{"targets": ["{}"], "labels": {{"x": "1"}}}}]"#, server.address));
+    rig.until(|lines| has(lines, "{__name__=\"a\"")).await;
+    let target = &rig.scraper.targets("j", |tenant, _| tenant.0 == 2)[0];
+    assert_eq!(target.discovered.get("__meta_filepath"), file.to_str());
+    assert_eq!(target.labels.get("x"), Some("1"));
+    assert!(rig.scraper.targets("j", |tenant, _| tenant.0 == 1).is_empty(), "tenants are apart");
+    // What is no list leaves the targets as they are; an empty one ends them.
+    write("{");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(rig.scraper.targets("j", |_, _| true).len(), 1);
+    write("[]");
+    let is_ended = |lines: &[String]| {
+        lines.iter().any(|l| l.starts_with("{__name__=\"up\"") && l.contains(" stale "))
+    };
+    rig.until(is_ended).await;
+    assert!(rig.scraper.targets("j", |_, _| true).is_empty());
+    rig.end().await;
+    std::fs::remove_dir_all(dir).expect("removed");
+}
+
+fn tempfile_dir() -> std::path::PathBuf {
+    let name = format!("taffrail-scrape-{}-{:?}", std::process::id(), std::thread::current().id());
+    let dir = std::env::temp_dir().join(name.replace(['(', ')'], ""));
+    std::fs::create_dir_all(&dir).expect("create a directory");
+    dir
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_histograms_and_families_are_told() {
+    let help = "# HELP a one\n# TYPE a gauge\na 1\n";
+    let server = Server::start(move |_| Answer::text(help)).await;
+    let rig = Rig::new(&format!(
+        "{FAST}- {{job_name: j, relabel_configs: [{{source_labels: [__address__], regex: 'gone.*', action: drop}}], static_configs: [{{targets: ['{}', 'gone:1']}}]}}\n",
+        server.address
+    ));
+    rig.until(|lines| has(lines, "a: gauge \"one\"")).await;
+    let families = rig.scraper.families("", 10, |_, _| true);
+    assert_eq!((families.len(), families[0].help.as_str()), (1, "one"));
+    assert!(rig.scraper.families("b", 10, |_, _| true).is_empty());
+    let (dropped, counts) = rig.scraper.dropped("", |_| true);
+    assert_eq!(dropped[0].discovered.get("__address__"), Some("gone:1"));
+    assert_eq!(counts, [("j".to_owned(), 1)]);
+    let labels = model::Labels::from_pairs([("__address__", "gone:1")]);
+    let kept = rig.scraper.relabel_steps("j", &labels, |_| true, |steps| steps[0].is_kept);
+    assert_eq!(kept, Some(false));
+    rig.end().await;
 }

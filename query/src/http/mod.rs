@@ -49,6 +49,7 @@ pub use params::Selected;
 #[doc(hidden)]
 pub use params::read_parameters;
 use reply::Reply;
+pub use times::rfc3339_text;
 
 /// The API, to be mounted at `/` and wherever else clients look for it.
 pub fn router(querier: Querier, authenticator: Arc<Authenticator>) -> Router {
@@ -242,7 +243,8 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Alertmanagers => Ok(targets::alertmanagers()),
         Endpoint::Targets => Ok(targets::targets(&question)),
         Endpoint::TargetsMetadata => targets::metadata(question).await,
-        Endpoint::ScrapePools => Ok(targets::pools()),
+        Endpoint::RelabelSteps => targets::relabel_steps(&question),
+        Endpoint::ScrapePools => Ok(targets::pools(&question)),
         Endpoint::BuildInfo => Ok(status::build_info(&question)),
         Endpoint::RuntimeInfo => Ok(status::runtime_info(&question)),
         Endpoint::Flags => Ok(status::flags(&question)),

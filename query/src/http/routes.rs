@@ -32,6 +32,7 @@ pub enum Endpoint {
     Alertmanagers,
     Targets,
     TargetsMetadata,
+    RelabelSteps,
     ScrapePools,
     BuildInfo,
     RuntimeInfo,
@@ -55,7 +56,7 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
@@ -70,6 +71,7 @@ impl Endpoint {
         Self::Alertmanagers,
         Self::Targets,
         Self::TargetsMetadata,
+        Self::RelabelSteps,
         Self::ScrapePools,
         Self::BuildInfo,
         Self::RuntimeInfo,
@@ -107,6 +109,7 @@ impl Endpoint {
             Self::ParseQuery => "parse_query",
             Self::Targets => "targets",
             Self::TargetsMetadata => "targets_metadata",
+            Self::RelabelSteps => "targets_relabel_steps",
             Self::ScrapePools => "scrape_pools",
             Self::Alertmanagers => "alertmanagers",
             Self::StatusConfig => "status_config",
@@ -156,6 +159,7 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/alertmanagers", Endpoint::Alertmanagers),
     get("/api/v1/targets", Endpoint::Targets),
     get("/api/v1/targets/metadata", Endpoint::TargetsMetadata),
+    get("/api/v1/targets/relabel_steps", Endpoint::RelabelSteps),
     get("/api/v1/scrape_pools", Endpoint::ScrapePools),
     get("/api/v1/status/buildinfo", Endpoint::BuildInfo),
     get("/api/v1/status/runtimeinfo", Endpoint::RuntimeInfo),

@@ -1,42 +1,94 @@
-//! Endpoints about what is scraped. No target is scraped on anybody's behalf yet, so every list is
-//! empty; parameters are checked all the same.
+//! Endpoints about what is scraped. Where nothing is, lists are empty; parameters are checked all
+//! the same.
+
+use std::collections::BTreeMap;
+
+use model::Labels;
+use serde_json::Value;
 
 use super::Question;
 use super::documents::Single;
 use super::params::invalid;
 use super::reply::Reply;
-use crate::Error;
+use crate::targets::{FamiliesAsked, TargetsAsked};
+use crate::{Error, Targets};
 
 fn data(json: &'static [u8]) -> Reply {
     Reply::document(Single::new(|out| out.extend_from_slice(json)))
 }
 
+/// What the scraper tells, or what there is to say without one.
+fn told(
+    question: &Question<'_>,
+    without: &'static [u8],
+    ask: impl FnOnce(&dyn Targets) -> Value,
+) -> Reply {
+    match question.querier.targets() {
+        None => data(without),
+        Some(targets) => {
+            let told = ask(targets).to_string();
+            Reply::document(Single::new(|out| out.extend_from_slice(told.as_bytes())))
+        }
+    }
+}
+
 /// `targets`: any `state` that is not known shows neither list, as in Prometheus.
 pub(super) fn targets(question: &Question<'_>) -> Reply {
     let state = question.params.get("state").to_lowercase();
-    let counted = matches!(state.as_str(), "" | "any" | "dropped");
-    data(if counted {
+    let asked = TargetsAsked {
+        active: matches!(state.as_str(), "" | "any" | "active"),
+        dropped: matches!(state.as_str(), "" | "any" | "dropped"),
+        pool: question.params.get("scrapePool").to_owned(),
+    };
+    let without: &[u8] = if asked.dropped {
         b"{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{}}"
     } else {
         b"{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":null}"
-    })
+    };
+    told(question, without, |targets| targets.targets(&question.scope, &asked))
 }
 
 /// `targets/metadata`
 pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
     let asked = question.asked();
-    let Question { querier, scope, params, .. } = question;
+    let Question { querier, scope, params, .. } = &question;
     params.number("limit", "limit must be a number")?;
-    let deadline = querier.deadline(&scope, None)?;
+    let limit = params.get("limit").parse::<usize>().unwrap_or(usize::MAX);
+    let deadline = querier.deadline(scope, None)?;
     let selector = params.selector("match_target");
     let work = async |cancel| selector.read(querier, &cancel).await;
-    querier.run(&scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
-    Ok(data(b"[]"))
+    let read = querier.run(scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
+    let asked = FamiliesAsked {
+        matchers: read.into_iter().next().unwrap_or_default(),
+        family: params.get("metric").to_owned(),
+        limit,
+    };
+    Ok(told(&question, b"[]", |targets| targets.families(scope, &asked)))
 }
 
 /// `scrape_pools`
-pub(super) fn pools() -> Reply {
-    data(b"{\"scrapePools\":[]}")
+pub(super) fn pools(question: &Question<'_>) -> Reply {
+    told(question, b"{\"scrapePools\":[]}", |targets| targets.pools(&question.scope))
+}
+
+/// `targets/relabel_steps`: what the rules of a job do with labels, one by one.
+pub(super) fn relabel_steps(question: &Question<'_>) -> Result<Reply, Error> {
+    let bad = |what: String| Error::BadData(what);
+    let pool = question.params.get("scrapePool");
+    if pool.is_empty() {
+        return Err(bad("no scrapePool parameter provided".to_owned()));
+    }
+    let labels = question.params.get("labels");
+    if labels.is_empty() {
+        return Err(bad("no labels parameter provided".to_owned()));
+    }
+    let labels: BTreeMap<String, String> =
+        serde_json::from_str(labels).map_err(|e| bad(format!("error parsing labels: {e}")))?;
+    let labels = Labels::from_pairs(&labels);
+    let targets = question.querier.targets();
+    let told = targets.and_then(|t| t.relabel_steps(&question.scope, pool, &labels));
+    let told = told.ok_or_else(|| bad(format!("scrape pool {pool:?} not found")))?.to_string();
+    Ok(Reply::document(Single::new(|out| out.extend_from_slice(told.as_bytes()))))
 }
 
 /// `alertmanagers`: none are sent to.

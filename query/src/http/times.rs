@@ -101,7 +101,7 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Days since the epoch as `2015-07-01`, for the times the API prints.
-pub(super) fn rfc3339_text(ms: i64) -> String {
+pub fn rfc3339_text(ms: i64) -> String {
     let days = ms.div_euclid(86_400_000);
     let of_day = ms.rem_euclid(86_400_000);
     // The inverse of `days_since_epoch`, by 400-year eras.

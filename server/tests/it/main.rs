@@ -21,6 +21,7 @@ mod reader;
 mod reload;
 mod remote_read;
 mod routing;
+mod scraping;
 mod starts;
 mod switches;
 mod tls;

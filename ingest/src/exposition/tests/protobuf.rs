@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::super::{Entry, ProtobufParser};
+use super::super::{Entry, Forms, ProtobufParser};
 
 #[derive(Clone, PartialEq, Message)]
 struct Family {
@@ -155,7 +155,8 @@ fn family(name: &str, kind: i32, metric: Metric) -> Family {
 /// All entries but the declarations, in one line each.
 fn read(families: &[Family], classic_too: bool) -> Result<Vec<String>, String> {
     let bytes: Vec<u8> = families.iter().flat_map(Family::encode_length_delimited_to_vec).collect();
-    let mut parser = ProtobufParser::new(&bytes, classic_too);
+    let forms = if classic_too { Forms::Both } else { Forms::Native };
+    let mut parser = ProtobufParser::new(&bytes, forms);
     let mut lines = Vec::new();
     while let Some(entry) = parser.next_entry().map_err(|e| e.to_string())? {
         let labels: Vec<String> = parser.labels().iter().map(|(n, v)| format!("{n}={v}")).collect();
