@@ -27,6 +27,48 @@ pub(crate) struct Load {
     pub(crate) end_ms: i64,
 }
 
+/// The requests of one file, in turn.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    file: std::io::BufReader<std::fs::File>,
+    bytes: u64,
+    read: u64,
+}
+
+impl Requests {
+    /// Opens the file of one connection.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the benchmark's own files are not the product's data"
+    )]
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path);
+        let file = file.with_context(|| format!("open {}", path.display()))?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { file: std::io::BufReader::with_capacity(1 << 20, file), bytes, read: 0 })
+    }
+
+    /// Puts the next body, compressed, in the place of the one before; the number of its samples,
+    /// or `None` after the last one.
+    pub(crate) fn next(&mut self, body: &mut Vec<u8>) -> Result<Option<u32>> {
+        use std::io::Read;
+        let mut header = [0u8; 8];
+        if self.file.read_exact(&mut header).is_err() {
+            return Ok(None);
+        }
+        let [l0, l1, l2, l3, s0, s1, s2, s3] = header;
+        body.resize(u32::from_le_bytes([l0, l1, l2, l3]) as usize, 0);
+        self.file.read_exact(body)?;
+        self.read += (header.len() + body.len()) as u64;
+        Ok(Some(u32::from_le_bytes([s0, s1, s2, s3])))
+    }
+
+    /// The part of the file that was read.
+    pub(crate) fn progress(&self) -> f64 {
+        self.read as f64 / self.bytes as f64
+    }
+}
+
 struct Writer {
     out: std::io::BufWriter<std::fs::File>,
     request: Request,

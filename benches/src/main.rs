@@ -10,6 +10,7 @@
 mod cluster;
 mod codec;
 mod cold;
+mod compaction;
 mod load;
 mod random;
 mod report;
@@ -37,7 +38,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
     /// What to measure: sim, sim0 (without jitter), wide, scrape; or alone one of cold, which reads from an S3
-    /// service that takes 30 ms a request; tenants, many small ones beside a large one; and codec,
+    /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
+    /// what that costs questions and what it leaves, in this process; and codec,
     /// which runs no system: what the walks of the wire formats cost.
     #[arg(long, value_delimiter = ',', default_value = "sim,sim0,wide")]
     scenarios: Vec<String>,
@@ -74,6 +76,12 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.scenarios == ["codec"] {
         println!("{}", codec::table(arguments.repeats));
+        return Ok(());
+    }
+    if arguments.scenarios == ["compaction"] {
+        std::fs::create_dir_all(&arguments.dir)?;
+        println!("{}", compaction::table(&arguments.dir, arguments.hours)?);
+        std::fs::remove_dir_all(&arguments.dir)?;
         return Ok(());
     }
     if arguments.scenarios == ["cold"] {

@@ -1,13 +1,12 @@
 //! Sends a load, one thread for each connection, each request after the answer to the one before.
 //! The connections keep pace with each other, as senders do that live by the same clock.
 
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::load::{self, Load};
 use testkit::http::Connection;
@@ -86,10 +85,6 @@ pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sen
     Ok(Sent { samples: done.into_inner(), wall: started.elapsed() })
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the benchmark's own files are not the product's data"
-)]
 fn one_connection(
     file: &Path,
     port: u16,
@@ -97,20 +92,10 @@ fn one_connection(
     done: &AtomicU64,
     keep_pace: impl Fn(f64),
 ) -> Result<()> {
-    let file_handle =
-        std::fs::File::open(file).with_context(|| format!("open {}", file.display()))?;
-    let bytes = file_handle.metadata()?.len() as f64;
-    let mut sent_bytes = 0.0;
-    let mut file = BufReader::with_capacity(1 << 20, file_handle);
+    let mut requests = load::Requests::open(file)?;
     let mut connection = Connection::open(([127, 0, 0, 1], port).into())?;
-    let mut header = [0u8; 8];
     let mut body = Vec::new();
-    while file.read_exact(&mut header).is_ok() {
-        let (length, samples) = header.split_at(4);
-        let length = u32::from_le_bytes(length.try_into()?);
-        let samples = u32::from_le_bytes(samples.try_into()?);
-        body.resize(length as usize, 0);
-        file.read_exact(&mut body)?;
+    while let Some(samples) = requests.next(&mut body)? {
         loop {
             let response = connection.call("POST", path, WRITE_HEADERS, &body)?;
             match response.status {
@@ -123,8 +108,7 @@ fn one_connection(
             }
         }
         done.fetch_add(u64::from(samples), Ordering::Relaxed);
-        sent_bytes += f64::from(length) + header.len() as f64;
-        keep_pace(sent_bytes / bytes);
+        keep_pace(requests.progress());
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! labels ─► series_id          sample, histogram, exemplar, metadata
-//! matcher                      time, cancel
+//! matcher                      time, resolution, cancel
 //! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
 //! ```
 //!
@@ -20,6 +20,7 @@ mod matcher;
 mod metadata;
 mod pattern;
 mod random;
+mod resolution;
 mod sample;
 mod series_id;
 mod time;
@@ -36,6 +37,7 @@ pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};
 pub use pattern::PatternBudget;
 pub use random::{OsRandom, Random};
+pub use resolution::Resolution;
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use series_id::SeriesId;
 pub use time::TimeRange;

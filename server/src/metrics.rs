@@ -125,6 +125,7 @@ fn write_compaction(out: &mut String, c: &CompactionTotals) {
     }
     let counters = [
         ("failures", "Merges that failed.", c.failures as f64),
+        ("downsamplings", "Days of which windows of one length were made.", c.downsamplings as f64),
         ("in_bytes", "Bytes of blocks that were merged.", c.bytes_in as f64),
         ("out_bytes", "Bytes of blocks that merges gave.", c.bytes_out as f64),
         ("samples", "Samples and histograms that merges wrote.", c.samples as f64),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{compact, log, objects};
+use crate::{compact, downsample, log, objects};
 
 /// Numbers and times an operator may tune.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub compaction: compact::Config,
     /// Where objects lie.
     pub objects: objects::Config,
+    /// Windows of days that are over.
+    pub downsampling: downsample::Config,
 }
 
 impl Default for Config {
@@ -48,6 +50,7 @@ impl Default for Config {
             block_cache_bytes: 256 << 20,
             compaction: compact::Config::default(),
             objects: objects::Config::default(),
+            downsampling: downsample::Config::default(),
         }
     }
 }

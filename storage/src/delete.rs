@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use model::{Labels, Log, METRIC_NAME, Matcher, Position, RecordKind, TimeRange};
+use model::{Labels, Log, METRIC_NAME, Matcher, Position, RecordKind, Resolution, TimeRange};
 use tenancy::{DeleteScope, TenantId};
 
 use crate::head::Removed;
@@ -106,7 +106,7 @@ impl Storage {
         let read = scope.to_read();
         let names =
             self.label_values(&read, METRIC_NAME, &delete.selectors, TimeRange::ALL).await?;
-        let deleted = self.bury(tenant, delete).await?;
+        let deleted = self.bury(tenant, delete, None).await?;
         self.forget_metadata(scope, names).await?;
         Ok(deleted)
     }
@@ -114,7 +114,7 @@ impl Storage {
     /// Deletes everything of a tenant that is no more.
     pub async fn forget_tenant(self: &Arc<Self>, scope: &DeleteScope) -> Result<(), Error> {
         let all = Delete { selectors: vec![Vec::new()], range: TimeRange::ALL };
-        self.bury(scope.tenant(), all).await?;
+        self.bury(scope.tenant(), all, None).await?;
         self.forget_families(scope.tenant(), |_| true).await
     }
 
@@ -204,14 +204,12 @@ impl Storage {
         partition: &Partition,
         tombstone: &Arc<Tombstone>,
     ) -> Result<bool, Error> {
-        let concerns = |b: &BlockMeta| {
-            tombstone.position >= b.deleted_to() && tombstone.range.overlaps(b.range)
-        };
+        let concerns = |b: &BlockMeta| tombstone.concerns(b);
         if partition.unreadable().any(concerns) {
             return Ok(true);
         }
-        for stored in partition.blocks().iter().filter(|b| concerns(&b.meta)) {
-            if touches(stored, std::iter::once(tombstone)).await? {
+        for stored in partition.all_blocks().filter(|b| concerns(&b.meta)) {
+            if touches(&stored, std::iter::once(tombstone)).await? {
                 return Ok(true);
             }
         }
@@ -225,9 +223,9 @@ impl Storage {
         if tombstones.is_empty() {
             return Ok(());
         }
-        for stored in partition.blocks().iter() {
+        for stored in partition.all_blocks() {
             let concerned = tombstones.of_block(&stored.meta);
-            if concerned.is_empty() || touches(stored, concerned.iter()).await? {
+            if concerned.is_empty() || touches(&stored, concerned.iter()).await? {
                 continue;
             }
             partition
@@ -246,15 +244,17 @@ impl Storage {
     }
 
     /// Deletes without asking for limits: also what retention and the end of a tenant delete.
+    /// `only`: nothing but rows of this resolution.
     pub(crate) async fn bury(
         self: &Arc<Self>,
         tenant: TenantId,
         delete: Delete,
+        only: Option<Resolution>,
     ) -> Result<Deleted, Error> {
         let turn = self.deleting.lock().await;
         let storage = Arc::clone(self);
         // Takes the heads' locks and the time their rows call for.
-        let work = tokio::task::spawn_blocking(move || storage.bury_all(tenant, &delete));
+        let work = tokio::task::spawn_blocking(move || storage.bury_all(tenant, &delete, only));
         let (deleted, position) =
             work.await.map_err(|e| Error::Internal(format!("delete rows: {e}")))??;
         drop(turn);
@@ -262,7 +262,12 @@ impl Storage {
         Ok(deleted)
     }
 
-    fn bury_all(&self, tenant: TenantId, delete: &Delete) -> Result<(Deleted, Position), Error> {
+    fn bury_all(
+        &self,
+        tenant: TenantId,
+        delete: &Delete,
+        only: Option<Resolution>,
+    ) -> Result<(Deleted, Position), Error> {
         self.log.ready().map_err(Error::Unavailable)?;
         for partition in &self.partitions {
             partition.check_writable()?;
@@ -286,6 +291,7 @@ impl Storage {
                 range: delete.range,
                 position,
                 created_ms,
+                only,
             };
             for partition in &self.partitions {
                 let (removed, at) = self.bury_in(partition, &tombstone)?;
@@ -308,7 +314,10 @@ impl Storage {
         let payload = head.tombstone_payload(tombstone);
         let position =
             self.log_one(partition, tombstone.tenant.0, RecordKind::Tombstone, &payload)?;
-        let removed = head.delete(tombstone.tenant, &tombstone.matchers, tombstone.range);
+        let removed = match tombstone.means(Resolution::Raw) {
+            true => head.delete(tombstone.tenant, &tombstone.matchers, tombstone.range),
+            false => Removed::default(),
+        };
         partition.bury(Arc::new(Tombstone { position, ..tombstone.clone() }));
         Ok((removed, position))
     }
@@ -376,7 +385,8 @@ async fn touches(
     loop {
         let Some(tombstone) = tombstones.next() else { return Ok(false) };
         let own = tenants.iter().find(|rows| rows.tenant == tombstone.tenant);
-        if !own.is_some_and(|rows| rows.range.overlaps(tombstone.range)) {
+        let range = |range: TimeRange| BlockMeta { range, ..stored.meta.clone() }.range();
+        if !own.is_some_and(|rows| range(rows.range).overlaps(tombstone.range)) {
             continue;
         }
         if tombstone.matchers.is_empty()

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
-use model::{Log, Position, RecordKind, TimeRange};
+use model::{Log, Position, RecordKind, Resolution, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
@@ -332,5 +332,6 @@ pub(crate) fn meta_of(
         created_ms,
         deleted_to: None,
         index_checksum: summary.index_checksum,
+        resolution: Resolution::Raw,
     }
 }

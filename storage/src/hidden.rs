@@ -8,7 +8,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::TimeRange;
+use model::{Resolution, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
@@ -56,10 +56,12 @@ impl Hidden {
     ) -> Result<Self, Error> {
         let mut hidden = Self::expired(block, tenant, oldest_ms);
         let Some(own) = block.tenant(tenant) else { return Ok(hidden) };
-        for tombstone in tombstones.of(tenant).iter().filter(|t| t.range.overlaps(own.range)) {
+        // Of a window all instants count, of which only the first is known as a row's.
+        let last = block.resolution().window_of(own.range.end_ms).end_ms;
+        let range = TimeRange { end_ms: last, ..own.range };
+        for tombstone in tombstones.of(tenant).iter().filter(|t| t.range.overlaps(range)) {
             let rows = block.deleted_rows(tombstone)?;
-            if tombstone.range.start_ms <= own.range.start_ms
-                && tombstone.range.end_ms >= own.range.end_ms
+            if tombstone.range.start_ms <= range.start_ms && tombstone.range.end_ms >= range.end_ms
             {
                 hidden.whole |= rows.as_ref();
             } else if !rows.is_empty() {
@@ -67,7 +69,9 @@ impl Hidden {
             }
         }
         hidden.gone |= &hidden.whole;
-        hidden.find_gone(block).await?;
+        if block.resolution() == Resolution::Raw {
+            hidden.find_gone(block).await?;
+        }
         Ok(hidden)
     }
 

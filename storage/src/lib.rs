@@ -18,6 +18,7 @@ mod compact;
 mod config;
 mod delete;
 mod disk;
+mod downsample;
 mod error;
 mod export;
 mod flush;
@@ -57,6 +58,10 @@ pub use compact::{CompactionTotals, Config as CompactionConfig, Extent};
 pub use config::Config;
 pub use delete::{Delete, Deleted, Preview};
 pub use disk::OsDisk;
+pub use downsample::{
+    Config as DownsamplingConfig, FetchedWindows, HistogramWindow, SelectWindows, WindowSelection,
+    Windows,
+};
 pub use error::{Error, error_text};
 pub use export::{Export, ExportFormat, Exported};
 pub use give_up::{Carry, GivenUp, LostBlock, give_up};

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::Resolution;
 use model::{Cancel, Exemplar, Labels, Matcher, Metadata, Pace, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
@@ -292,8 +293,8 @@ impl Storage {
         for (partition, tenant) in
             self.partitions.iter().flat_map(|p| scope.tenants().iter().map(move |t| (p, t)))
         {
-            partition.check_blocks(range)?;
-            let oldest_ms = tenant.oldest_ms(self.retention_now_ms());
+            partition.check_blocks(range, Resolution::Raw)?;
+            let oldest_ms = tenant.oldest_ms(Resolution::Raw, self.retention_now_ms());
             let range = TimeRange { start_ms: range.start_ms.max(oldest_ms), ..range };
             exemplars_of_head(partition, scope, tenant, selectors, range, &mut pace, &mut all)?;
             let tombstones = partition.tombstones();

@@ -10,18 +10,21 @@
 //! grow with the number of blocks. Heads are looked at before the list of blocks is taken: rows
 //! that are flushed meanwhile are seen in both places rather than in none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use model::{Cancel, Pace, TimeRange};
+use model::{Cancel, Pace, Resolution, TimeRange};
 use object_store::path::Path;
 use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
+use crate::compact::day_of;
 use crate::head::Head;
 use crate::hidden::Hidden;
+use crate::manifest::BlockMeta;
 use crate::objects::CachedObjects;
+use crate::partition::{Partition, StoredBlock};
 use crate::tombstone::BlockTombstones;
 use crate::{Error, Storage};
 
@@ -63,6 +66,41 @@ pub trait Question: Send + 'static {
     fn finish(self, scope: &ReadScope, pace: &mut Pace) -> Result<Self::Answer, Error>;
 }
 
+/// Where a question looks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Places<'a> {
+    /// Heads, and blocks of rows as they came.
+    Rows,
+    /// Blocks of windows, of the days that begin at these instants.
+    Windows(Resolution, &'a BTreeSet<i64>),
+}
+
+impl Places<'_> {
+    fn resolution(self) -> Resolution {
+        match self {
+            Self::Rows => Resolution::Raw,
+            Self::Windows(resolution, _) => resolution,
+        }
+    }
+
+    fn blocks(self, partition: &Partition) -> Arc<[StoredBlock]> {
+        match self {
+            Self::Rows => partition.blocks(),
+            Self::Windows(..) => partition.windows(),
+        }
+    }
+
+    fn has(self, block: &BlockMeta) -> bool {
+        match self {
+            Self::Rows => true,
+            Self::Windows(resolution, days) => {
+                let day = day_of(block.range.start_ms).start_ms;
+                block.resolution == resolution && days.contains(&day)
+            }
+        }
+    }
+}
+
 /// A question on its way through the blocks.
 #[derive(Debug)]
 pub struct LookUp<Q> {
@@ -71,6 +109,7 @@ pub struct LookUp<Q> {
     pace: Pace,
     waiting: VecDeque<Waiting>,
     opened: Vec<Opened>,
+    resolution: Resolution,
     now_ms: i64,
     /// Objects that are far away: then all indexes are brought near at once.
     far: Option<Arc<CachedObjects>>,
@@ -98,28 +137,41 @@ impl Storage {
     pub fn begin<Q: Question>(
         &self,
         scope: &ReadScope,
+        question: Q,
+        cancel: &Cancel,
+    ) -> Result<LookUp<Q>, Error> {
+        self.begin_in(scope, question, Places::Rows, cancel)
+    }
+
+    fn begin_in<Q: Question>(
+        &self,
+        scope: &ReadScope,
         mut question: Q,
+        places: Places<'_>,
         cancel: &Cancel,
     ) -> Result<LookUp<Q>, Error> {
         let mut pace = Pace::new(cancel);
-        let range = question.range();
+        let (range, resolution) = (question.range(), places.resolution());
         let mut waiting = VecDeque::new();
         let mut number = 0;
         let now_ms = self.retention_now_ms();
         for partition in &self.partitions {
-            partition.check_blocks(range)?;
-            for tenant in scope.tenants() {
+            partition.check_blocks(range, resolution)?;
+            let heads = if resolution == Resolution::Raw { scope.tenants() } else { &[] };
+            for tenant in heads {
                 let head = partition.head.read();
-                question.head(scope, tenant, &head, tenant.oldest_ms(now_ms), &mut pace)?;
+                let oldest_ms = tenant.oldest_ms(resolution, now_ms);
+                question.head(scope, tenant, &head, oldest_ms, &mut pace)?;
             }
             // Before the blocks: one is dropped only after the blocks it concerns.
             let tombstones = partition.tombstones();
-            for stored in partition.blocks().iter().filter(|b| b.meta.range.overlaps(range)) {
+            let is_asked = |b: &&StoredBlock| b.meta.range.overlaps(range) && places.has(&b.meta);
+            for stored in places.blocks(partition).iter().filter(is_asked) {
                 let tombstones = tombstones.of_block_in(&stored.meta, scope);
                 match stored.block.opened().filter(|_| tombstones.is_empty()) {
                     Some(block) => {
                         for tenant in scope.tenants() {
-                            let oldest_ms = tenant.oldest_ms(now_ms);
+                            let oldest_ms = tenant.oldest_ms(resolution, now_ms);
                             let hidden = Hidden::expired(&block, tenant.id, oldest_ms);
                             question.block(scope, tenant, number, &block, &hidden, &mut pace)?;
                         }
@@ -133,7 +185,7 @@ impl Storage {
             }
         }
         let (scope, opened, far) = (scope.clone(), Vec::new(), self.far.clone());
-        Ok(LookUp { scope, question, pace, waiting, opened, now_ms, far })
+        Ok(LookUp { scope, question, pace, waiting, opened, resolution, now_ms, far })
     }
 
     /// Answers a question where it is asked, CPU work included; nothing stops it.
@@ -142,7 +194,16 @@ impl Storage {
         scope: &ReadScope,
         question: Q,
     ) -> Result<Q::Answer, Error> {
-        let mut look_up = self.begin(scope, question, &Cancel::default())?;
+        self.answer_from(scope, question, Places::Rows).await
+    }
+
+    pub(crate) async fn answer_from<Q: Question>(
+        &self,
+        scope: &ReadScope,
+        question: Q,
+        places: Places<'_>,
+    ) -> Result<Q::Answer, Error> {
+        let mut look_up = self.begin_in(scope, question, places, &Cancel::default())?;
         while look_up.open_next().await? {
             look_up.read_opened()?;
         }
@@ -164,8 +225,10 @@ impl<Q: Question> LookUp<Q> {
             far.warm(indexes).await;
         }
         let next: Vec<_> = self.waiting.drain(..OPEN_AT_ONCE.min(self.waiting.len())).collect();
-        let (scope, now_ms) = (&self.scope, self.now_ms);
-        let opening = stream::iter(next).map(|one| one.open(scope, now_ms)).buffered(OPEN_AT_ONCE);
+        let (scope, resolution, now_ms) = (&self.scope, self.resolution, self.now_ms);
+        let opening = stream::iter(next)
+            .map(|one| one.open(scope, resolution, now_ms))
+            .buffered(OPEN_AT_ONCE);
         self.opened = opening.try_collect().await?;
         Ok(!self.opened.is_empty())
     }
@@ -189,11 +252,16 @@ impl<Q: Question> LookUp<Q> {
 }
 
 impl Waiting {
-    async fn open(self, scope: &ReadScope, now_ms: i64) -> Result<Opened, Error> {
+    async fn open(
+        self,
+        scope: &ReadScope,
+        resolution: Resolution,
+        now_ms: i64,
+    ) -> Result<Opened, Error> {
         let block = self.handle.open().await?;
         let mut hidden = Vec::with_capacity(scope.tenants().len());
         for tenant in scope.tenants() {
-            let oldest_ms = tenant.oldest_ms(now_ms);
+            let oldest_ms = tenant.oldest_ms(resolution, now_ms);
             hidden.push(Hidden::of(&block, tenant.id, &self.tombstones, oldest_ms).await?);
         }
         Ok(Opened { number: self.number, block, hidden })

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
-use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind};
+use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind, Resolution};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
@@ -242,7 +242,7 @@ async fn restore(
     let unnamed = unnamed(&state, &stored);
     let tombstones = Tombstones::new(state.tombstones.iter().cloned());
     // When series had their last sample is in the snapshots: it may have been deleted since.
-    for deleted in tombstones.iter() {
+    for deleted in tombstones.iter().filter(|t| t.means(Resolution::Raw)) {
         head.delete(deleted.tenant, &deleted.matchers, deleted.range);
     }
     Ok(Restored {

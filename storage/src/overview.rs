@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::Resolution;
 use tenancy::{ReadScope, TenantId};
 
 use crate::Storage;
@@ -15,7 +16,7 @@ pub struct TenantOverview {
     pub active_series: u64,
     /// Samples not yet in blocks.
     pub head_samples: u64,
-    /// Samples and histograms in blocks.
+    /// Samples and histograms in blocks, windows aside.
     pub block_samples: u64,
     /// Blocks that hold some.
     pub blocks: u64,
@@ -57,7 +58,7 @@ pub struct Totals {
     pub blocks: u64,
     /// Bytes of all blocks.
     pub block_bytes: u64,
-    /// Samples and histograms in blocks.
+    /// Samples and histograms in blocks, windows aside.
     pub block_samples: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
@@ -83,9 +84,9 @@ impl Storage {
         let mut all: BTreeMap<TenantId, TenantOverview> = BTreeMap::new();
         for partition in &self.partitions {
             add_head(partition, scope, &mut all);
-            for stored in partition.blocks().iter() {
+            for stored in partition.all_blocks() {
                 match stored.block.tenants().await {
-                    Ok(tenants) => add_block(stored, &tenants, scope, &mut all),
+                    Ok(tenants) => add_block(&stored, &tenants, scope, &mut all),
                     // Questions about its time fail and say so; figures go on without it.
                     Err(error) => {
                         tracing::warn!(block = stored.meta.name, %error, "block left out of the overview");
@@ -137,10 +138,12 @@ impl Storage {
                 + counts.frozen.samples
                 + counts.frozen.histograms;
             totals.head_bytes += counts.open_bytes as u64;
-            for stored in partition.blocks().iter() {
+            for stored in partition.all_blocks() {
                 totals.blocks += 1;
                 totals.block_bytes += stored.meta.bytes;
-                totals.block_samples += stored.meta.samples + stored.meta.histograms;
+                if stored.meta.resolution == Resolution::Raw {
+                    totals.block_samples += stored.meta.samples + stored.meta.histograms;
+                }
             }
         }
         totals
@@ -174,7 +177,9 @@ fn add_block(
         let one = all.entry(tenant.id).or_default();
         let share = rows.chunks.len() as u64;
         one.blocks += 1;
-        one.block_samples += stored.meta.samples * share / stored.meta.chunks.max(1);
+        if stored.meta.resolution == Resolution::Raw {
+            one.block_samples += stored.meta.samples * share / stored.meta.chunks.max(1);
+        }
         one.block_bytes += stored.meta.bytes * share / stored.meta.chunks.max(1);
         // Its own: the block's would tell what other tenants wrote.
         let own = Some(rows.range).filter(|r| r.start_ms <= r.end_ms);

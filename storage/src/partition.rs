@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use model::{Position, TimeRange};
+use model::{Position, Resolution, TimeRange};
 use object_store::ObjectStore;
 use parking_lot::{Mutex, RwLock};
 
@@ -22,7 +22,7 @@ pub(crate) struct Partition {
     pub(crate) head: RwLock<Head>,
     /// What readers see beside the head. Replaced whole; taken after the head was looked at, so
     /// that rows on their way from head to block are seen at least once.
-    blocks: RwLock<Arc<[StoredBlock]>>,
+    blocks: RwLock<Blocks>,
     /// What was deleted and may still be in blocks. Changed under the head's lock, so that whoever
     /// holds that sees both as they belong together; taken before the blocks are, since one is
     /// dropped only after the blocks it concerns.
@@ -90,6 +90,24 @@ impl StoredBlock {
     }
 }
 
+/// What readers see beside the head: rows as they came, and windows.
+#[derive(Debug, Clone)]
+struct Blocks {
+    rows: Arc<[StoredBlock]>,
+    windows: Arc<[StoredBlock]>,
+}
+
+impl Blocks {
+    fn new(all: Vec<StoredBlock>) -> Self {
+        let (rows, windows) = all.into_iter().partition(|b| b.meta.resolution == Resolution::Raw);
+        Self { rows: in_order(rows), windows: in_order(windows) }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &StoredBlock> {
+        self.rows.iter().chain(self.windows.iter())
+    }
+}
+
 /// In order of log positions: of two samples at one instant readers keep that of the first block.
 fn in_order(mut blocks: Vec<StoredBlock>) -> Arc<[StoredBlock]> {
     blocks.sort_by(|a, b| order_of(&a.meta).cmp(&order_of(&b.meta)));
@@ -127,7 +145,7 @@ impl Partition {
             deleted: AtomicBool::new(false),
             losses,
             head: RwLock::new(head),
-            blocks: RwLock::new(in_order(blocks)),
+            blocks: RwLock::new(Blocks::new(blocks)),
             marks: Mutex::new(Marks::of(&flush.state)),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(None),
@@ -140,16 +158,22 @@ impl Partition {
         self.head.read().counts()
     }
 
-    /// Fails if a block that may have samples in a range is not there: an answer without
-    /// them would be wrong.
-    pub(crate) fn check_blocks(&self, range: TimeRange) -> Result<(), Error> {
+    /// Fails if a block that may have rows of a resolution in a range is not there: an answer
+    /// without them would be wrong.
+    pub(crate) fn check_blocks(
+        &self,
+        range: TimeRange,
+        resolution: Resolution,
+    ) -> Result<(), Error> {
         if let Some(reason) = &self.losses.blocks_unknown {
             return Err(Error::Corrupt {
                 what: format!("partition {}", self.number),
                 reason: reason.clone(),
             });
         }
-        match self.losses.blocks.iter().find(|(meta, _)| meta.range.overlaps(range)) {
+        let is_asked =
+            |meta: &BlockMeta| meta.resolution == resolution && meta.range.overlaps(range);
+        match self.losses.blocks.iter().find(|(meta, _)| is_asked(meta)) {
             None => Ok(()),
             Some((meta, reason)) => Err(Error::Corrupt {
                 what: format!("block {} of partition {}", meta.name, self.number),
@@ -163,9 +187,20 @@ impl Partition {
         &self.losses
     }
 
-    /// The blocks readers see now.
+    /// The blocks of rows as they came that readers see now.
     pub(crate) fn blocks(&self) -> Arc<[StoredBlock]> {
-        Arc::clone(&self.blocks.read())
+        Arc::clone(&self.blocks.read().rows)
+    }
+
+    /// The blocks of windows that readers see now.
+    pub(crate) fn windows(&self) -> Arc<[StoredBlock]> {
+        Arc::clone(&self.blocks.read().windows)
+    }
+
+    /// All blocks there are now.
+    pub(crate) fn all_blocks(&self) -> impl Iterator<Item = StoredBlock> + use<> {
+        let all: Vec<StoredBlock> = self.blocks.read().iter().cloned().collect();
+        all.into_iter()
     }
 
     /// Makes one edit of the manifest. If it may or may not have been made, nobody may go on from
@@ -218,7 +253,7 @@ impl Partition {
         let mut blocks = self.blocks.write();
         let stay = |b: &&StoredBlock| !removed.contains(&b.meta.name);
         let all = blocks.iter().filter(stay).cloned().chain(added);
-        *blocks = in_order(all.collect());
+        *blocks = Blocks::new(all.collect());
     }
 
     /// Notes that tombstones before a position hide nothing in a block.
@@ -231,12 +266,13 @@ impl Partition {
             }
             false => stored.clone(),
         };
-        *blocks = blocks.iter().map(clean).collect();
+        *blocks = Blocks::new(blocks.iter().map(clean).collect());
     }
 
-    /// What manifests say of the blocks that could not be opened.
+    /// What manifests say of the blocks of rows as they came that could not be opened.
     pub(crate) fn unreadable(&self) -> impl Iterator<Item = &BlockMeta> {
-        self.losses.blocks.iter().map(|(meta, _)| meta)
+        let rows = |meta: &&BlockMeta| meta.resolution == Resolution::Raw;
+        self.losses.blocks.iter().map(|(meta, _)| meta).filter(rows)
     }
 
     /// Counts a change of metadata, which the next snapshot must hold.

@@ -1,7 +1,7 @@
 //! What one tenant may use. Each number has a default that suits a team, and can be set for all
 //! tenants and for single ones.
 
-use model::{Labels, METRIC_NAME, TENANT_LABEL};
+use model::{Labels, METRIC_NAME, Resolution, TENANT_LABEL};
 use serde::{Deserialize, Serialize};
 
 /// Limits of one tenant. Zero means "none" only where said.
@@ -58,8 +58,12 @@ pub struct Limits {
     pub metrics_5m_retention_seconds: u64,
     /// How long samples are kept at a resolution of 1 hour, in seconds; 0: for ever.
     pub metrics_1h_retention_seconds: u64,
-    /// Bytes of metrics in blocks beyond which the oldest go; 0: no limit.
+    /// Bytes of metrics in blocks beyond which the oldest go; 0: no limit. Rows as they came go
+    /// first, then windows of 5 minutes, then those of an hour.
     pub metrics_bytes_max: u64,
+    /// Whether samples are also kept at resolutions of 5 minutes and 1 hour, if the store makes
+    /// them (`storage.downsampling`).
+    pub metrics_downsampling: bool,
 }
 
 /// How long rows of one tenant are kept, by resolution. Seconds; 0: for ever.
@@ -73,9 +77,20 @@ pub struct Retention {
     pub h1_seconds: u64,
     /// Bytes in blocks beyond which the oldest go; 0: no limit.
     pub bytes_max: u64,
+    /// Whether rows are kept as they came only, and not downsampled.
+    pub raw_only: bool,
 }
 
 impl Retention {
+    /// How long rows of one resolution are kept.
+    pub fn seconds(&self, resolution: Resolution) -> u64 {
+        match resolution {
+            Resolution::Raw => self.raw_seconds,
+            Resolution::Minutes5 => self.m5_seconds,
+            Resolution::Hour1 => self.h1_seconds,
+        }
+    }
+
     /// What is older goes if it is `now_ms`, kept for so many seconds; 0: for ever.
     pub fn oldest_ms(seconds: u64, now_ms: i64) -> i64 {
         let kept_ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
@@ -91,6 +106,7 @@ impl Limits {
             m5_seconds: self.metrics_5m_retention_seconds,
             h1_seconds: self.metrics_1h_retention_seconds,
             bytes_max: self.metrics_bytes_max,
+            raw_only: !self.metrics_downsampling,
         }
     }
 }
@@ -125,6 +141,7 @@ impl Default for Limits {
             metrics_5m_retention_seconds: 1_830 * 24 * 3600,
             metrics_1h_retention_seconds: 3_660 * 24 * 3600,
             metrics_bytes_max: 0,
+            metrics_downsampling: true,
         }
     }
 }

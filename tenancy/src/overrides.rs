@@ -180,6 +180,7 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
             b.metrics_1h_retention_seconds,
         ),
         metrics_bytes_max: lower_but_0(a.metrics_bytes_max, b.metrics_bytes_max),
+        metrics_downsampling: a.metrics_downsampling && b.metrics_downsampling,
     }
 }
 

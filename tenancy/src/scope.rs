@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher};
+use model::{Labels, Matcher, Resolution};
 
 use crate::{Limits, Retention, Routes, Tenant, TenantId, TenantName, TenantRates};
 
@@ -99,6 +99,12 @@ impl ReadScope {
         Self { labelled: false, ..self }
     }
 
+    /// The part of it that is about some of its tenants.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&TenantRead) -> bool) -> Self {
+        Self { tenants: self.tenants.iter().filter(|t| keep(t)).cloned().collect(), ..self.clone() }
+    }
+
     /// The tenants in order of their ids, each once. May be empty: then nothing can be read.
     pub fn tenants(&self) -> &[TenantRead] {
         &self.tenants
@@ -122,9 +128,9 @@ impl ReadScope {
 }
 
 impl TenantRead {
-    /// Rows as they came that are older are not kept, if it is `now_ms`.
-    pub fn oldest_ms(&self, now_ms: i64) -> i64 {
-        Retention::oldest_ms(self.retention.raw_seconds, now_ms)
+    /// Rows of a resolution that are older are not kept, if it is `now_ms`.
+    pub fn oldest_ms(&self, resolution: Resolution, now_ms: i64) -> i64 {
+        Retention::oldest_ms(self.retention.seconds(resolution), now_ms)
     }
 
     /// Whether a series of this tenant may be read.

@@ -40,6 +40,7 @@ fn plan_json(parts: &Parts, plan: &Plan, time: RetentionTime) -> Value {
             json!({
                 "name": block.name,
                 "partition": block.partition,
+                "resolution": block.resolution.as_str(),
                 "bytes": block.bytes,
                 "first_ms": block.range.start_ms,
                 "last_ms": block.range.end_ms,
@@ -48,10 +49,11 @@ fn plan_json(parts: &Parts, plan: &Plan, time: RetentionTime) -> Value {
         .collect();
     let going = plan.tenants.iter().filter(|(_, tenant)| tenant.bytes_going > 0);
     let tenants: Vec<Value> = going
-        .map(|(id, tenant)| {
+        .map(|((id, resolution), tenant)| {
             json!({
                 "id": id.0,
                 "name": directory.get(*id).map(|t| t.name.as_str().to_owned()),
+                "resolution": resolution.as_str(),
                 "bytes": tenant.bytes,
                 "bytes_going": tenant.bytes_going,
                 "series_going": tenant.series_going,

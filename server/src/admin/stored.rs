@@ -107,6 +107,7 @@ fn compaction(parts: &Parts) -> Value {
     json!({
         "window_merges": c.merges[0],
         "day_merges": c.merges[1],
+        "downsamplings": c.downsamplings,
         "failures": c.failures,
         "bytes_in": c.bytes_in,
         "bytes_out": c.bytes_out,

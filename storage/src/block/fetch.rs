@@ -16,7 +16,8 @@ use super::payload_checksum;
 use super::read::{Block, Samples};
 use super::stats::ChunkStats;
 use crate::codec::family::Family;
-use crate::codec::{Codec, Damaged, Decoder, histogram, starts, timestamps};
+use crate::codec::{Codec, Damaged, Decoder, histogram, starts, timestamps, windows};
+use crate::downsample::Windows;
 use crate::{Error, SeriesSamples, Starts};
 
 /// The chunks that hold the samples of some rows within a range. Nothing is loaded yet.
@@ -376,6 +377,39 @@ impl Fetched {
             series[i - start] = self.decode_series(i, &mut work)?;
         }
         Ok(series)
+    }
+
+    /// Windows of all rows of a block that holds windows, in the order they were asked for.
+    pub fn decode_windows(&self) -> Result<Vec<Windows>, Error> {
+        let mut work = Work::default();
+        (0..self.len()).map(|i| self.decode_windows_of(i, &mut work)).collect()
+    }
+
+    fn decode_windows_of(&self, i: usize, work: &mut Work<'_>) -> Result<Windows, Error> {
+        let mut all = Windows::default();
+        for chunk in self.plan.chunks_of(i) {
+            let starts = self.instants(chunk.fact.ts_row)?;
+            if starts.len() != usize::from(chunk.fact.count) {
+                return Err(self.damaged("windows and their starts differ in number"));
+            }
+            if all.starts.last() >= starts.first()
+                && chunk.fact.codec == Codec::Windows
+                && !all.starts.is_empty()
+            {
+                return Err(self.damaged("chunks of a series overlap"));
+            }
+            let payload = self.payload(chunk).map_err(|e| self.damaged(e))?;
+            let decoder = &mut work.decoder;
+            let decoded = match chunk.fact.codec {
+                Codec::Windows => windows::decode(payload, Arc::clone(starts), decoder),
+                Codec::HistogramWindows => windows::decode_histograms(payload, starts, decoder)
+                    .map(|histograms| Windows { histograms, ..Windows::default() }),
+                _ => Err(Damaged("rows where windows were expected")),
+            };
+            all.append(decoded.map_err(|e| self.damaged(e))?);
+        }
+        all.clip(self.plan.range);
+        Ok(all)
     }
 
     fn decode_series<'a>(&'a self, i: usize, work: &mut Work<'a>) -> Result<SeriesSamples, Error> {

@@ -39,7 +39,7 @@ pub use index::TenantRows;
 pub(crate) use index::{IndexFacts, decode_any as decode_any_index};
 pub use read::{Block, BlockExemplar, Samples};
 pub use stats::ChunkStats;
-pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
+pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput, WindowsInput};
 
 const CHUNKS: &str = "chunks.parquet";
 const SERIES: &str = "series.parquet";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, TimestampMillisecondType, UInt32Type};
-use model::{Exemplar, Labels, Matcher, Pace, SeriesId, TimeRange};
+use model::{Exemplar, Labels, Matcher, Pace, Resolution, SeriesId, TimeRange};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringBitmap;
@@ -105,6 +105,11 @@ impl Block {
     /// First to last sample or exemplar, if there is any.
     pub fn range(&self) -> Option<TimeRange> {
         self.index.meta.range
+    }
+
+    /// What its rows are.
+    pub fn resolution(&self) -> Resolution {
+        self.index.meta.resolution
     }
 
     /// Number of series rows.

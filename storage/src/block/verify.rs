@@ -3,14 +3,15 @@
 //! Bytes: every stripe of every object against its checksum. Content: labels, postings, every
 //! chunk and exemplar decoded, counts and times against those of index and manifest.
 
-use model::{Matcher, Pace, TimeRange};
+use model::{Matcher, Pace, Resolution, TimeRange};
 use roaring::RoaringBitmap;
 
 use super::object::PART_BYTES;
 use super::read::Block;
 use super::whole::WholeTable;
-use crate::Error;
+use crate::downsample::Windows;
 use crate::manifest::BlockMeta;
+use crate::{Error, SeriesSamples};
 
 /// Series decoded in one go.
 const ROWS_AT_ONCE: usize = 64;
@@ -66,8 +67,8 @@ impl Block {
             let mut before: Option<model::Labels> = None;
             let mut wrong = None;
             self.for_each_series(tenant.series.clone(), pace, |row, _, labels| {
-                if labels.is_empty() || before.as_ref().is_some_and(|b| order(b) >= order(&labels))
-                {
+                let is_behind = |before: &model::Labels| before.stored_order(&labels).is_ge();
+                if labels.is_empty() || before.as_ref().is_some_and(is_behind) {
                     wrong = wrong.or(Some(row));
                 }
                 before = Some(labels);
@@ -105,8 +106,13 @@ impl Block {
             let rows: Vec<u32> = tenant.series.clone().collect();
             for rows in rows.chunks(ROWS_AT_ONCE) {
                 let fetched = self.fetch(rows, TimeRange::ALL).await?;
-                let decoded = tokio::task::spawn_blocking(move || fetched.decode()).await;
-                let decoded = decoded.map_err(|e| Error::Internal(format!("decode: {e}")))??;
+                let resolution = self.resolution();
+                let decoded = tokio::task::spawn_blocking(move || match resolution {
+                    Resolution::Raw => fetched.decode(),
+                    _ => Ok(fetched.decode_windows()?.into_iter().map(as_samples).collect()),
+                });
+                let decoded =
+                    decoded.await.map_err(|e| Error::Internal(format!("decode: {e}")))??;
                 for (row, one) in rows.iter().zip(decoded) {
                     samples += one.values.len() as u64;
                     histograms += one.histograms.len() as u64;
@@ -146,9 +152,11 @@ impl Block {
     }
 }
 
-/// Rows of a tenant are in order of metric name, then labels.
-fn order(labels: &model::Labels) -> (&str, &model::Labels) {
-    (labels.get(model::METRIC_NAME).unwrap_or(""), labels)
+/// Windows as far as they are looked at here: when they begin, and how many there are.
+fn as_samples(windows: Windows) -> SeriesSamples {
+    let Windows { starts: timestamps, count: values, histograms, .. } = windows;
+    let histograms = histograms.into_iter().map(|h| (h.start_ms, h.last)).collect();
+    SeriesSamples { timestamps, values, histograms, ..SeriesSamples::default() }
 }
 
 /// Reads all of a table, a part at a time, against its checksums.

@@ -4,20 +4,24 @@
 //! is ready to be sent goes out in [`BlockWriter::send_ready`] and [`BlockWriter::finish`].
 
 mod family;
+mod windows;
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::{Exemplar, Histogram, Labels, SeriesId, TimeRange};
+use model::{Exemplar, Histogram, Labels, Resolution, SeriesId, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::family::Held;
-use super::index::{FEATURE_COLD, FEATURE_STARTS, IndexBuilder, Meta, checksum_of};
+pub use self::windows::WindowsInput;
+use super::index::{
+    FEATURE_COLD, FEATURE_STARTS, FEATURE_WINDOWS, IndexBuilder, Meta, checksum_of,
+};
 use super::object::{Sink, Sum, Upload};
 use super::stats::ChunkStats;
 use super::tables::{
@@ -39,6 +43,8 @@ pub struct BlockOptions {
     pub group_chunks_max: usize,
     /// How much may be done for size.
     pub effort: Effort,
+    /// What its rows are.
+    pub resolution: Resolution,
     /// Label names with a column of their own in `series.parquet`, the most frequent ones.
     pub label_columns_max: usize,
 }
@@ -49,6 +55,7 @@ impl Default for BlockOptions {
             tenant_chunks_min: 4096,
             group_chunks_max: 16384,
             effort: Effort::Young,
+            resolution: Resolution::Raw,
             label_columns_max: 64,
         }
     }
@@ -140,6 +147,7 @@ impl BlockWriter {
         options: BlockOptions,
     ) -> Result<Self, Error> {
         let chunks_upload = Upload::new(Arc::clone(&objects), prefix.clone().join(CHUNKS));
+        let meta = Meta { resolution: options.resolution, ..Meta::default() };
         Ok(Self {
             objects,
             prefix,
@@ -147,7 +155,7 @@ impl BlockWriter {
             vectors: Vectors::new(options.effort)?,
             options,
             index: IndexBuilder::new(),
-            meta: Meta::default(),
+            meta,
             last: None,
             series: Vec::new(),
             name_counts: HashMap::new(),
@@ -167,17 +175,7 @@ impl BlockWriter {
     /// Adds the next series in order of tenant and [`Labels::stored_order`].
     pub fn add(&mut self, input: &SeriesInput<'_>) -> Result<(), Error> {
         self.check(input)?;
-        let last = self.last.replace((input.tenant, input.labels.clone()));
-        let (is_same_tenant, is_family) = last.map_or((true, false), |(tenant, labels)| {
-            let is_same = tenant == input.tenant;
-            (is_same, is_same && labels.is_family_of(&input.labels))
-        });
-        if !is_family {
-            self.end_family()?;
-        }
-        if !is_same_tenant {
-            self.end_tenant()?;
-        }
+        self.turn_to(input.tenant, &input.labels)?;
         let row = self.index.rows();
         let chunks = self.add_chunks(input, row)?;
         for exemplar in input.exemplars {
@@ -187,18 +185,7 @@ impl BlockWriter {
             self.flush_exemplars()?;
         }
         let range = range_of(input);
-        let odd_id = (input.id != input.labels.series_id()).then_some(input.id.0);
-        self.index.add(input.tenant, odd_id, &input.labels, chunks, range)?;
-        for name in self.index.last_names() {
-            *self.name_counts.entry(name).or_default() += 1;
-        }
-        self.series.push(SeriesRow {
-            tenant: input.tenant.0,
-            odd_id,
-            chunks: chunks as u32,
-            range,
-        });
-        self.meta.series += 1;
+        self.add_row(input.tenant, input.id, &input.labels, chunks, range)?;
         self.meta.samples += input.values.len() as u64;
         self.meta.histograms += input.histograms.len() as u64;
         self.meta.exemplars += input.exemplars.len() as u64;
@@ -207,32 +194,68 @@ impl BlockWriter {
             .iter()
             .map(|e| TimeRange { start_ms: e.timestamp_ms, end_ms: e.timestamp_ms });
         let exemplars = points.reduce(TimeRange::union);
-        for range in [range, exemplars].into_iter().flatten() {
-            self.meta.range = Some(self.meta.range.map_or(range, |r| r.union(range)));
+        self.meta.range =
+            [range, exemplars, self.meta.range].into_iter().flatten().reduce(TimeRange::union);
+        Ok(())
+    }
+
+    /// Ends what the series before did not share with this one.
+    fn turn_to(&mut self, tenant: TenantId, labels: &Labels) -> Result<(), Error> {
+        let last = self.last.replace((tenant, labels.clone()));
+        let (is_same_tenant, is_family) = last.map_or((true, false), |(before, others)| {
+            (before == tenant, before == tenant && others.is_family_of(labels))
+        });
+        if !is_family {
+            self.end_family()?;
         }
+        if !is_same_tenant {
+            self.end_tenant()?;
+        }
+        Ok(())
+    }
+
+    /// The row of a series that has so many chunks.
+    fn add_row(
+        &mut self,
+        tenant: TenantId,
+        id: SeriesId,
+        labels: &Labels,
+        chunks: u64,
+        range: Option<TimeRange>,
+    ) -> Result<(), Error> {
+        let odd_id = (id != labels.series_id()).then_some(id.0);
+        self.index.add(tenant, odd_id, labels, chunks, range)?;
+        for name in self.index.last_names() {
+            *self.name_counts.entry(name).or_default() += 1;
+        }
+        self.series.push(SeriesRow { tenant: tenant.0, odd_id, chunks: chunks as u32, range });
+        self.meta.series += 1;
         Ok(())
     }
 
     /// Readers rely on the order; a caller that breaks it must not leave a block behind.
     fn check(&self, input: &SeriesInput<'_>) -> Result<(), Error> {
-        let refuse = |reason: String| {
-            Err(Error::Corrupt { what: format!("input of block {}", self.prefix), reason })
-        };
-        if let Some((tenant, labels)) = &self.last {
-            let order = tenant.cmp(&input.tenant);
-            if order.then_with(|| labels.stored_order(&input.labels)).is_ge() {
-                return refuse(format!(
-                    "series {} of tenant {} is out of order",
-                    input.labels, input.tenant
-                ));
-            }
-        }
+        self.check_order(input.tenant, &input.labels)?;
         let histograms_increase = input.histograms.is_sorted_by(|a, b| a.0 < b.0);
         if input.timestamps.len() != input.values.len()
             || !input.timestamps.is_sorted_by(|a, b| a < b)
             || !histograms_increase
         {
-            return refuse(format!("samples of {} are not in time order", input.labels));
+            return self.refuse(format!("samples of {} are not in time order", input.labels));
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, reason: String) -> Result<(), Error> {
+        Err(Error::Corrupt { what: format!("input of block {}", self.prefix), reason })
+    }
+
+    fn check_order(&self, of: TenantId, input: &Labels) -> Result<(), Error> {
+        if let Some((tenant, labels)) = &self.last {
+            let order = tenant.cmp(&of).then_with(|| labels.stored_order(input));
+            if order.is_ge() {
+                return self.refuse(format!("series {input} of tenant {of} is out of order"));
+            }
         }
         Ok(())
     }
@@ -420,7 +443,12 @@ impl BlockWriter {
         let meta = self.meta;
         let tenants = self.index.tenants();
         let has_cold = self.encoder.has_cold() || self.options.effort == Effort::Cold;
-        let features = [(has_cold, FEATURE_COLD), (self.has_starts, FEATURE_STARTS)];
+        let has_windows = meta.resolution != Resolution::Raw;
+        let features = [
+            (has_cold, FEATURE_COLD),
+            (self.has_starts, FEATURE_STARTS),
+            (has_windows, FEATURE_WINDOWS),
+        ];
         let features = features.iter().filter(|(has, _)| *has).map(|(_, bit)| bit).sum();
         let index = self.index.finish(&meta, features)?;
         let (index_bytes, index_checksum) = (index.len() as u64, checksum_of(&index));

@@ -7,6 +7,7 @@
 //! cold ──► integer as multiples of a step, relative to a bucket ─► entropy coding, where smaller
 //! timestamps ─► grid residuals, delta or delta² ─► pack             timestamps.rs
 //! buckets of one histogram ─► one payload, each as what it has above the one below    family.rs
+//! windows of samples ─► a column for each figure, most of them known from others       windows.rs
 //! histograms ─► one column per bucket, each as above                histogram.rs
 //! start timestamps ─► runs of equal ones                            starts.rs
 //! ```
@@ -25,6 +26,7 @@ pub mod starts;
 mod stream;
 pub mod timestamps;
 mod values;
+pub mod windows;
 
 #[cfg(test)]
 mod tests;

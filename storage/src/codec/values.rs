@@ -28,6 +28,10 @@ pub enum Codec {
     Family = 7,
     /// Native histograms ([`super::histogram`]).
     Histogram = 16,
+    /// Windows of float samples ([`super::windows`]).
+    Windows = 17,
+    /// Windows of native histograms.
+    HistogramWindows = 18,
 }
 
 impl Codec {
@@ -42,6 +46,8 @@ impl Codec {
             6 => Self::EntropyCoded,
             7 => Self::Family,
             16 => Self::Histogram,
+            17 => Self::Windows,
+            18 => Self::HistogramWindows,
             _ => return None,
         })
     }
@@ -259,6 +265,9 @@ impl Decoder {
             }
             Codec::EntropyCoded => take_floats(payload, out)?,
             Codec::Family => return Err(Damaged("buckets where floats were expected")),
+            Codec::Windows | Codec::HistogramWindows => {
+                return Err(Damaged("windows where floats were expected"));
+            }
             Codec::Histogram => return Err(Damaged("histograms where floats were expected")),
         }
         Ok(())

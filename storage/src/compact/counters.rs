@@ -7,6 +7,8 @@ use parking_lot::Mutex;
 pub struct CompactionTotals {
     /// Merges done, by level of their result: windows of two hours, days.
     pub merges: [u64; 2],
+    /// Days of which windows of one length were made.
+    pub downsamplings: u64,
     /// Merges that failed and will be tried again.
     pub failures: u64,
     /// Bytes of the blocks merged.

@@ -18,10 +18,11 @@ use tenancy::TenantId;
 use tokio::sync::watch;
 
 use super::Extent;
-use super::merge::{Outputs, merge, next_tenant};
+use super::merge::{KeptFrom, Outputs, merge, next_tenant};
 use super::pace::{Activity, Pace, share};
-use super::planner::{DAY, FRESH, Job};
+use super::planner::{DAY, FRESH, Job, Makes};
 use super::source::{Cursor, Source};
+use super::windows;
 use crate::block::{BlockCache, BlockOptions, BlockSummary};
 use crate::codec::Effort;
 use crate::manifest::{BlockMeta, Edit};
@@ -37,6 +38,9 @@ const BATCH_SAMPLES_MIN: u64 = 16_384;
 
 /// Footers and pages of the sources in memory, in bytes.
 const CACHE_BYTES: usize = 32 << 20;
+
+/// Windows take about so much less than the rows they are made from.
+const WINDOWS_PART: u64 = 16;
 
 /// Sources read at a time.
 const LOADS_AT_ONCE: usize = 4;
@@ -131,7 +135,11 @@ impl Run<'_> {
         let Some(sources) = self.open_sources().await? else { return Ok(false) };
         let starts: BTreeSet<i64> =
             sources.iter().flat_map(|s| s.windows.keys().copied()).collect();
-        for start in starts {
+        let is_wanted = |start: &i64| match self.job.makes {
+            Makes::Rows => true,
+            Makes::Windows(_, day) => *start == day,
+        };
+        for start in starts.into_iter().filter(is_wanted).collect::<Vec<_>>() {
             let window = self.job.grid.window_of(start);
             if !self.merge_window(&sources, window).await? {
                 return Ok(false);
@@ -140,11 +148,12 @@ impl Run<'_> {
         self.commit().await
     }
 
-    /// The inputs as they are now; `None` if one of them is gone.
+    /// All that is read, as it is now; `None` if one of them is gone.
     fn inputs(&self) -> Option<Vec<BlockMeta>> {
-        let blocks = self.partition.blocks();
+        let blocks: Vec<StoredBlock> = self.partition.all_blocks().collect();
         let of = |name: &String| blocks.iter().find(|b| b.meta.name == *name);
-        self.job.inputs.iter().map(|name| of(name).map(|b| b.meta.clone())).collect()
+        let names = self.job.reads.iter().chain(&self.job.inputs);
+        names.map(|name| of(name).map(|b| b.meta.clone())).collect()
     }
 
     async fn open_sources(&mut self) -> Result<Option<Vec<Source>>, Error> {
@@ -175,8 +184,13 @@ impl Run<'_> {
         let objects = Arc::clone(&self.storage.objects);
         // Days stay for years; windows are written once more before long.
         let effort = if self.job.level == DAY { Effort::Cold } else { Effort::Young };
-        let options = BlockOptions { effort, ..BlockOptions::default() };
-        let outputs = Outputs::new(objects, options, names, large);
+        let resolution = self.job.makes.resolution();
+        let options = BlockOptions { effort, resolution, ..BlockOptions::default() };
+        let (rules, now_ms) = (self.storage.rules.read().clone(), self.storage.retention_now_ms());
+        let kept_from: KeptFrom = Arc::new(move |tenant| {
+            windows::kept_from(rules.as_ref().map(|r| r.rule_of(tenant)), resolution, now_ms)
+        });
+        let outputs = Outputs::new(objects, options, names, large, kept_from);
         let mut outputs = Some(outputs);
         let merged = self.merge_into(cursors, &mut outputs).await;
         let Some(mut outputs) = outputs else { return merged };
@@ -219,6 +233,9 @@ impl Run<'_> {
             }
         }
         if let Some(outputs) = outputs {
+            if self.job.makes != Makes::Rows && !self.job.reads.is_empty() {
+                outputs.begin_shared()?;
+            }
             outputs.finish().await?;
         }
         Ok(true)
@@ -265,13 +282,19 @@ impl Run<'_> {
                 *bytes.entry(tenant.tenant).or_default() += share as u64;
             }
         }
-        let least = self.storage.config.compaction.split_bytes;
+        let mut least = self.storage.config.compaction.split_bytes;
+        if self.job.makes != Makes::Rows {
+            least = least.saturating_mul(WINDOWS_PART);
+        }
         bytes.into_iter().filter(|(_, bytes)| *bytes >= least).map(|(tenant, _)| tenant).collect()
     }
 
     /// Nothing is given up for a result that cannot be right: it has at least as many rows as the
     /// largest input, if nothing was deleted, and never more than all of them.
     fn check_rows(&self, added: &[StoredBlock]) -> Result<(), Error> {
+        if self.job.makes != Makes::Rows {
+            return Ok(());
+        }
         let inputs = self.inputs().unwrap_or_default();
         let rows = |b: &BlockMeta| b.samples + b.histograms;
         let kept: u64 = added.iter().map(|b| rows(&b.meta)).sum();
@@ -291,10 +314,15 @@ impl Run<'_> {
     async fn commit(&mut self) -> Result<bool, Error> {
         let now_ms = self.storage.clock.now_ms();
         let mut added = Vec::new();
-        for (name, summary) in std::mem::take(&mut self.finished) {
+        for (name, mut summary) in std::mem::take(&mut self.finished) {
+            if let Makes::Windows(_, day) = self.job.makes {
+                let of_day = TimeRange { start_ms: day, end_ms: day };
+                summary.range = summary.range.or(Some(of_day));
+            }
             let meta = BlockMeta {
                 level: self.job.level,
                 deleted_to: Some(self.deleted_to),
+                resolution: self.job.makes.resolution(),
                 ..crate::flush::meta_of(name, &summary, self.job.positions, now_ms)
             };
             added.push(self.storage.stored(meta));
@@ -304,7 +332,7 @@ impl Run<'_> {
         self.storage.settle(self.partition, &mut flush).await?;
         // Retention or a deletion may have taken some meanwhile.
         let exists = |name: &String| flush.state.blocks.iter().any(|b| b.name == *name);
-        if !self.job.inputs.iter().all(exists) {
+        if !self.job.inputs.iter().chain(&self.job.reads).all(exists) {
             return Ok(false);
         }
         let edit = Edit {

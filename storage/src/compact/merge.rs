@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use model::Resolution;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tenancy::TenantId;
 
 use super::source::{Cursor, Row};
+use super::windows::windows_of;
 use crate::Error;
-use crate::block::{BlockOptions, BlockSummary, BlockWriter, SeriesInput};
+use crate::block::{BlockOptions, BlockSummary, BlockWriter, SeriesInput, WindowsInput};
 use crate::select::{Interner, merge_samples};
 
 /// The blocks that the series of one window go to: one for each large tenant, one for all others.
@@ -19,10 +21,15 @@ pub(super) struct Outputs {
     /// Names that were taken for blocks not begun yet.
     names: Vec<String>,
     large: Arc<HashSet<TenantId>>,
+    /// From when on windows of a tenant are kept, if windows are made.
+    kept_from: KeptFrom,
     shared: Option<Output>,
     own: Option<(TenantId, Output)>,
     pub(super) finished: Vec<(String, BlockSummary)>,
 }
+
+/// From when on windows of a tenant are kept; `None`: none are made.
+pub(super) type KeptFrom = Arc<dyn Fn(TenantId) -> Option<i64> + Send + Sync>;
 
 struct Output {
     name: String,
@@ -36,8 +43,18 @@ impl Outputs {
         options: BlockOptions,
         names: Vec<String>,
         large: Arc<HashSet<TenantId>>,
+        kept_from: KeptFrom,
     ) -> Self {
-        Self { objects, options, names, large, shared: None, own: None, finished: Vec::new() }
+        Self {
+            objects,
+            options,
+            names,
+            large,
+            kept_from,
+            shared: None,
+            own: None,
+            finished: Vec::new(),
+        }
     }
 
     /// Opens the block that a tenant's series go to, and ends that of the large tenant before.
@@ -55,6 +72,14 @@ impl Outputs {
             self.own = Some((tenant, output));
         } else {
             self.shared = Some(output);
+        }
+        Ok(())
+    }
+
+    /// Opens the block of all small tenants, if it is not: it will be there even if it is empty.
+    pub(super) fn begin_shared(&mut self) -> Result<(), Error> {
+        if self.shared.is_none() && self.finished.is_empty() && self.own.is_none() {
+            self.shared = Some(self.begin()?);
         }
         Ok(())
     }
@@ -134,10 +159,29 @@ pub(super) fn merge(cursors: &mut [Cursor], outputs: &mut Outputs) -> Result<u64
     Ok(samples)
 }
 
+/// Adds the windows of one series; says how many samples they were made from.
+fn add_windows(rows: Vec<Row>, interner: &Interner, outputs: &mut Outputs) -> Result<u64, Error> {
+    let Some((tenant, id, labels)) = rows.first().map(|r| (r.tenant, r.id, r.labels.clone()))
+    else {
+        return Ok(0);
+    };
+    let samples: usize =
+        rows.iter().map(|r| r.samples.values.len() + r.samples.histograms.len()).sum();
+    let resolution = outputs.options.resolution;
+    let windows = windows_of(rows, interner, resolution, |tenant| (outputs.kept_from)(tenant));
+    if let Some(writer) = outputs.writer().filter(|_| !windows.is_empty()) {
+        writer.add_windows(&WindowsInput { tenant, id, labels, windows: &windows })?;
+    }
+    Ok(samples as u64)
+}
+
 /// Adds what the blocks have of one series; says how many samples that is.
 fn add(rows: Vec<Row>, interner: &Interner, outputs: &mut Outputs) -> Result<u64, Error> {
+    if outputs.options.resolution != Resolution::Raw {
+        return add_windows(rows, interner, outputs);
+    }
     let mut rows = rows.into_iter();
-    let Some(Row { tenant, id, labels, samples, mut exemplars }) = rows.next() else {
+    let Some(Row { tenant, id, labels, samples, mut exemplars, .. }) = rows.next() else {
         return Ok(0);
     };
     let mut parts = vec![samples];

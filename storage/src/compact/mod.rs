@@ -16,7 +16,9 @@ mod merge;
 mod pace;
 mod planner;
 mod source;
+mod windows;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,14 +29,14 @@ use tokio::sync::watch;
 
 use crate::block::OBJECT_NAMES;
 use crate::manifest::{BlockMeta, Edit};
-use crate::partition::Partition;
+use crate::partition::{Partition, StoredBlock};
 use crate::{Error, Storage};
 
 pub use config::Config;
 pub use counters::CompactionTotals;
 pub(crate) use counters::Counters;
-pub(crate) use planner::order_of;
-use planner::{DAY, Job, Stock};
+use planner::{DAY, Job, Makes, Stock};
+pub(crate) use planner::{day_of, order_of};
 
 /// How often it is looked for what is due.
 const CHECK: Duration = Duration::from_secs(10);
@@ -122,7 +124,7 @@ impl Storage {
                 let now = self.monotonic();
                 let jobs = self.jobs(partition, Extent::Due);
                 let ready = |job: &&Job| {
-                    let failed = job.inputs.first().and_then(|first| state.failed.get(first));
+                    let failed = state.failed.get(&job.key());
                     failed.is_none_or(|(until, _)| now >= *until)
                 };
                 let Some(job) = jobs.iter().find(ready) else { break };
@@ -160,12 +162,7 @@ impl Storage {
                 let stock = self.stock(partition, 0);
                 let is_stripped =
                     |job: &&Job| job.inputs.iter().any(|name| stock.stripped.contains(name));
-                let jobs = planner::plan(
-                    &stock,
-                    self.clock.now_ms(),
-                    Extent::Due,
-                    &self.config.compaction,
-                );
+                let jobs = self.plan(&stock, Extent::Due);
                 let Some(job) = jobs.iter().find(is_stripped) else { break };
                 if !self.compact_one(&mut state, partition, job, Extent::Everything, &never).await?
                 {
@@ -186,7 +183,7 @@ impl Storage {
     /// What the manifests say of all blocks that can be read, by partition and log position.
     pub fn blocks(&self) -> Vec<(u16, BlockMeta)> {
         let of = |p: &Partition| {
-            p.blocks().iter().map(|stored| (p.number, stored.meta.clone())).collect::<Vec<_>>()
+            p.all_blocks().map(|stored| (p.number, stored.meta)).collect::<Vec<_>>()
         };
         self.partitions.iter().flat_map(of).collect()
     }
@@ -197,14 +194,23 @@ impl Storage {
     }
 
     fn jobs(&self, partition: &Partition, extent: Extent) -> Vec<Job> {
-        let stock = self.stock(partition, STRIP_AFTER_MS);
-        planner::plan(&stock, self.clock.now_ms(), extent, &self.config.compaction)
+        self.plan(&self.stock(partition, STRIP_AFTER_MS), extent)
+    }
+
+    /// All that is to be done with what there is, the most urgent first.
+    fn plan(&self, stock: &Stock, extent: Extent) -> Vec<Job> {
+        let (now_ms, config) = (self.clock.now_ms(), &self.config);
+        let mut jobs = planner::plan(stock, now_ms, extent, &config.compaction);
+        jobs.extend(windows::plan(stock, &jobs, config.downsampling.resolutions()));
+        jobs
     }
 
     /// What there is to merge; blocks with rows that were deleted so long ago must be.
     fn stock(&self, partition: &Partition, strip_after_ms: i64) -> Stock {
-        let blocks: Vec<BlockMeta> =
-            partition.blocks().iter().map(|stored| stored.meta.clone()).collect();
+        let metas = |blocks: Arc<[StoredBlock]>| -> Vec<BlockMeta> {
+            blocks.iter().map(|stored| stored.meta.clone()).collect()
+        };
+        let (blocks, windows) = (metas(partition.blocks()), metas(partition.windows()));
         let (tombstones, now_ms) = (partition.tombstones(), self.clock.now_ms());
         let is_stripped = |block: &&BlockMeta| {
             let oldest_ms = tombstones.of_block(block).oldest_ms();
@@ -213,10 +219,11 @@ impl Storage {
         let stripped = if tombstones.is_empty() {
             Vec::new()
         } else {
-            blocks.iter().filter(is_stripped).map(|block| block.name.clone()).collect()
+            let all = blocks.iter().chain(&windows);
+            all.filter(is_stripped).map(|block| block.name.clone()).collect()
         };
         let unreadable = partition.unreadable().cloned().collect();
-        Stock { blocks, unreadable, stripped }
+        Stock { blocks, unreadable, stripped, windows }
     }
 
     /// Does one merge; says whether it was done.
@@ -233,13 +240,16 @@ impl Storage {
         let seconds = self.monotonic() - started;
         let Some(done) = done? else { return Ok(false) };
         self.retire_blocks(partition, &job.inputs);
-        state.failed.remove(&job.inputs[0]);
+        state.failed.remove(&job.key());
         // What deletions hid in the old blocks is gone.
         if let Err(error) = self.drop_spent(partition).await {
             tracing::warn!(partition = partition.number, %error, "tombstones could not be dropped");
         }
         self.counters.update(|totals| {
-            totals.merges[usize::from(job.level == DAY)] += 1;
+            match job.makes {
+                Makes::Rows => totals.merges[usize::from(job.level == DAY)] += 1,
+                Makes::Windows(..) => totals.downsamplings += 1,
+            }
             totals.bytes_in += job.bytes;
             totals.bytes_out += done.bytes;
             totals.samples += done.samples;
@@ -249,7 +259,8 @@ impl Storage {
         tracing::info!(
             partition = partition.number,
             level = job.level,
-            blocks_in = job.inputs.len(),
+            resolution = %job.makes.resolution(),
+            blocks_in = job.inputs.len() + job.reads.len(),
             blocks_out = done.blocks,
             bytes_in = job.bytes,
             bytes_out = done.bytes,
@@ -269,16 +280,16 @@ impl Storage {
         error: &Error,
     ) {
         self.counters.update(|totals| totals.failures += 1);
-        let Some(first) = job.inputs.first() else { return };
-        let wait = state.failed.get(first).map_or(RETRY_SECONDS, |(_, wait)| wait * 2.0);
+        let key = job.key();
+        let wait = state.failed.get(&key).map_or(RETRY_SECONDS, |(_, wait)| wait * 2.0);
         let wait = wait.min(RETRY_SECONDS_MAX);
-        state.failed.insert(first.clone(), (self.monotonic() + wait, wait));
+        state.failed.insert(key.clone(), (self.monotonic() + wait, wait));
         let error: &dyn std::error::Error = error;
         tracing::error!(
             partition = partition.number,
             level = job.level,
-            first,
-            blocks = job.inputs.len(),
+            job = key,
+            blocks = job.inputs.len() + job.reads.len(),
             retry_seconds = wait,
             error,
             "merging blocks failed and will be tried again"
@@ -356,7 +367,8 @@ impl Storage {
         let due: Vec<Job> =
             self.partitions.iter().flat_map(|p| self.jobs(p, Extent::Due)).collect();
         self.counters.update(|totals| {
-            totals.backlog_blocks = due.iter().map(|job| job.inputs.len() as u64).sum();
+            totals.backlog_blocks =
+                due.iter().map(|job| (job.inputs.len() + job.reads.len()) as u64).sum();
             totals.backlog_bytes = due.iter().map(|job| job.bytes).sum();
             totals.removed_waiting = waiting as u64;
         });

@@ -8,7 +8,7 @@
 //! one instant that of the lower position stays" is an order of blocks, and merging keeps it: fresh
 //! blocks are merged in runs without gaps, and whole windows or days with all that lies in them.
 
-use model::{Position, TimeRange};
+use model::{Position, Resolution, TimeRange};
 
 use super::{Config, Extent};
 use crate::manifest::BlockMeta;
@@ -19,6 +19,12 @@ pub(super) const FRESH: u8 = 0;
 pub(super) const WINDOW: u8 = 1;
 /// All of a day, written for the years.
 pub(super) const DAY: u8 = 2;
+
+/// The day of UTC an instant lies in.
+pub(crate) fn day_of(at_ms: i64) -> TimeRange {
+    let start_ms = start_of(at_ms, DAY_MS);
+    TimeRange { start_ms, end_ms: start_ms.saturating_add(DAY_MS - 1) }
+}
 
 const WINDOW_MS: i64 = 2 * 3_600_000;
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -60,8 +66,38 @@ pub(super) struct Job {
     pub(super) grid: Grid,
     /// Log positions of the result.
     pub(super) positions: (Position, Position),
-    /// Bytes of the inputs.
+    /// Bytes of all that is read.
     pub(super) bytes: u64,
+    /// What the result holds.
+    pub(super) makes: Makes,
+    /// Blocks that are read as well and stay, in order of log positions.
+    pub(super) reads: Vec<String>,
+}
+
+/// What a merge makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Makes {
+    /// Rows as they came.
+    Rows,
+    /// Windows of the day that begins at this instant.
+    Windows(Resolution, i64),
+}
+
+impl Makes {
+    pub(super) fn resolution(self) -> Resolution {
+        match self {
+            Self::Rows => Resolution::Raw,
+            Self::Windows(resolution, _) => resolution,
+        }
+    }
+}
+
+impl Job {
+    /// What tells it from all others.
+    pub(super) fn key(&self) -> String {
+        let first = self.inputs.iter().chain(&self.reads).next();
+        format!("{} {}", self.makes.resolution(), first.map_or("", String::as_str))
+    }
 }
 
 /// The blocks of a partition, as far as planning goes.
@@ -72,11 +108,13 @@ pub(super) struct Stock {
     pub(super) unreadable: Vec<BlockMeta>,
     /// Names of blocks with rows that were deleted long ago and must go.
     pub(super) stripped: Vec<String>,
+    /// Blocks of windows.
+    pub(super) windows: Vec<BlockMeta>,
 }
 
 /// All that is to be done now, the most urgent first. No block is in two jobs.
 pub(super) fn plan(stock: &Stock, now_ms: i64, extent: Extent, config: &Config) -> Vec<Job> {
-    let Stock { blocks, unreadable, stripped } = stock;
+    let Stock { blocks, unreadable, stripped, .. } = stock;
     let mut sorted: Vec<&BlockMeta> = blocks.iter().collect();
     sorted.sort_by_key(|b| order_of(b));
     let mut jobs: Vec<Job> = fresh_runs(&sorted, unreadable)
@@ -206,6 +244,8 @@ fn job(inputs: &[&BlockMeta], level: u8, grid: Grid) -> Job {
         grid,
         positions: (first, end),
         bytes: inputs.iter().map(|b| b.bytes).sum(),
+        makes: Makes::Rows,
+        reads: Vec::new(),
     }
 }
 

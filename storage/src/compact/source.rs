@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use model::{Exemplar, Labels, Pace, SeriesId, TimeRange};
+use model::{Exemplar, Labels, Pace, Resolution, SeriesId, TimeRange};
 use object_store::ObjectStore;
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
 use super::planner::Grid;
 use crate::block::{Block, BlockCache, BlockHandle, Fetched};
+use crate::downsample::Windows;
 use crate::manifest::BlockMeta;
 use crate::tombstone::BlockTombstones;
 use crate::{Error, SeriesSamples};
@@ -104,6 +105,8 @@ pub(super) struct Row {
     pub(super) id: SeriesId,
     pub(super) labels: Labels,
     pub(super) samples: SeriesSamples,
+    /// In place of samples, from a block of windows.
+    pub(super) windows: Windows,
     pub(super) exemplars: Vec<Exemplar>,
 }
 
@@ -164,13 +167,18 @@ impl Cursor {
     /// Decodes what was loaded. CPU work.
     pub(super) fn decode(&mut self, loaded: Loaded) -> Result<(), Error> {
         let Loaded { rows, fetched, exemplars } = loaded;
-        let mut samples = fetched.decode()?.into_iter();
+        let resolution = self.block.resolution();
+        let (mut samples, mut windows) = match resolution {
+            Resolution::Raw => (fetched.decode()?.into_iter(), Vec::new().into_iter()),
+            _ => (Vec::new().into_iter(), fetched.decode_windows()?.into_iter()),
+        };
         let mut exemplars = exemplars.into_iter().peekable();
         let (block, ready, deleted) = (&self.block, &mut self.ready, &self.deleted);
         let tenants = block.tenants();
         block.for_each_series(rows, &mut Pace::endless(), |row, id, labels| {
             let at = tenants.partition_point(|t| t.series.end <= row);
             let mut samples = samples.next().unwrap_or_default();
+            let mut windows = windows.next().unwrap_or_default();
             let mut own = Vec::new();
             while let Some((_, exemplar)) = exemplars.next_if(|(of, _)| *of <= row) {
                 own.push(exemplar);
@@ -179,10 +187,12 @@ impl Cursor {
             if !deleted.of(tenant).is_empty() {
                 let hidden = deleted.hidden(tenant, &labels);
                 hidden.strip(&mut samples, |instants| instants.into());
+                windows.strip(&hidden, resolution);
                 own.retain(|exemplar: &Exemplar| !hidden.contains(exemplar.timestamp_ms));
             }
-            if !(samples.values.is_empty() && samples.histograms.is_empty() && own.is_empty()) {
-                ready.push_back(Row { tenant, id, labels, samples, exemplars: own });
+            let has_samples = !samples.values.is_empty() || !samples.histograms.is_empty();
+            if has_samples || !windows.is_empty() || !own.is_empty() {
+                ready.push_back(Row { tenant, id, labels, samples, windows, exemplars: own });
             }
         })
     }

@@ -3,7 +3,7 @@
 //! The same deletion at the same place of the log leaves the same rows, whether it is applied as
 //! it is asked for or replayed: then what was frozen is still open.
 
-use model::{Matcher, Pace, Position, TimeRange, varint};
+use model::{Matcher, Pace, Position, Resolution, TimeRange, varint};
 use tenancy::TenantId;
 
 use super::Head;
@@ -222,7 +222,9 @@ impl Head {
 
     pub(super) fn replay_tombstone(&mut self, payload: &[u8]) -> Result<(), String> {
         let deleted = Tombstone::decode(payload, Position(0))?;
-        self.delete(deleted.tenant, &deleted.matchers, deleted.range);
+        if deleted.means(Resolution::Raw) {
+            self.delete(deleted.tenant, &deleted.matchers, deleted.range);
+        }
         Ok(())
     }
 }

@@ -9,8 +9,11 @@ const MAGIC: &[u8; 8] = b"TAFFRMAN";
 const VERSION: u32 = 1;
 /// The content has tombstones: whoever does not know them would show what is deleted.
 const FEATURE_TOMBSTONES: u64 = 1;
+/// Some blocks hold windows, or some tombstones mean only rows of one resolution: whoever does not
+/// know them would take windows for rows, and show or hide the wrong ones.
+const FEATURE_WINDOWS: u64 = 2;
 /// Feature bits this build knows.
-const FEATURES_KNOWN: u64 = FEATURE_TOMBSTONES;
+const FEATURES_KNOWN: u64 = FEATURE_TOMBSTONES | FEATURE_WINDOWS;
 const HEADER_BYTES: usize = 32;
 
 /// One manifest object: an edit, and now and then the whole state that it leads to.
@@ -53,9 +56,14 @@ impl Stored {
 
     /// What a reader must know to read this right.
     fn features(&self) -> u64 {
-        let tombstones = self.edit.as_ref().is_some_and(Edit::needs_tombstones)
-            || self.checkpoint.as_ref().is_some_and(|state| !state.tombstones.is_empty());
-        if tombstones { FEATURE_TOMBSTONES } else { 0 }
+        let needs = |of_edit: fn(&Edit) -> bool, of_state: fn(&PartitionState) -> bool| {
+            self.edit.as_ref().is_some_and(of_edit)
+                || self.checkpoint.as_ref().is_some_and(of_state)
+        };
+        let tombstones = needs(Edit::needs_tombstones, |state| !state.tombstones.is_empty());
+        let windows = needs(Edit::needs_windows, PartitionState::needs_windows);
+        let bit = |needed, bit| if needed { bit } else { 0 };
+        bit(tombstones, FEATURE_TOMBSTONES) | bit(windows, FEATURE_WINDOWS)
     }
 
     /// Reads any JSON as if its header were right; for fuzzing.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use model::{Position, TimeRange};
+use model::{Position, Resolution, TimeRange};
 use serde::{Deserialize, Serialize};
 
 use crate::tombstone::{Tombstone, stored_list};
@@ -90,9 +90,26 @@ pub struct BlockMeta {
     /// block that was written is this block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index_checksum: Option<u32>,
+    /// What its rows are.
+    #[serde(with = "resolution", default, skip_serializing_if = "is_raw")]
+    pub resolution: Resolution,
+}
+
+fn is_raw(resolution: &Resolution) -> bool {
+    *resolution == Resolution::Raw
 }
 
 impl BlockMeta {
+    /// From the first to the last instant its rows are about: of windows `range` says only where
+    /// they begin.
+    pub fn range(&self) -> TimeRange {
+        let end_ms = match is_raw(&self.resolution) || self.range.start_ms > self.range.end_ms {
+            true => self.range.end_ms,
+            false => self.resolution.window_of(self.range.end_ms).end_ms,
+        };
+        TimeRange { end_ms, ..self.range }
+    }
+
     /// Tombstones before this position hide nothing in it.
     pub fn deleted_to(&self) -> Position {
         self.deleted_to.unwrap_or(self.positions.1)
@@ -120,9 +137,21 @@ impl Edit {
     pub(super) fn needs_tombstones(&self) -> bool {
         !self.add_tombstones.is_empty() || !self.remove_tombstones.is_empty()
     }
+
+    /// Whether a reader that knows nothing of windows would take them for rows.
+    pub(super) fn needs_windows(&self) -> bool {
+        self.add_blocks.iter().any(|b| !is_raw(&b.resolution))
+            || self.add_tombstones.iter().any(|t| t.only.is_some())
+    }
 }
 
 impl PartitionState {
+    /// Whether a reader that knows nothing of windows would take them for rows.
+    pub(super) fn needs_windows(&self) -> bool {
+        self.blocks.iter().any(|b| !is_raw(&b.resolution))
+            || self.tombstones.iter().any(|t| t.only.is_some())
+    }
+
     /// The state after one edit, or why the edit does not fit.
     pub(super) fn after(mut self, edit: &Edit) -> Result<Self, String> {
         self.covered_before = self.covered;
@@ -210,6 +239,21 @@ mod positions {
         from: D,
     ) -> Result<(Position, Position), D::Error> {
         <(u64, u64)>::deserialize(from).map(|(first, end)| (Position(first), Position(end)))
+    }
+}
+
+/// By name.
+mod resolution {
+    use super::*;
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(one: &Resolution, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(one.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Resolution, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

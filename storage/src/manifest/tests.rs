@@ -2,7 +2,7 @@
 
 use std::path::Path as DiskPath;
 
-use model::{Matcher, Position, TimeRange};
+use model::{Matcher, Position, Resolution, TimeRange};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use tenancy::TenantId;
@@ -14,6 +14,7 @@ use crate::tombstone::Tombstone;
 
 fn block(name: &str) -> BlockMeta {
     BlockMeta {
+        resolution: Resolution::Raw,
         name: name.to_owned(),
         level: 0,
         range: TimeRange { start_ms: -5, end_ms: 9_007_199_254_740_993 },
@@ -31,6 +32,7 @@ fn block(name: &str) -> BlockMeta {
 
 fn tombstone(id: u64) -> Arc<Tombstone> {
     Arc::new(Tombstone {
+        only: None,
         id,
         tenant: TenantId(4),
         matchers: vec![Matcher::equal("job", "a")],

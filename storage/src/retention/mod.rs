@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Readers do not wait for it: a scope says how long its tenants' rows are kept, and what is older
-//! is not shown. Without rules nothing goes, and what the tenants' directory does not know is kept:
+//! is not shown. Rows as they came and windows of each length are kept for times of their own. Without rules nothing goes, and what the tenants' directory does not know is kept:
 //! only a tenant that somebody deleted leaves its rows behind.
 
 mod clock;
@@ -17,12 +17,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::TimeRange;
+use model::{Resolution, TimeRange};
 use tenancy::{Authenticator, TenantId};
 use tokio::sync::watch;
 
 use crate::delete::Delete;
-use crate::manifest::Edit;
+use crate::manifest::{BlockMeta, Edit};
 use crate::partition::Partition;
 use crate::tombstone::Tombstone;
 use crate::{Error, Storage};
@@ -97,7 +97,8 @@ impl Storage {
         let mut blocks = Vec::new();
         for partition in &self.partitions {
             let tombstones = partition.tombstones();
-            for stored in partition.blocks().iter() {
+            for stored in partition.all_blocks() {
+                let resolution = stored.meta.resolution;
                 let tenants = stored.block.tenants().await?;
                 let tombstones = tombstones.of_block(&stored.meta);
                 let hides = |t: &Tombstone, range: TimeRange| {
@@ -105,16 +106,20 @@ impl Storage {
                         && t.range.start_ms <= range.start_ms
                         && t.range.end_ms >= range.end_ms
                 };
+                let range_of = |rows: &crate::block::TenantRows| {
+                    BlockMeta { range: rows.range, ..stored.meta.clone() }.range()
+                };
                 let share = |rows: &crate::block::TenantRows| Share {
                     tenant: rows.tenant,
-                    range: rows.range,
+                    range: range_of(rows),
                     bytes: stored.meta.bytes * rows.chunks.len() as u64 / stored.meta.chunks.max(1),
                     series: rows.series.len() as u64,
-                    is_hidden: tombstones.of(rows.tenant).iter().any(|t| hides(t, rows.range)),
+                    is_hidden: tombstones.of(rows.tenant).iter().any(|t| hides(t, range_of(rows))),
                 };
                 blocks.push(BlockShares {
                     partition: partition.number,
                     name: stored.meta.name.clone(),
+                    resolution,
                     shares: tenants.iter().map(share).collect(),
                 });
             }
@@ -148,7 +153,7 @@ impl Storage {
         let known: BTreeSet<TenantId> = cuts.iter().map(|cut| cut.tenant).collect();
         for tenant in rules.deleted().into_iter().filter(|tenant| !known.contains(tenant)) {
             if self.partitions.iter().any(|p| p.head.read().tenant_series(tenant) > 0) {
-                cuts.push(Cut { tenant, before_ms: i64::MAX });
+                cuts.push(Cut { tenant, only: None, before_ms: i64::MAX });
             }
         }
         for cut in cuts {
@@ -188,9 +193,10 @@ impl Storage {
     /// Rows of one tenant in blocks that stay for others.
     async fn cut(self: &Arc<Self>, cut: Cut) -> Result<(), Error> {
         let end_ms = if cut.before_ms == i64::MAX { i64::MAX } else { cut.before_ms - 1 };
-        tracing::info!(tenant = %cut.tenant, end_ms, "rows of a tenant are kept no longer");
+        let resolution = cut.only.map_or("all", Resolution::as_str);
+        tracing::info!(tenant = %cut.tenant, resolution, end_ms, "rows of a tenant are kept no longer");
         let range = TimeRange { start_ms: i64::MIN, end_ms };
         let delete = Delete { selectors: vec![Vec::new()], range };
-        self.bury(cut.tenant, delete).await.map(drop)
+        self.bury(cut.tenant, delete, cut.only).await.map(drop)
     }
 }

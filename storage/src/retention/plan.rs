@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::TimeRange;
+use model::{Resolution, TimeRange};
 use tenancy::{Retention, TenantId};
 
 /// What a plan looks at of one block.
@@ -12,6 +12,8 @@ pub struct BlockShares {
     pub partition: u16,
     /// The block.
     pub name: String,
+    /// What its rows are.
+    pub resolution: Resolution,
     /// Who has rows in it.
     pub shares: Vec<Share>,
 }
@@ -21,7 +23,7 @@ pub struct BlockShares {
 pub struct Share {
     /// The tenant.
     pub tenant: TenantId,
-    /// First and last instant of its rows.
+    /// First and last instant of its rows, or of what its windows are about.
     pub range: TimeRange,
     /// Its part of the block's bytes.
     pub bytes: u64,
@@ -47,8 +49,8 @@ pub struct Plan {
     pub blocks: Vec<GoingBlock>,
     /// Tenants whose rows before an instant go while their blocks stay for others.
     pub cuts: Vec<Cut>,
-    /// By tenant: what it has, and what of it goes.
-    pub tenants: BTreeMap<TenantId, TenantPlan>,
+    /// By tenant and resolution: what it has, and what of it goes.
+    pub tenants: BTreeMap<(TenantId, Resolution), TenantPlan>,
 }
 
 /// A block that goes as a whole.
@@ -58,6 +60,8 @@ pub struct GoingBlock {
     pub partition: u16,
     /// The block.
     pub name: String,
+    /// What its rows are.
+    pub resolution: Resolution,
     /// Bytes of it.
     pub bytes: u64,
     /// First and last instant.
@@ -69,11 +73,13 @@ pub struct GoingBlock {
 pub struct Cut {
     /// The tenant.
     pub tenant: TenantId,
+    /// Rows of one resolution; `None`: of all.
+    pub only: Option<Resolution>,
     /// Its rows before go; `i64::MAX`: all.
     pub before_ms: i64,
 }
 
-/// What one tenant has in blocks.
+/// What one tenant has in blocks, at one resolution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TenantPlan {
     /// All its bytes.
@@ -94,39 +100,48 @@ const STEP_MS: i64 = 24 * 3_600_000;
 
 /// What goes at `now_ms`. The same for the same input, in whatever order blocks come.
 pub fn plan(blocks: &[BlockShares], rule_of: impl Fn(TenantId) -> Rule, now_ms: i64) -> Plan {
-    let mut shares: BTreeMap<TenantId, Vec<Share>> = BTreeMap::new();
-    for share in blocks.iter().flat_map(|b| &b.shares) {
-        shares.entry(share.tenant).or_default().push(*share);
-    }
-    let tenants: BTreeMap<TenantId, TenantPlan> = shares
-        .into_iter()
-        .map(|(tenant, shares)| (tenant, plan_tenant(shares, rule_of(tenant), now_ms)))
-        .collect();
-    let before = |share: &Share| tenants.get(&share.tenant).map_or(i64::MIN, |p| p.before_ms);
-    let expired = |share: &Share| share.is_hidden || share.range.end_ms < before(share);
-    let mut plan = Plan::default();
-    let mut cuts: BTreeMap<TenantId, i64> = BTreeMap::new();
+    let mut shares: BTreeMap<TenantId, Vec<(Resolution, Share)>> = BTreeMap::new();
     for block in blocks {
-        if !block.shares.is_empty() && block.shares.iter().all(expired) {
+        for share in &block.shares {
+            shares.entry(share.tenant).or_default().push((block.resolution, *share));
+        }
+    }
+    let mut tenants = BTreeMap::new();
+    for (tenant, shares) in shares {
+        let plans = plan_tenant(shares, rule_of(tenant), now_ms);
+        tenants.extend(plans.into_iter().map(|(resolution, plan)| ((tenant, resolution), plan)));
+    }
+    let of = |block: &BlockShares, share: &Share| {
+        tenants.get(&(share.tenant, block.resolution)).copied().unwrap_or_default()
+    };
+    let expired = |block: &BlockShares, share: &Share| {
+        share.is_hidden || share.range.end_ms < of(block, share).before_ms
+    };
+    let mut plan = Plan::default();
+    let mut cuts: BTreeMap<(TenantId, Option<Resolution>), i64> = BTreeMap::new();
+    for block in blocks {
+        if !block.shares.is_empty() && block.shares.iter().all(|share| expired(block, share)) {
             let ranges = block.shares.iter().map(|share| share.range);
             plan.blocks.push(GoingBlock {
                 partition: block.partition,
                 name: block.name.clone(),
+                resolution: block.resolution,
                 bytes: block.shares.iter().map(|share| share.bytes).sum(),
                 range: ranges.reduce(TimeRange::union).unwrap_or(TimeRange::ALL),
             });
             continue;
         }
         for share in block.shares.iter().filter(|share| !share.is_hidden) {
-            let Some(plan) = tenants.get(&share.tenant) else { continue };
-            let before_ms = plan.cut_ms();
+            let before_ms = of(block, share).cut_ms();
             if share.range.end_ms < before_ms {
-                cuts.insert(share.tenant, before_ms);
+                let only = (before_ms < i64::MAX).then_some(block.resolution);
+                cuts.insert((share.tenant, only), before_ms);
             }
         }
     }
     plan.blocks.sort_by(|a, b| (a.partition, &a.name).cmp(&(b.partition, &b.name)));
-    plan.cuts = cuts.into_iter().map(|(tenant, before_ms)| Cut { tenant, before_ms }).collect();
+    let cut = |((tenant, only), before_ms)| Cut { tenant, only, before_ms };
+    plan.cuts = cuts.into_iter().map(cut).collect();
     plan.tenants = tenants;
     plan
 }
@@ -142,43 +157,45 @@ impl TenantPlan {
     }
 }
 
-fn plan_tenant(mut shares: Vec<Share>, rule: Rule, now_ms: i64) -> TenantPlan {
-    shares.retain(|share| !share.is_hidden);
-    let bytes = shares.iter().map(|share| share.bytes).sum();
-    let retention = match rule {
-        Rule::Gone => {
-            let series_going = shares.iter().map(|share| share.series).sum();
-            let before_ms = i64::MAX;
-            return TenantPlan {
-                bytes,
-                bytes_going: bytes,
-                series_going,
-                before_ms,
-                by_size: false,
-            };
-        }
-        Rule::Keep(retention) => retention,
+fn plan_tenant(
+    mut shares: Vec<(Resolution, Share)>,
+    rule: Rule,
+    now_ms: i64,
+) -> BTreeMap<Resolution, TenantPlan> {
+    shares.retain(|(_, share)| !share.is_hidden);
+    let by_age_ms = |resolution| match rule {
+        Rule::Gone => i64::MAX,
+        Rule::Keep(retention) => Retention::oldest_ms(retention.seconds(resolution), now_ms),
     };
-    let by_age_ms = Retention::oldest_ms(retention.raw_seconds, now_ms);
-    let mut plan = TenantPlan { bytes, before_ms: by_age_ms, ..TenantPlan::default() };
-    // The oldest first; ties by size, so that order does not matter.
-    shares.sort_by_key(|s| (s.range.end_ms, s.range.start_ms, s.bytes, s.series));
-    let mut left = bytes;
-    for share in &shares {
-        let too_old = share.range.end_ms < by_age_ms;
-        let too_much = retention.bytes_max > 0 && left > retention.bytes_max;
-        if !too_old && !too_much && share.range.end_ms >= plan.before_ms {
-            break;
-        }
-        left -= share.bytes;
-        plan.bytes_going += share.bytes;
-        plan.series_going += share.series;
-        if !too_old && too_much {
-            plan.before_ms = plan.before_ms.max(share.range.end_ms.saturating_add(1));
+    let bytes_max = match rule {
+        Rule::Keep(Retention { bytes_max, .. }) if bytes_max > 0 => bytes_max,
+        _ => u64::MAX,
+    };
+    let mut plans: BTreeMap<Resolution, TenantPlan> = BTreeMap::new();
+    let mut left = 0;
+    for (resolution, share) in &shares {
+        let plan = plans.entry(*resolution).or_default();
+        plan.before_ms = by_age_ms(*resolution);
+        plan.bytes += share.bytes;
+        left += if share.range.end_ms < plan.before_ms { 0 } else { share.bytes };
+    }
+    // The finest and of these the oldest first; ties by size, so that order does not matter.
+    shares.sort_by_key(|(of, s)| (*of, s.range.end_ms, s.range.start_ms, s.bytes, s.series));
+    for (resolution, share) in &shares {
+        let Some(plan) = plans.get_mut(resolution) else { continue };
+        let is_old = share.range.end_ms < by_age_ms(*resolution);
+        if share.range.end_ms >= plan.before_ms {
+            if left <= bytes_max {
+                continue;
+            }
+            plan.before_ms = share.range.end_ms.saturating_add(1);
             plan.by_size = true;
         }
+        left -= if is_old { 0 } else { share.bytes };
+        plan.bytes_going += share.bytes;
+        plan.series_going += share.series;
     }
-    plan
+    plans
 }
 
 #[cfg(test)]
@@ -190,6 +207,14 @@ mod tests {
 
     /// A block: number, and shares as tenant, range in seconds before now, bytes.
     fn block(name: u32, shares: &[(u32, (i64, i64), u64)]) -> BlockShares {
+        windows(name, Resolution::Raw, shares)
+    }
+
+    fn windows(
+        name: u32,
+        resolution: Resolution,
+        shares: &[(u32, (i64, i64), u64)],
+    ) -> BlockShares {
         let share = |&(tenant, (from, to), bytes): &(u32, (i64, i64), u64)| Share {
             tenant: TenantId(tenant),
             range: TimeRange { start_ms: NOW_MS - from * 1000, end_ms: NOW_MS - to * 1000 },
@@ -200,11 +225,13 @@ mod tests {
         BlockShares {
             partition: 0,
             name: name.to_string(),
+            resolution,
             shares: shares.iter().map(share).collect(),
         }
     }
 
-    /// Tenant 1 keeps an hour, 2 two hours, 3 for ever, 4 a thousand bytes, 9 is gone.
+    /// Tenant 1 keeps an hour, 2 two hours, 3 for ever, 4 a thousand bytes, 5 an hour and more of
+    /// windows, 9 is gone.
     fn rule_of(tenant: TenantId) -> Rule {
         let keep = |raw_seconds, bytes_max| {
             Rule::Keep(Retention { raw_seconds, bytes_max, ..Retention::default() })
@@ -213,6 +240,12 @@ mod tests {
             1 => keep(3_600, 0),
             2 => keep(7_200, 0),
             4 => keep(0, 1_000),
+            5 => Rule::Keep(Retention {
+                raw_seconds: 3_600,
+                m5_seconds: 7_200,
+                h1_seconds: 10_800,
+                ..Retention::default()
+            }),
             9 => Rule::Gone,
             _ => keep(0, 0),
         }
@@ -274,13 +307,43 @@ mod tests {
     }
 
     #[test]
+    fn each_resolution_is_kept_for_a_time_of_its_own() {
+        let (m5, h1) = (Resolution::Minutes5, Resolution::Hour1);
+        let of = |resolution, from, to| windows(1, resolution, &[(5, (from, to), 5)]);
+        // Tenant 5 keeps an hour as it came, two of 5 m, three of 1 h.
+        check(&[of(Resolution::Raw, 9_000, 3_601)], NOW_MS, &["1"], &[]);
+        check(&[of(m5, 9_000, 3_601)], NOW_MS, &[], &[]);
+        check(&[of(m5, 9_000, 7_201)], NOW_MS, &["1"], &[]);
+        check(&[of(h1, 9_000, 7_201)], NOW_MS, &[], &[]);
+        check(&[of(h1, 20_000, 10_801)], NOW_MS, &["1"], &[]);
+        let shared = windows(1, m5, &[(5, (190_000, 180_000), 5), (3, (190_000, 180_000), 5)]);
+        let planned = plan(&[shared], rule_of, NOW_MS);
+        let before_ms = (NOW_MS - 7_200_000).div_euclid(STEP_MS) * STEP_MS;
+        assert_eq!(planned.cuts, [Cut { tenant: TenantId(5), only: Some(m5), before_ms }]);
+    }
+
+    #[test]
+    fn of_too_much_the_finest_goes_first() {
+        let of = |name, resolution, bytes| windows(name, resolution, &[(4, (900, 800), bytes)]);
+        let all = [
+            of(0, Resolution::Raw, 600),
+            of(1, Resolution::Minutes5, 500),
+            of(2, Resolution::Hour1, 400),
+        ];
+        check(&all, NOW_MS, &["0"], &[]);
+        check(&all[1..], NOW_MS, &[], &[]);
+        let more = [of(1, Resolution::Minutes5, 700), of(2, Resolution::Hour1, 400)];
+        check(&more, NOW_MS, &["1"], &[]);
+    }
+
+    #[test]
     fn deleted_tenants_leave_everything() {
         let alone = block(1, &[(9, (10, 5), 5)]);
         let shared = block(2, &[(9, (10, 5), 5), (3, (10, 5), 5)]);
         let planned = plan(&[alone, shared], rule_of, NOW_MS);
         assert_eq!(planned.blocks.len(), 1);
-        assert_eq!(planned.cuts, [Cut { tenant: TenantId(9), before_ms: i64::MAX }]);
-        let nine = planned.tenants[&TenantId(9)];
+        assert_eq!(planned.cuts, [Cut { tenant: TenantId(9), only: None, before_ms: i64::MAX }]);
+        let nine = planned.tenants[&(TenantId(9), Resolution::Raw)];
         assert_eq!((nine.bytes, nine.bytes_going, nine.series_going), (10, 10, 2));
     }
 }

@@ -17,11 +17,12 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
-use model::{Labels, Pace, SeriesId, TENANT_LABEL, TimeRange};
+use model::{Labels, Pace, Resolution, SeriesId, TENANT_LABEL, TimeRange};
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::block::{Block, Samples};
+use crate::downsample::Windows;
 use crate::head::{Head, SharedTimestamps};
 use crate::hidden::Hidden;
 use crate::look_up::Question;
@@ -49,6 +50,8 @@ pub struct Selection {
 
 #[derive(Debug)]
 struct Selected {
+    /// Whose it is, and its id.
+    key: (TenantId, SeriesId),
     labels: Labels,
     /// What blocks have.
     rows: Vec<BlockRow>,
@@ -268,8 +271,9 @@ impl Selecting {
         let labels = shown(scope, tenant, labels);
         let at = self.series.len();
         check_series(scope, at as u64 + 1)?;
-        self.series.push(Selected { labels, rows: Vec::new(), head: None });
-        self.by_id.insert((tenant.id, id), at);
+        let key = (tenant.id, id);
+        self.series.push(Selected { key, labels, rows: Vec::new(), head: None });
+        self.by_id.insert(key, at);
         Ok(at)
     }
 }
@@ -319,9 +323,24 @@ impl Selection {
         &self.series[i].labels
     }
 
+    /// Whose the `i`th series is, and its id.
+    pub(crate) fn key(&self, i: usize) -> (TenantId, SeriesId) {
+        self.series[i].key
+    }
+
     /// Loads what blocks hold of some series.
     pub async fn fetch(&self, series: Range<usize>) -> Result<Fetched, Error> {
-        let picked = self.series.get(series).unwrap_or_default();
+        let picked: Vec<&Selected> = self.series.get(series).unwrap_or_default().iter().collect();
+        self.fetch_picked(&picked).await
+    }
+
+    /// Loads what blocks hold of the series at these places.
+    pub(crate) async fn fetch_some(&self, series: &[usize]) -> Result<Fetched, Error> {
+        let picked: Vec<&Selected> = series.iter().filter_map(|i| self.series.get(*i)).collect();
+        self.fetch_picked(&picked).await
+    }
+
+    async fn fetch_picked(&self, picked: &[&Selected]) -> Result<Fetched, Error> {
         let mut by_block: HashMap<u32, Vec<(Range<u32>, Piece)>> = HashMap::new();
         for (i, one) in picked.iter().enumerate() {
             for at in &one.rows {
@@ -379,6 +398,19 @@ impl Fetched {
     pub fn bytes(&self) -> usize {
         let pages: usize = self.parts.iter().map(|part| part.fetched.bytes()).sum();
         pages + self.heads.iter().flatten().map(SeriesSamples::bytes).sum::<usize>()
+    }
+
+    /// The windows of the fetched series, in their order, from blocks of windows. CPU work.
+    pub(crate) fn decode_windows(self, resolution: Resolution) -> Result<Vec<Windows>, Error> {
+        let mut all = vec![Windows::default(); self.heads.len()];
+        for part in self.parts {
+            for (piece, mut windows) in part.pieces.iter().zip(part.fetched.decode_windows()?) {
+                windows.strip(&self.hidden[piece.hidden as usize], resolution);
+                let known = std::mem::take(&mut all[piece.series]);
+                all[piece.series] = known.or_more(windows);
+            }
+        }
+        Ok(all)
     }
 
     /// The samples of the fetched series, in their order. CPU work.

@@ -19,14 +19,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use model::{Labels, Matcher, Position, TimeRange};
+use model::{Labels, Matcher, Position, Resolution, TimeRange};
 use tenancy::TenantId;
 
 pub use ranges::Ranges;
 pub use set::{BlockTombstones, Tombstones};
 pub(crate) use stored::list as stored_list;
 
-#[cfg(doc)]
 use crate::manifest::BlockMeta;
 
 /// One deletion in one partition: rows of a tenant's matching series in a range of time.
@@ -44,6 +43,8 @@ pub struct Tombstone {
     pub position: Position,
     /// When it was asked for, milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// Only rows of this resolution: the others are kept for another time.
+    pub only: Option<Resolution>,
 }
 
 impl Tombstone {
@@ -52,9 +53,22 @@ impl Tombstone {
         self.matchers.iter().all(|m| m.matches(labels.get(m.name()).unwrap_or("")))
     }
 
+    /// Whether it may hide rows of a block.
+    pub(crate) fn concerns(&self, block: &BlockMeta) -> bool {
+        self.position >= block.deleted_to()
+            && self.range.overlaps(block.range())
+            && self.means(block.resolution)
+    }
+
+    /// Whether rows of a resolution are meant.
+    pub(crate) fn means(&self, resolution: Resolution) -> bool {
+        self.only.is_none_or(|only| only == resolution)
+    }
+
     /// Whether it hides all that an earlier one hides.
     fn supersedes(&self, earlier: &Self) -> bool {
         self.tenant == earlier.tenant
+            && (self.only.is_none() || self.only == earlier.only)
             && self.position >= earlier.position
             && self.range.start_ms <= earlier.range.start_ms
             && self.range.end_ms >= earlier.range.end_ms

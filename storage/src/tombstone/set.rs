@@ -110,11 +110,8 @@ impl BlockTombstones {
         block: &BlockMeta,
         lists: impl Iterator<Item = &'a Arc<[Arc<Tombstone>]>>,
     ) -> Self {
-        let deleted_to = block.deleted_to();
-        let concerns =
-            |t: &&Arc<Tombstone>| t.position >= deleted_to && t.range.overlaps(block.range);
         let mut by_tenant: BTreeMap<TenantId, Vec<Arc<Tombstone>>> = BTreeMap::new();
-        for one in lists.flat_map(|list| list.iter()).filter(concerns) {
+        for one in lists.flat_map(|list| list.iter()).filter(|t| t.concerns(block)) {
             by_tenant.entry(one.tenant).or_default().push(Arc::clone(one));
         }
         Self { by_tenant }

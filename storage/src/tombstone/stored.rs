@@ -20,6 +20,8 @@ struct Stored {
     #[serde(default, skip_serializing_if = "is_zero")]
     position: u64,
     created_ms: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    only: Option<String>,
 }
 
 fn is_zero(position: &u64) -> bool {
@@ -50,6 +52,7 @@ impl From<&Tombstone> for Stored {
             range: (tombstone.range.start_ms, tombstone.range.end_ms),
             position: tombstone.position.0,
             created_ms: tombstone.created_ms,
+            only: tombstone.only.map(|one| one.as_str().to_owned()),
         }
     }
 }
@@ -75,6 +78,7 @@ impl TryFrom<Stored> for Tombstone {
             range: TimeRange { start_ms: stored.range.0, end_ms: stored.range.1 },
             position: Position(stored.position),
             created_ms: stored.created_ms,
+            only: stored.only.map(|one| one.parse()).transpose()?,
         })
     }
 }

@@ -11,6 +11,7 @@ fn tombstone(id: u64, position: u64, name: &str, range: (i64, i64)) -> Arc<Tombs
         name => vec![Matcher::new(MatchOp::Regex, "__name__", name).unwrap()],
     };
     Arc::new(Tombstone {
+        only: None,
         id,
         tenant: TenantId(1),
         matchers,

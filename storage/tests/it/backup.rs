@@ -325,8 +325,10 @@ async fn an_interrupted_backup_or_restore_is_none() {
         }
         failed += 1;
         match again.open().await {
-            // Nothing was written yet, so it is a new store, and an empty one.
-            Ok(storage) => assert_eq!(storage.totals().blocks, 0, "after call {n}"),
+            // Nothing was written yet, so it is a new store, and an empty one; or all was, and only
+            // the last word of it failed.
+            Ok(storage) if storage.totals().blocks == 0 => {}
+            Ok(storage) => assert_eq!(answers(&storage).await, before, "after call {n}"),
             Err(error) => assert!(text_of(&error).contains("did not end"), "{}", text_of(&error)),
         }
     }

@@ -8,6 +8,7 @@ mod corruption;
 mod crashes;
 mod damage;
 mod deletes;
+mod downsampling;
 mod facts;
 mod faults;
 mod full;

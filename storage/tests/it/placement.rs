@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{MatchOp, Matcher, TimeRange, stale_nan};
-use storage::{Extent, FarObjects, Storage};
+use model::{MatchOp, Matcher, Resolution, TimeRange, stale_nan};
+use storage::{Extent, FarObjects, SelectWindows, Storage};
 use tenancy::{Limits, ReadScope};
 use testkit::S3Server;
 
 use crate::s3::far;
-use crate::store::{Ground, NOW_MS, Row, config, read, write};
+use crate::store::{BUCKETS, Ground, NOW_MS, Row, config, read, write};
 
 /// Ten series of two tenants, twenty scrapes with a gap, a stale marker, odd values.
 fn scrapes() -> Vec<Vec<Row>> {
@@ -26,7 +26,24 @@ fn scrapes() -> Vec<Vec<Row>> {
             .filter(move |&n| n != 8 || s % 3 != 0)
             .map(move |n| (n, NOW_MS - 600_000 + s * 15_000 + i64::from(n % 2), value(n, s)))
     };
-    (0..20).map(|s| scrape(s).collect()).collect()
+    // Buckets over the same instants; one of them has no samples at first.
+    let buckets = |s: i64| {
+        (0..10u32).filter(move |n| *n != 7 || s > 3).map(move |n| {
+            let le = [5, 1, 2, 4, 3][n as usize % 5];
+            (BUCKETS + n, NOW_MS - 600_000 + s * 15_000, (s * s * le + s % 3) as f64)
+        })
+    };
+    (0..20).map(|s| scrape(s).chain(buckets(s)).collect()).collect()
+}
+
+/// All windows a scope may read, as text.
+async fn windows(storage: &Storage, scope: &ReadScope, resolution: Resolution) -> String {
+    let request = SelectWindows { matchers: vec![], range: TimeRange::ALL, resolution };
+    let selection = storage.select_windows(scope, &request).await.expect("readable");
+    let fetched = selection.fetch(0..selection.len()).await.expect("readable");
+    let decoded = fetched.decode().expect("readable");
+    let line = |(i, w)| format!("{resolution} {} {w:?}\n", selection.labels(i));
+    decoded.iter().enumerate().map(line).collect()
 }
 
 /// Answers to a set of questions, as text.
@@ -62,6 +79,9 @@ async fn answers(storage: &Storage) -> String {
                 "{matchers:?} {range:?} {:?}\n",
                 read(storage, scope, matchers, range).await.expect("readable")
             );
+        }
+        for resolution in [Resolution::Minutes5, Resolution::Hour1] {
+            out += &windows(storage, scope, resolution).await;
         }
         let all = TimeRange::ALL;
         out += &format!(

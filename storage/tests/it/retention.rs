@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::model::TimeRange;
+use ::model::{Resolution, TimeRange};
 use storage::Storage;
 use storage::retention::{Rule, TenantRules};
 use tenancy::{ReadScope, Retention, TenantId};
@@ -99,8 +99,11 @@ async fn rows_in_shared_blocks_go_and_the_others_stay() {
     assert_eq!(left(&storage, 1).await.len(), 0);
     storage.compact(storage::Extent::Everything).await.expect("compaction");
     assert_eq!((left(&storage, 1).await.len(), left(&storage, 2).await.len()), (0, 6));
-    let rows: u64 = storage.blocks().iter().map(|(_, meta)| meta.samples).sum();
-    assert_eq!(rows, 36, "off the disk");
+    for resolution in Resolution::ALL {
+        let blocks = storage.blocks();
+        let of = blocks.iter().filter(|(_, meta)| meta.resolution == resolution);
+        assert_eq!(of.map(|(_, meta)| meta.samples).sum::<u64>(), 36, "{resolution}: off the disk");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,8 +59,17 @@ impl Ground {
 /// A sample to write: series number, instant, value.
 pub(crate) type Row = (u32, i64, f64);
 
+/// Series from this number on are buckets of classic histograms, five of each.
+pub(crate) const BUCKETS: u32 = 1_000_000;
+
 /// The labels of a numbered series.
 pub(crate) fn labels_of(number: u32) -> Labels {
+    if let Some(bucket) = number.checked_sub(BUCKETS) {
+        let pod = format!("box-{}", bucket / 5);
+        let le = ["+Inf", "0.1", "1", "10", "2.5"][bucket as usize % 5];
+        let name = "seconds_bucket";
+        return Labels::from_pairs([(METRIC_NAME, name), ("le", le), ("pod", &pod), ("zone", "a")]);
+    }
     let (name, pod) = (format!("metric_{}", number % 5), format!("pod-{number}"));
     Labels::from_pairs([
         (METRIC_NAME, name.as_str()),

@@ -3,7 +3,7 @@
 use std::io;
 
 use hashbrown::{HashMap, HashTable};
-use model::{Labels, TimeRange, varint};
+use model::{Labels, Resolution, TimeRange, varint};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 use xxhash_rust::xxh3::xxh3_64;
@@ -371,7 +371,7 @@ impl IndexBuilder {
         symbols.extend_from_slice(&self.symbols.lengths);
         symbols.extend_from_slice(self.symbols.text.as_bytes());
         let fst = self.fst.into_inner().map_err(|e| in_memory(io::Error::other(e)))?;
-        let sections = [
+        let mut sections = vec![
             (Section::Meta, meta_bytes),
             (Section::Tenants, tenants),
             (Section::Symbols, symbols),
@@ -382,6 +382,9 @@ impl IndexBuilder {
             (Section::Postings, self.postings),
             (Section::OddIds, self.odd_ids),
         ];
+        if meta.resolution != Resolution::Raw {
+            sections.push((Section::Resolution, meta.resolution.as_str().into()));
+        }
         container::write(features, &sections)
     }
 }

@@ -11,7 +11,9 @@ const VERSION: u16 = 2;
 pub(in crate::block) const FEATURE_COLD: u64 = 1;
 /// Chunks may have start timestamps.
 pub(in crate::block) const FEATURE_STARTS: u64 = 2;
-const FEATURES_KNOWN: u64 = FEATURE_COLD | FEATURE_STARTS;
+/// The block holds windows, not rows as they came.
+pub(in crate::block) const FEATURE_WINDOWS: u64 = 4;
+const FEATURES_KNOWN: u64 = FEATURE_COLD | FEATURE_STARTS | FEATURE_WINDOWS;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 2;
 const ENTRY_BYTES: usize = 2 + 1 + 1 + 8 + 8 + 8 + 4;
 
@@ -40,10 +42,11 @@ pub(in crate::block) enum Section {
     Fst = 7,
     Postings = 8,
     OddIds = 9,
+    Resolution = 10,
 }
 
 /// All of them.
-pub(super) const ALL: [Section; 9] = [
+pub(super) const ALL: [Section; 10] = [
     Section::Meta,
     Section::Tenants,
     Section::Symbols,
@@ -53,6 +56,7 @@ pub(super) const ALL: [Section; 9] = [
     Section::Fst,
     Section::Postings,
     Section::OddIds,
+    Section::Resolution,
 ];
 
 /// Puts sections together.

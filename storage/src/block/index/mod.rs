@@ -11,11 +11,11 @@ mod select;
 
 pub(super) use build::IndexBuilder;
 pub(crate) use container::SectionFacts;
-pub(super) use container::{FEATURE_COLD, FEATURE_STARTS, checksum_of};
+pub(super) use container::{FEATURE_COLD, FEATURE_STARTS, FEATURE_WINDOWS, checksum_of};
 pub use read::TenantRows;
 pub(super) use read::{Index, RowCursor};
 
-use model::{TimeRange, varint};
+use model::{Resolution, TimeRange, varint};
 
 use super::object::Sum;
 use crate::Error;
@@ -72,6 +72,8 @@ pub(super) struct Meta {
     pub(super) series_object: Sum,
     pub(super) timestamps_object: Sum,
     pub(super) exemplars_object: Option<Sum>,
+    /// What its rows are; has a section of its own.
+    pub(super) resolution: Resolution,
 }
 
 impl Meta {
@@ -124,6 +126,7 @@ impl Meta {
             series_object: take_sum(bytes)?,
             timestamps_object: take_sum(bytes)?,
             exemplars_object: if objects == 4 { Some(take_sum(bytes)?) } else { None },
+            resolution: Resolution::Raw,
         })
     }
 }

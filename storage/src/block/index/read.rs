@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use model::{Labels, SeriesId, TimeRange, varint};
+use model::{Labels, Resolution, SeriesId, TimeRange, varint};
 use tenancy::TenantId;
 
 use super::container::{Section, Sections};
@@ -47,8 +47,10 @@ impl Index {
         let sections = Sections::read(&what, bytes)?;
         let damaged =
             |reason: &str| Error::Corrupt { what: what.clone(), reason: reason.to_owned() };
-        let meta = Meta::take(&mut sections.get(Section::Meta).as_ref())
+        let mut meta = Meta::take(&mut sections.get(Section::Meta).as_ref())
             .ok_or_else(|| damaged("malformed counts"))?;
+        meta.resolution = take_resolution(&sections.get(Section::Resolution))
+            .ok_or_else(|| damaged("malformed resolution"))?;
         let rows = u32::try_from(meta.series).map_err(|_| damaged("more than 2^32 series"))?;
         let tenants = take_tenants(&sections.get(Section::Tenants), rows)
             .ok_or_else(|| damaged("malformed tenants"))?;
@@ -272,6 +274,14 @@ fn put_wire_label(name: &str, value: &str, wire: &mut Vec<u8>) {
         varint::put(wire, text.len() as u64);
         wire.extend_from_slice(text.as_bytes());
     }
+}
+
+/// Rows as they came if the section is not there.
+fn take_resolution(bytes: &[u8]) -> Option<Resolution> {
+    if bytes.is_empty() {
+        return Some(Resolution::Raw);
+    }
+    std::str::from_utf8(bytes).ok()?.parse().ok()
 }
 
 fn take_tenants(mut bytes: &[u8], rows: u32) -> Option<Vec<TenantRows>> {

@@ -198,6 +198,7 @@ impl World {
 
     fn delete(&mut self, of_tenant: u32, seconds: (i64, i64), label: Option<&str>) {
         let deleted = Tombstone {
+            only: None,
             id: self.rig.log.len() as u64,
             tenant: TenantId(of_tenant),
             matchers: label.into_iter().map(|l| matcher(model::MatchOp::NotEqual, l, "")).collect(),
