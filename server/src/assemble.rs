@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ingest::Intake;
+use ingest::scrape::Scraper;
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::retention::TenantRules;
 use storage::{FarObjects, OsDisk, Storage};

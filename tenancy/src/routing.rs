@@ -97,9 +97,12 @@ pub struct Period {
 #[derive(Debug, Default)]
 pub struct RoutingTable {
     /// Cluster → namespace → its periods in order. The empty cluster stands for any.
-    clusters: HashMap<Box<[u8]>, HashMap<Box<[u8]>, Box<[Period]>>>,
+    clusters: HashMap<Box<[u8]>, Namespaces>,
     entries: Vec<Ownership>,
 }
+
+/// The periods of each namespace of a cluster, in order.
+type Namespaces = HashMap<Box<[u8]>, Box<[Period]>>;
 
 /// Why rows go to `unassigned`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

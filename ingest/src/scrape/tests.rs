@@ -199,14 +199,16 @@ async fn a_changed_configuration_leaves_running_targets_alone() {
     let o_ended = r#"{__name__="o""#;
     let is_ended =
         |lines: &[String]| lines.iter().any(|l| l.starts_with(o_ended) && l.contains(" stale "));
-    let lines = rig.until(|lines| has(lines, &m_ended) && is_ended(lines)).await;
+    let of_n = r#"{__name__="n""#;
+    let lines =
+        rig.until(|lines| has(lines, &m_ended) && is_ended(lines) && count(lines, of_n) > 1).await;
     let n_ended = format!(r#"{{__name__="n", instance="{at}", job="j"}} stale"#);
     assert!(!has(&lines, &n_ended), "{lines:#?}");
     assert_eq!(rig.scraper.pool_names(|_| true), ["j"]);
     // Rows come in order, and each scrape was stored once.
     let times: Vec<i64> = lines
         .iter()
-        .filter(|l| l.starts_with("{__name__=\"n\""))
+        .filter(|l| l.starts_with(of_n))
         .filter_map(|l| l.rsplit('@').next()?.parse().ok())
         .collect();
     assert!(times.len() > 1 && times.is_sorted_by(|a, b| a < b), "{times:?}");

@@ -187,13 +187,14 @@ impl Files {
 }
 
 fn read_file(key: &str, file: &Path) -> Result<Vec<u8>> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let open = std::fs::File::open(file)?;
-        std::io::Read::read_to_end(&mut std::io::Read::take(open, FILE_BYTES_MAX), &mut bytes)?;
-        Ok(bytes)
-    };
-    read().with_context(|| format!("read {key} {}", file.display()))
+    let context = || format!("read {key} {}", file.display());
+    let bytes = std::fs::metadata(file).with_context(context)?.len();
+    ensure!(
+        bytes <= FILE_BYTES_MAX,
+        "{key} {} has {bytes} bytes, at most {FILE_BYTES_MAX} are read",
+        file.display()
+    );
+    std::fs::read(file).with_context(context)
 }
 
 fn certificates(key: &str, file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {

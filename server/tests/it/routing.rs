@@ -76,6 +76,10 @@ impl Platform {
         values.join(" ")
     }
 
+    fn all(&self) -> [String; 4] {
+        ["team-a", "team-b", "system", "unassigned"].map(|tenant| self.values(tenant))
+    }
+
     fn metric(&self, name: &str) -> f64 {
         let text = self.server.call("GET", "/metrics", &[], &[]).text();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -108,10 +112,7 @@ fn rows_go_to_whoever_owned_the_namespace_then() {
         ],
     );
     assert_eq!(written, (204, String::new()));
-    let all = |platform: &Platform| {
-        ["team-a", "team-b", "system", "unassigned"].map(|tenant| platform.values(tenant))
-    };
-    assert_eq!(all(&platform), ["1 3", "2", "4", "5 6 7"]);
+    assert_eq!(platform.all(), ["1 3", "2", "4", "5 6 7"]);
     for (reason, rows) in
         [("unknown_namespace", 1.0), ("unknown_cluster", 1.0), ("not_owned_then", 1.0)]
     {
@@ -127,7 +128,7 @@ fn rows_go_to_whoever_owned_the_namespace_then() {
 
     // The table and the rows are there after a restart.
     platform.restart();
-    assert_eq!(all(&platform), ["1 3", "2", "4", "5 6 7"]);
+    assert_eq!(platform.all(), ["1 3", "2", "4", "5 6 7"]);
     assert_eq!(platform.write(None, &[r#"x{cluster="c",namespace="shop"} 9 @20"#]).0, 204);
     assert_eq!(platform.values("team-b"), "2 9");
 

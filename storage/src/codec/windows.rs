@@ -44,10 +44,10 @@ pub fn decode(
     let bytes = &mut payload;
     let ended = take_marks(bytes, starts.len())?;
     let mut columns: [Vec<f64>; COLUMNS] = Default::default();
-    for at in 0..COLUMNS {
+    for (at, others) in OTHERS.iter().enumerate() {
         let (known, rest) = columns.split_at_mut(at);
         let known: Vec<&[f64]> = known.iter().map(Vec::as_slice).collect();
-        rest[0] = take_compared(bytes, starts.len(), OTHERS[at], &known, decoder)?;
+        rest[0] = take_compared(bytes, starts.len(), others, &known, decoder)?;
     }
     if !bytes.is_empty() {
         return Err(Damaged("bytes after the last column"));

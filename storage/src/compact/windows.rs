@@ -46,7 +46,8 @@ fn plan_day(stock: &Stock, planned: &[Job], resolution: Resolution, day: TimeRan
     let is_stripped = made.iter().any(|b| stock.stripped.contains(&b.name));
     // A block without windows says that the rows make none; without rows it says nothing.
     let is_spent = rows.is_empty() && !made.is_empty() && made.iter().all(|b| b.series == 0);
-    if !is_stripped && !is_spent && !(is_new && is_settled) {
+    let is_due = is_stripped || is_spent || (is_new && is_settled);
+    if !is_due {
         return None;
     }
     let all = || rows.iter().chain(&made);

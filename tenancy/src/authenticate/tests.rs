@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use testkit::{Fault, FaultyDisk, ManualClock, golden};
 
 use super::*;
-use crate::{AuthenticationMode, CertificateNames, Peer, Suspension};
+use crate::{AuthenticationMode, CertificateNames, Peer, Suspension, selection};
 
 /// Tokens of the table: each is `token-NAME`.
 const TOKENS: &str = r#"

@@ -67,7 +67,7 @@ async fn shared(series: &[Series], metadata: &[(&str, Metadata)]) -> (Vec<String
 async fn a_series_is_parted_by_the_time_of_its_rows() {
     let mut parted =
         series("x", "shop", &[(50, 1.0), (99, 2.0), (100, 3.0), (200, 4.0), (201, 5.0)]);
-    let exemplar = |timestamp_ms| Exemplar { labels: Labels::default(), value: 0.0, timestamp_ms };
+    let exemplar = |timestamp_ms| Exemplar { labels: Labels::empty(), value: 0.0, timestamp_ms };
     parted.exemplars = vec![exemplar(60), exemplar(260)];
     let mut whole = series("x", "shop", &[(98, 1.0), (99, 2.0)]);
     whole.exemplars = vec![exemplar(97)];

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use engine::{Options, Pool, StorageExecutor};
-use model::{Clock, Labels, Sample};
+use model::{Clock, Labels, Resolution, Sample};
 use query::promql::{Features, parse_with};
 use query::{Answer, Error, Evaluation, Executor, FloatHistogram, MatrixSeries, PointValue, Value};
 use storage::{Extent, FarObjects, MetricRows, Parts, SeriesRows, Storage};
@@ -72,6 +72,11 @@ struct Ground {
     options: Options,
 }
 
+/// How many blocks hold samples; downsampled ones come beside them.
+fn raw_blocks(storage: &Storage) -> usize {
+    storage.blocks().iter().filter(|(_, block)| block.resolution == Resolution::Raw).count()
+}
+
 type Batch<'a> = Vec<(&'a Labels, Rows)>;
 
 impl Ground {
@@ -133,10 +138,10 @@ impl Ground {
                 Compacted => {
                     storage.flush_all().await.unwrap();
                     if last {
-                        let before = storage.blocks().len();
+                        let before = raw_blocks(&storage);
                         storage.compact(Extent::Everything).await.unwrap();
                         storage.remove_merged().await;
-                        self.merged += before.saturating_sub(storage.blocks().len());
+                        self.merged += before.saturating_sub(raw_blocks(&storage));
                     }
                 }
                 // The last rows stay in the log.
