@@ -325,9 +325,13 @@ fn arguments(
     Ok(())
 }
 
-/// No self-observation beside the load, and limits that a benchmark does not run into.
+/// No self-observation beside the load, no downsampled blocks (the others make none), and limits that a
+/// benchmark does not run into.
 const TAFFRAIL_CONFIG: &str = "
 [ingest.self_scrape]
+enabled = false
+
+[storage.downsampling]
 enabled = false
 
 [tenancy.limits.default]
