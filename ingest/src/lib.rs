@@ -11,6 +11,7 @@
 
 mod admit;
 mod append;
+pub mod bounded_file;
 mod build;
 mod caps;
 mod config;

@@ -69,7 +69,11 @@ pub(crate) enum ConfigCommand {
     /// the jobs to scrape (.yml, .yaml).
     Check {
         /// The file.
-        file: PathBuf,
+        #[arg(required_unless_present = "config")]
+        file: Option<PathBuf>,
+        /// The file, said as for `serve`.
+        #[arg(long, value_name = "FILE", conflicts_with = "file")]
+        config: Option<PathBuf>,
     },
     /// Print every key with its default, unit and reason.
     Default,

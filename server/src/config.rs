@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use ingest::bounded_file;
 use ingest::scrape::{ScrapeFile, Scraper};
 use serde::{Deserialize, Serialize};
 
@@ -55,7 +56,7 @@ impl Config {
     /// Reads and checks a file. Unknown keys are errors that name them.
     pub(crate) fn read(file: &Path) -> Result<Self> {
         let text =
-            std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+            bounded_file::read_text(file).with_context(|| format!("read {}", file.display()))?;
         let config: Self =
             toml::from_str(&text).with_context(|| format!("{} is wrong", file.display()))?;
         config.check().with_context(|| format!("{} is wrong", file.display()))?;
@@ -116,7 +117,7 @@ impl Config {
             return Ok(tenancy::TokenFile::default());
         }
         let file = self.token_file.display();
-        let text = std::fs::read_to_string(&self.token_file)
+        let text = bounded_file::read_text(&self.token_file)
             .with_context(|| format!("read token_file {file}"))?;
         toml::from_str(&text).with_context(|| format!("token_file {file} is wrong"))
     }

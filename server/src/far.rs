@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use ingest::bounded_file;
 use storage::FarObjects;
 use storage::objects::{Bucket, Config, Kind, RequestCounts, connect};
 
@@ -20,7 +21,8 @@ pub(crate) fn far_objects(config: &Config, take_over: bool) -> Result<Option<Far
 /// Any place that is reached as the configuration says.
 pub(crate) fn at(config: &Config, bucket: &Bucket) -> Result<FarObjects> {
     let variable = |name: &str| std::env::var(name).ok();
-    let file = |path: &str| std::fs::read_to_string(path).map_err(|error| error.to_string());
+    let file =
+        |path: &str| bounded_file::read_text(path.as_ref()).map_err(|error| error.to_string());
     let credentials = config.credentials(variable, file).map_err(anyhow::Error::msg);
     let credentials = credentials.context("[storage.objects]")?;
     let counts: Arc<RequestCounts> = Arc::default();

@@ -15,6 +15,7 @@ mod command;
 mod config;
 mod far;
 mod listener;
+mod look;
 mod metrics;
 mod own_scrape;
 mod pages;
@@ -67,7 +68,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Backup(arguments) => print!("{}", command::backup::back_up(&arguments)?),
         Command::Restore(arguments) => print!("{}", command::backup::run_restore(&arguments)?),
         Command::Tenants(arguments) => print!("{}", command::tenants::run(&arguments)?),
-        Command::Config(ConfigCommand::Check { file }) => {
+        Command::Config(ConfigCommand::Check { file, config }) => {
+            let file = file.or(config).context("no file is named")?;
             config::check_file(&file)?.iter().for_each(|note| println!("{note}"));
             println!("{} is a valid configuration", file.display());
         }

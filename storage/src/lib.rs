@@ -13,6 +13,7 @@
 mod append;
 pub mod backup;
 pub mod block;
+mod checked_json;
 pub mod codec;
 mod compact;
 mod config;

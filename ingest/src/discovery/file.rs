@@ -12,13 +12,11 @@ use std::time::{Duration, SystemTime};
 use tracing::warn;
 
 use super::{Group, Provider, Running, Update, Updates};
+use crate::bounded_file;
 use crate::yaml::{Fields, Node, YamlError};
 
 /// How often files are looked at. Well below any scrape interval in use.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
-
-/// Length of one file. Bytes.
-const FILE_BYTES_MAX: u64 = 32 << 20;
 
 /// The label that says which file a target came from.
 const FILE_PATH: &str = "__meta_filepath";
@@ -32,12 +30,6 @@ pub(super) enum FileError {
     /// It is not a list of groups.
     #[error(transparent)]
     Wrong(#[from] YamlError),
-    /// It is larger than any list of targets.
-    #[error("the file has {bytes} bytes, at most {FILE_BYTES_MAX}")]
-    TooLarge {
-        /// Its length.
-        bytes: u64,
-    },
 }
 
 /// Files by patterns.
@@ -78,7 +70,7 @@ impl Files {
                 continue;
             }
             let had = known.map_or(0, |known| known.groups);
-            let (groups, failed) = match read(file, bytes) {
+            let (groups, failed) = match read(file) {
                 Ok(groups) => {
                     let count = groups.len();
                     update.extend(groups);
@@ -163,11 +155,8 @@ fn source(file: &Path, number: usize) -> String {
     format!("{}:{number}", file.display())
 }
 
-fn read(file: &Path, bytes: u64) -> Result<Vec<Group>, FileError> {
-    if bytes > FILE_BYTES_MAX {
-        return Err(FileError::TooLarge { bytes });
-    }
-    let text = std::fs::read_to_string(file)?;
+fn read(file: &Path) -> Result<Vec<Group>, FileError> {
+    let text = bounded_file::read_text(file)?;
     let mut groups = groups(&text, |i| source(file, i))?;
     for group in &mut groups {
         group.labels.push((FILE_PATH.to_owned(), file.display().to_string()));

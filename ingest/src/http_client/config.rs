@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::bounded_file;
 use crate::yaml::{Fields, Node, YamlError};
 
 /// A text that is nobody's business, or the file it is read from each time it is needed.
@@ -27,7 +28,7 @@ impl Secret {
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::File(file) => {
-                let text = std::fs::read_to_string(file);
+                let text = bounded_file::read_text(file);
                 let text =
                     text.map_err(|e| format!("unable to read file {}: {e}", file.display()))?;
                 Ok(text.trim().to_owned())

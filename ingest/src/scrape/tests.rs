@@ -218,8 +218,8 @@ async fn a_changed_configuration_leaves_running_targets_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_targets_are_read_again_when_they_change() {
     let server = Server::start(|_| Answer::text("a 1\n")).await;
-    let dir = tempfile_dir();
-    let file = dir.join("targets.json");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("targets.json");
     let write = |text: &str| std::fs::write(&file, text).expect("write targets");
     write("[]");
     let rig = Rig::new(&format!(
@@ -245,14 +245,6 @@ async fn files_of_targets_are_read_again_when_they_change() {
     rig.until(is_ended).await;
     assert!(rig.scraper.targets("j", |_, _| true).is_empty());
     rig.end().await;
-    std::fs::remove_dir_all(dir).expect("removed");
-}
-
-fn tempfile_dir() -> std::path::PathBuf {
-    let name = format!("taffrail-scrape-{}-{:?}", std::process::id(), std::thread::current().id());
-    let dir = std::env::temp_dir().join(name.replace(['(', ')'], ""));
-    std::fs::create_dir_all(&dir).expect("create a directory");
-    dir
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

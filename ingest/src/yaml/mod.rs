@@ -29,7 +29,7 @@ const NODES_MAX: usize = 1_000_000;
 const DEPTH_MAX: usize = 64;
 
 /// Length of a file. Bytes.
-pub(crate) const TEXT_BYTES_MAX: usize = 32 << 20;
+const TEXT_BYTES_MAX: usize = 32 << 20;
 
 /// Where something stands in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

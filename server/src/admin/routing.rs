@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::Response;
+use ingest::bounded_file;
 use model::Disk;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -16,13 +16,10 @@ use tenancy::{Act, Admin, Authenticator, Ownership, RoutingFile, RoutingTable};
 use tokio::sync::watch;
 
 use super::{Failure, json_of, success};
-use crate::assemble::stopped;
 use crate::config::Config;
+use crate::look::look_again;
 use crate::reload::{Commit, Reload};
 use crate::routes::Parts;
-
-/// How often the file is looked at: how long a new workspace waits at most.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Length of a table in a request, bytes.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 20;
@@ -79,7 +76,7 @@ impl Routing {
                 self.authenticator.prepare_routing(stored.unwrap_or_default())?,
             ));
         }
-        let text = std::fs::read_to_string(file);
+        let text = bounded_file::read_text(file);
         let text = text.with_context(|| format!("read routing_file {}", file.display()))?;
         let table = self.table_of(file, &text)?;
         Ok((text, table))
@@ -92,17 +89,8 @@ impl Routing {
     }
 
     /// Looks at the file until told to stop.
-    pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = stopped(&mut stopping) => return,
-            }
-            let this = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || this.look()).await {
-                tracing::error!(%error, "the routing file was not looked at");
-            }
-        }
+    pub(crate) async fn watch(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        look_again("the routing file", self, Self::look, stopping).await;
     }
 
     fn look(&self) {
@@ -110,7 +98,7 @@ impl Routing {
         if before.file.as_os_str().is_empty() {
             return;
         }
-        let read = std::fs::read_to_string(&before.file).map_err(anyhow::Error::from);
+        let read = bounded_file::read_text(&before.file).map_err(anyhow::Error::from);
         let text = match read {
             Ok(text) if text == before.text => return,
             Ok(text) => text,

@@ -31,7 +31,7 @@ impl Server {
         let url = url.unwrap_or_else(|| "http://127.0.0.1:9550".to_owned());
         let token = match &self.token_file {
             Some(file) => {
-                let read = std::fs::read_to_string(file);
+                let read = ingest::bounded_file::read_text(file);
                 Some(read.with_context(|| format!("read {}", file.display()))?.trim().to_owned())
             }
             None => std::env::var("TAFFRAIL_TOKEN").ok().filter(|token| !token.is_empty()),

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use ingest::bounded_file;
 use parking_lot::{Mutex, RwLock};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -20,12 +20,9 @@ use tokio::sync::watch;
 
 use super::certificate::expiry_seconds;
 use super::counters::Counters;
-use crate::assemble::stopped;
 use crate::config::Config;
+use crate::look::look_again;
 use crate::reload::{Commit, Reload};
-
-/// How often files are looked at. Certificates are renewed days before they end.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Largest file that is read, bytes: some thousand certificates.
 const FILE_BYTES_MAX: u64 = 4 << 20;
@@ -187,14 +184,8 @@ impl Files {
 }
 
 fn read_file(key: &str, file: &Path) -> Result<Vec<u8>> {
-    let context = || format!("read {key} {}", file.display());
-    let bytes = std::fs::metadata(file).with_context(context)?.len();
-    ensure!(
-        bytes <= FILE_BYTES_MAX,
-        "{key} {} has {bytes} bytes, at most {FILE_BYTES_MAX} are read",
-        file.display()
-    );
-    std::fs::read(file).with_context(context)
+    bounded_file::read(file, FILE_BYTES_MAX)
+        .with_context(|| format!("read {key} {}", file.display()))
 }
 
 fn certificates(key: &str, file: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
@@ -258,17 +249,8 @@ impl Tls {
     }
 
     /// Looks at the files until told to stop.
-    pub(crate) async fn watch(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = stopped(&mut stopping) => return,
-            }
-            let this = Arc::clone(&self);
-            if let Err(error) = tokio::task::spawn_blocking(move || this.look()).await {
-                tracing::error!(%error, "certificates were not looked at");
-            }
-        }
+    pub(crate) async fn watch(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        look_again("certificates", self, Self::look, stopping).await;
     }
 
     /// Takes over files that changed, if they are right.

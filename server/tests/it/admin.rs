@@ -7,7 +7,7 @@ use std::process::Command;
 use model::{Clock, Labels, SystemClock};
 use serde_json::{Value, json};
 use testkit::http::escaped;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, taffrail_at, token_file_of};
 
@@ -50,14 +50,8 @@ impl Platform {
         let at = self.now_ms - seconds_ago * 1000;
         let labels = |name| Labels::from_pairs([("__name__", name), ("job", "x")]);
         let series = ["up", "down"].map(|name| Series::new(&labels(name), &[(at, value)]));
-        let body = remote_write::body(&series, &[]);
-        let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-        let headers = [
-            ("Content-Type", "application/x-protobuf"),
-            ("Authorization", "Bearer collector"),
-            ("X-Scope-OrgID", tenant),
-        ];
-        let answer = self.server.call("POST", "/api/v1/write", &headers, &body);
+        let headers = [("Authorization", "Bearer collector"), ("X-Scope-OrgID", tenant)];
+        let answer = self.server.remote_write(&headers, &series);
         (answer.status, answer.text())
     }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use model::{Clock, Labels, SystemClock};
 use testkit::S3Server;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, binary, on_s3, taffrail};
 
@@ -19,15 +19,7 @@ fn send(server: &Program, tenant: &str, at_ms: i64) {
             Series::new(&labels, &[(at_ms, f64::from(n) / 3.0)])
         })
         .collect();
-    let body = remote_write::body(&series, &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Scope-OrgID", tenant),
-    ];
-    let answer = server.call("POST", "/api/v1/write", &headers, &body);
-    assert_eq!(answer.status, 204, "{}", answer.text());
+    server.write(Some(tenant), &series);
 }
 
 /// What tenants have, and what they may.

@@ -1,30 +1,12 @@
 //! The query API beside a real Prometheus with the same samples: what it says to wrong questions,
 //! and how it counts samples.
 
-use std::path::Path;
-
 use model::{Clock, SystemClock};
 use testkit::http::escaped;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
-use crate::process::{Program, free_address, installed, taffrail};
-
-fn start_prometheus(program: &Path, dir: &Path) -> Program {
-    std::fs::create_dir_all(dir).expect("create a directory");
-    std::fs::write(dir.join("prometheus.yml"), "{}\n").expect("write the configuration");
-    let address = free_address();
-    let arguments = [
-        "--config.file=prometheus.yml".to_owned(),
-        "--storage.tsdb.path=data".to_owned(),
-        format!("--web.listen-address={address}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-        "--enable-feature=promql-per-step-stats".to_owned(),
-        "--log.level=warn".to_owned(),
-    ];
-    let mut prometheus = Program::start(program, dir, address, &arguments);
-    prometheus.wait_ready("/-/ready");
-    prometheus
-}
+use crate::process::{Program, installed, taffrail};
+use crate::senders::start_prometheus;
 
 fn fill(server: &Program, now_ms: i64) {
     let series: Vec<Series> = ["a", "b", "c"]
@@ -37,11 +19,7 @@ fn fill(server: &Program, now_ms: i64) {
             ..Series::default()
         })
         .collect();
-    let body = remote_write::body(&series, &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-    let answer = server.call("POST", "/api/v1/write", &headers, &body);
-    assert_eq!(answer.status, 204, "{}", answer.text());
+    server.write(None, &series);
 }
 
 /// Wrong questions to which both say the same, word for word. Where newer versions say something
@@ -118,7 +96,12 @@ fn prometheus_and_we_speak_alike() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let quiet = "[ingest.self_scrape]\nenabled = false\n";
     let taffrail = taffrail(&dir.path().join("taffrail"), quiet);
-    let prometheus = start_prometheus(&program, &dir.path().join("prometheus"));
+    let prometheus = start_prometheus(
+        &program,
+        &dir.path().join("prometheus"),
+        "{}\n",
+        &["--web.enable-remote-write-receiver", "--enable-feature=promql-per-step-stats"],
+    );
     let now_ms = SystemClock::default().now_ms();
     fill(&taffrail, now_ms);
     fill(&prometheus, now_ms);

@@ -7,9 +7,10 @@ use std::process::Command;
 
 use model::{Clock, SystemClock};
 use testkit::http::{Response, escaped};
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, installed, taffrail};
+use crate::senders::{HEADERS, compressed};
 
 /// A server with one series that clients ask for.
 fn serving(dir: &std::path::Path) -> (Program, i64) {
@@ -24,10 +25,8 @@ fn serving(dir: &std::path::Path) -> (Program, i64) {
         help: "Whether it answers.".to_owned(),
         unit: String::new(),
     };
-    let body = remote_write::body(&[series], &[("up", metadata)]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-    assert_eq!(server.call("POST", "/api/v1/write", &headers, &body).status, 204);
+    let body = compressed(&[series], &[("up", metadata)]);
+    assert_eq!(server.call("POST", "/api/v1/write", &HEADERS, &body).status, 204);
     (server, now_ms)
 }
 

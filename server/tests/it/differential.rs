@@ -7,15 +7,14 @@
 
 mod questions;
 
-use std::path::Path;
-
 use model::stale_nan;
 use serde_json::Value;
 use testkit::http::escaped;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 use testkit::{SeededRandom, http::Connection};
 
-use crate::process::{Program, free_address, installed, taffrail};
+use crate::process::{Program, installed, taffrail};
+use crate::senders::start_prometheus;
 use questions::Questions;
 
 /// First instant of the rows. Samples never stand on whole seconds plus 37 ms, and questions
@@ -78,7 +77,10 @@ fn random_questions_have_the_same_answers() {
         &dir.path().join("taffrail"),
         "[ingest.self_scrape]\nenabled = false\n[tenancy.limits.default]\nage_seconds_max = 315360000\n[storage]\ndisk_reserve_bytes = 0\n",
     );
-    let prometheus = start_prometheus(&prometheus, dir.path());
+    // The rows lie in the past.
+    let flags = ["--storage.tsdb.retention.time=100y", "--web.enable-remote-write-receiver"];
+    let prometheus =
+        start_prometheus(&prometheus, &dir.path().join("prometheus"), "global: {}\n", &flags);
     write_rows(&[&prometheus, &taffrail]);
 
     let seed = setting("TAFFRAIL_DIFFERENTIAL_SEED", 20_261_121);
@@ -248,32 +250,9 @@ fn alike(a: &Value, b: &Value, tolerance: f64) -> bool {
     }
 }
 
-fn start_prometheus(program: &Path, dir: &Path) -> Program {
-    let address = free_address();
-    let own_dir = dir.join("prometheus");
-    std::fs::create_dir_all(&own_dir).expect("create a directory");
-    std::fs::write(own_dir.join("prometheus.yml"), "global: {}\n").expect("write a file");
-    let arguments = [
-        "--config.file=prometheus.yml".to_owned(),
-        "--storage.tsdb.path=data".to_owned(),
-        // The rows lie in the past.
-        "--storage.tsdb.retention.time=100y".to_owned(),
-        format!("--web.listen-address={address}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-        "--log.level=warn".to_owned(),
-    ];
-    let mut prometheus = Program::start(program, &own_dir, address, &arguments);
-    prometheus.wait_ready("/-/ready");
-    prometheus
-}
-
 fn write_rows(to: &[&Program]) {
-    let body = remote_write::body(&rows(), &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
     for program in to {
-        let answer = program.call("POST", "/api/v1/write", &headers, &body);
-        assert!((200..300).contains(&answer.status), "{}: {}", answer.status, answer.text());
+        program.write(None, &rows());
     }
 }
 

@@ -13,9 +13,10 @@ use model::{
 };
 use serde_json::{Value, json};
 use testkit::http::escaped;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, free_address, run, taffrail, taffrail_at};
+use crate::senders::{HEADERS, compressed};
 
 /// Small files, and two levels of compaction at the first occasion.
 const CONFIG: &str = "
@@ -125,9 +126,8 @@ fn histogram(n: i64) -> Histogram {
 
 fn write(server: &Program, tenant: &str, at_ms: i64, round: i64) {
     let (series, metadata) = scrape(at_ms, round);
-    let body = remote_write::body(&series, &metadata);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("X-Scope-OrgID", tenant)];
+    let body = compressed(&series, &metadata);
+    let headers = [HEADERS.as_slice(), &[("X-Scope-OrgID", tenant)]].concat();
     let answer = server.call("POST", "/api/v1/write", &headers, &body);
     assert_eq!(answer.status, 204, "{}", answer.text());
 }

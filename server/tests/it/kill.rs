@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use model::{Clock, Labels, SystemClock};
 use testkit::S3Server;
 use testkit::http::{Connection, escaped};
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, free_address, on_s3, taffrail_at};
+use crate::senders::{HEADERS, compressed};
 
 /// Small enough that every cycle flushes blocks and rolls log segments over.
 const CONFIG: &str = "
@@ -104,15 +105,10 @@ fn write(
     stop: &AtomicBool,
 ) {
     let Ok(mut connection) = Connection::open(address) else { return };
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Scope-OrgID", "soak"),
-    ];
+    let headers = [HEADERS.as_slice(), &[("X-Scope-OrgID", "soak")]].concat();
     let mut number = acknowledged.last().map_or(0, |n| n + 1);
     while !stop.load(Ordering::Relaxed) {
-        let body = remote_write::body(&request(writer, number, base_ms), &[]);
-        let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
+        let body = compressed(&request(writer, number, base_ms), &[]);
         match connection.call("POST", "/api/v1/write", &headers, &body) {
             Ok(answer) if answer.status == 204 => acknowledged.push(number),
             Ok(answer) if answer.status == 503 => {

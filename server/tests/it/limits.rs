@@ -3,9 +3,10 @@
 
 use model::{Clock, SystemClock};
 use testkit::http::{Response, escaped};
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, taffrail};
+use crate::senders::{HEADERS, compressed};
 
 const CONFIG: &str = "
 [ingest.self_scrape]
@@ -32,9 +33,6 @@ age_seconds_max = 3600
 future_seconds_max = 60
 ";
 
-const HEADERS: [(&str, &str); 2] =
-    [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-
 /// Writes and says what came back.
 struct Sender {
     server: Program,
@@ -50,10 +48,7 @@ impl Sender {
     }
 
     fn write(&self, tenant: &str, series: &[Series]) -> Response {
-        let body = remote_write::body(series, &[]);
-        let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-        let headers = [HEADERS.as_slice(), &[("X-Scope-OrgID", tenant)]].concat();
-        self.server.call("POST", "/api/v1/write", &headers, &body)
+        self.server.remote_write(&[("X-Scope-OrgID", tenant)], series)
     }
 
     /// A series with a sample so many seconds from now.
@@ -178,7 +173,7 @@ fn bodies_over_a_limit_are_refused_whole() {
 #[test]
 fn what_is_no_write_or_no_route() {
     let sender = Sender::start();
-    let body = snap::raw::Encoder::new().compress_vec(&[]).expect("a small body");
+    let body = compressed(&[], &[]);
     let call = |method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]| {
         sender.server.call(method, path, headers, body).status
     };

@@ -22,6 +22,7 @@ mod reload;
 mod remote_read;
 mod routing;
 mod scraping;
+mod senders;
 mod starts;
 mod switches;
 mod tls;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use testkit::http::escaped;
 
 use crate::process::{Program, free_address, installed, taffrail, token_file_of};
+use crate::senders;
 
 /// Tenant A gets everything, tenant B only the CPU metrics.
 const TENANT_A: &str = "team-a";
@@ -72,7 +73,6 @@ fn start_exporter(program: &Path, dir: &Path) -> Program {
 fn start_prometheus(program: &Path, dir: &Path, exporter: &Program, taffrail: &Program) -> Program {
     let address = free_address();
     let own_dir = dir.join("prometheus");
-    std::fs::create_dir_all(&own_dir).expect("create a directory");
     let config = format!(
         "global: {{scrape_interval: 1s, scrape_timeout: 900ms}}
 scrape_configs:
@@ -93,17 +93,8 @@ remote_write:
         exporter = exporter.address,
         taffrail = taffrail.address,
     );
-    std::fs::write(own_dir.join("prometheus.yml"), config).expect("write the configuration");
-    let arguments = [
-        "--config.file=prometheus.yml".to_owned(),
-        "--storage.tsdb.path=data".to_owned(),
-        format!("--web.listen-address={address}"),
-        "--enable-feature=promql-at-modifier,promql-negative-offset".to_owned(),
-        "--log.level=warn".to_owned(),
-    ];
-    let mut prometheus = Program::start(program, &own_dir, address, &arguments);
-    prometheus.wait_ready("/-/ready");
-    prometheus
+    let flags = ["--enable-feature=promql-at-modifier,promql-negative-offset"];
+    senders::start_prometheus_at(address, program, &own_dir, &config, &flags)
 }
 
 /// Waits until some 25 s of samples are on both sides; gives a time between two samples before the

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use model::{Clock, SystemClock};
 use testkit::http::{Connection, escaped};
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, taffrail};
 
@@ -48,14 +48,7 @@ fn fill(server: &Program, tenant: &str, now_ms: i64) {
             ..Series::default()
         })
         .collect();
-    let body = remote_write::body(&series, &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [
-        ("Content-Type", "application/x-protobuf"),
-        ("Content-Encoding", "snappy"),
-        ("X-Scope-OrgID", tenant),
-    ];
-    assert_eq!(server.call("POST", "/api/v1/write", &headers, &body).status, 204);
+    server.write(Some(tenant), &series);
 }
 
 #[track_caller]

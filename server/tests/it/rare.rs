@@ -10,9 +10,10 @@ use model::{
     SystemClock, stale_nan,
 };
 use testkit::http::Connection;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::{Program, free_address, taffrail_at};
+use crate::senders::{HEADERS, compressed};
 
 const CONFIG: &str = "
 [ingest.self_scrape]
@@ -20,14 +21,6 @@ enabled = false
 [storage]
 disk_reserve_bytes = 0
 ";
-
-const HEADERS: [(&str, &str); 2] =
-    [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-
-fn compressed(series: &[Series], metadata: &[(&str, Metadata)]) -> Vec<u8> {
-    let body = remote_write::body(series, metadata);
-    snap::raw::Encoder::new().compress_vec(&body).expect("a small body")
-}
 
 fn histogram(float: bool) -> Histogram {
     let buckets = match float {

@@ -1,13 +1,12 @@
 //! Remote read and federation beside a real Prometheus: both hold the same samples and must answer
 //! with the same bytes; and Prometheus reads from us what it does not hold itself.
 
-use std::path::Path;
-
 use model::{Buckets, Clock, Histogram, ResetHint, Span, SystemClock, varint};
 use testkit::http::escaped;
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
-use crate::process::{Program, free_address, installed, taffrail};
+use crate::process::{Program, installed, taffrail};
+use crate::senders::start_prometheus;
 
 /// Samples of one chunk, so that both cut alike.
 const SAMPLES: i64 = 100;
@@ -72,45 +71,24 @@ fn request(start_ms: i64, end_ms: i64, chunks: bool) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&out).expect("a small body")
 }
 
-fn start_prometheus(program: &Path, dir: &Path, taffrail: &Program) -> Program {
-    std::fs::create_dir_all(dir).expect("create a directory");
-    let url = format!("http://{}/prometheus/api/v1/read", taffrail.address);
-    let config = format!("remote_read: [{{url: '{url}', read_recent: true}}]\n");
-    std::fs::write(dir.join("prometheus.yml"), config).expect("write the configuration");
-    let address = free_address();
-    let arguments = [
-        "--config.file=prometheus.yml".to_owned(),
-        "--storage.tsdb.path=data".to_owned(),
-        format!("--web.listen-address={address}"),
-        "--web.enable-remote-write-receiver".to_owned(),
-        "--enable-feature=native-histograms".to_owned(),
-        "--log.level=warn".to_owned(),
-    ];
-    let mut prometheus = Program::start(program, dir, address, &arguments);
-    prometheus.wait_ready("/-/ready");
-    prometheus
-}
-
-fn write(to: &Program, series: &[Series]) {
-    let body = remote_write::body(series, &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-    let answer = to.call("POST", "/api/v1/write", &headers, &body);
-    assert_eq!(answer.status, 204, "{}", answer.text());
-}
-
 #[test]
 fn prometheus_and_we_are_read_alike() {
     let Some(prometheus) = installed("prometheus") else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let quiet = "[ingest.self_scrape]\nenabled = false\n";
     let taffrail = taffrail(&dir.path().join("taffrail"), quiet);
-    let prometheus = start_prometheus(&prometheus, &dir.path().join("prometheus"), &taffrail);
+    let url = format!("http://{}/prometheus/api/v1/read", taffrail.address);
+    let prometheus = start_prometheus(
+        &prometheus,
+        &dir.path().join("prometheus"),
+        &format!("remote_read: [{{url: '{url}', read_recent: true}}]\n"),
+        &["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"],
+    );
     let end_ms = SystemClock::default().now_ms() / 1_000 * 1_000 - 5_000;
     let both = written(end_ms);
-    write(&prometheus, &both);
+    prometheus.write(None, &both);
     // It asks us, too: what it holds itself must come back as one.
-    write(&taffrail, &both);
+    taffrail.write(None, &both);
 
     let read = |server: &Program, chunks: bool| {
         let body = request(end_ms - 600_000, end_ms, chunks);
@@ -179,7 +157,7 @@ fn shown(mut body: &[u8]) -> Vec<String> {
 
 fn prometheus_reads_from_us(prometheus: &Program, taffrail: &Program, end_ms: i64) {
     let long = |i: i64| (end_ms - (2_000 - i) * 1_000, (i % 17) as f64);
-    write(taffrail, &[series("elsewhere", (0..2_000).map(long))]);
+    taffrail.write(None, &[series("elsewhere", (0..2_000).map(long))]);
     for (query, found) in [
         ("count_over_time(elsewhere[30m])", "1800"),
         ("sum_over_time(elsewhere{job=~\"j|k\",other=\"\"}[5m])", ""),

@@ -11,21 +11,7 @@ use testkit::SeededRandom;
 use testkit::http::escaped;
 
 use crate::process::{Program, free_address, installed, taffrail};
-
-fn start_prometheus(program: &Path, dir: &Path, config: &str) -> Program {
-    std::fs::create_dir_all(dir).expect("create a directory");
-    std::fs::write(dir.join("prometheus.yml"), config).expect("write the configuration");
-    let address = free_address();
-    let arguments = [
-        "--config.file=prometheus.yml".to_owned(),
-        "--storage.tsdb.path=data".to_owned(),
-        format!("--web.listen-address={address}"),
-        "--log.level=warn".to_owned(),
-    ];
-    let mut prometheus = Program::start(program, dir, address, &arguments);
-    prometheus.wait_ready("/-/ready");
-    prometheus
-}
+use crate::senders::start_prometheus;
 
 /// A Taffrail that scrapes what the same file says.
 fn start_taffrail(dir: &Path, config: &str) -> Program {
@@ -99,7 +85,7 @@ scrape_configs:
 - {{job_name: limited, sample_limit: 3, static_configs: [{{targets: ['{node}']}}]}}
 "
     );
-    let theirs = start_prometheus(&prometheus, &dir.path().join("prometheus"), &config);
+    let theirs = start_prometheus(&prometheus, &dir.path().join("prometheus"), &config, &[]);
     let mut ours = start_taffrail(&dir.path().join("taffrail"), &config);
     for job in ["node", "relabelled", "missing", "limited"] {
         let query = format!("count_over_time(up{{job=\"{job}\"}}[1m])");
@@ -221,7 +207,7 @@ fn rules_made_by_chance_do_what_they_do_in_prometheus() {
     let Some(prometheus) = installed("prometheus") else { return };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let jobs = jobs(0x5c4a_9e01, 400);
-    let theirs = start_prometheus(&prometheus, &dir.path().join("prometheus"), &jobs);
+    let theirs = start_prometheus(&prometheus, &dir.path().join("prometheus"), &jobs, &[]);
     // The packaged one knows the old alphabet of names alone.
     let legacy = format!("global: {{metric_name_validation_scheme: legacy}}\n{jobs}");
     let ours = start_taffrail(&dir.path().join("taffrail"), &legacy);

@@ -1,7 +1,7 @@
 //! Switches of the language reach the evaluator, and `status/flags` names them.
 
 use model::{Clock, SystemClock};
-use testkit::remote_write::{self, Series};
+use testkit::remote_write::Series;
 
 use crate::process::taffrail;
 
@@ -17,10 +17,7 @@ fn seen_with(switches: &str) -> (String, String, String) {
         samples: (0..40).map(|i| (now_ms - (40 - i) * 5_000, i as f64)).collect(),
         ..Series::default()
     };
-    let body = remote_write::body(&[series], &[]);
-    let body = snap::raw::Encoder::new().compress_vec(&body).expect("a small body");
-    let headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")];
-    assert_eq!(server.call("POST", "/api/v1/write", &headers, &body).status, 204);
+    server.write(None, &[series]);
 
     let copied = r#"label_replace(rate(requests_total[2m]), "copy", "$1", "__name__", "(.*)")"#;
     let name = server.instant(copied, now_ms, None)["data"]["result"][0]["metric"].to_string();

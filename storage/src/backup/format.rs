@@ -6,12 +6,11 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::checked_json::Kind;
 use crate::manifest::PartitionState;
 use crate::partition_map::PartitionMap;
 
-const MAGIC: &[u8; 8] = b"TAFFRBAK";
-const VERSION: u32 = 1;
-const HEADER_BYTES: usize = 32;
+const BACKUP: Kind = Kind { magic: *b"TAFFRBAK", version: 1, features_known: 0 };
 
 /// Below which the manifests of backups lie.
 pub(super) const BACKUPS: &str = "backups";
@@ -51,46 +50,11 @@ impl Backup {
 
     pub(super) fn encode(&self) -> Result<Bytes, Error> {
         let what = || path_of(self.created_ms).to_string();
-        let corrupt = |reason: String| Error::Corrupt { what: what(), reason };
-        let json = serde_json::to_vec(self).map_err(|error| corrupt(error.to_string()))?;
-        let length = u32::try_from(json.len())
-            .map_err(|_| corrupt(format!("{} bytes are too many", json.len())))?;
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + json.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&0u64.to_le_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
-        let header = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&header.to_le_bytes());
-        bytes.extend_from_slice(&json);
-        Ok(bytes.into())
+        Ok(BACKUP.encode(self, 0, what)?.into())
     }
 
     fn decode(bytes: &[u8], path: &Path) -> Result<Self, Error> {
-        let what = || format!("backup manifest {path}");
-        let corrupt = |reason: &str| Error::Corrupt { what: what(), reason: reason.to_owned() };
-        let Some((header, json)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(corrupt("it is shorter than its header"));
-        };
-        let u32_at = |at: usize| {
-            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-        };
-        if header[..8] != MAGIC[..] || u32_at(28) != crc32c::crc32c(&header[..28]) {
-            return Err(corrupt("its header is wrong"));
-        }
-        if u32_at(8) != VERSION {
-            let feature = format!("format version {}", u32_at(8));
-            return Err(Error::Unsupported { what: what(), feature });
-        }
-        if header[16..24] != [0; 8] {
-            let feature = "a feature bit".to_owned();
-            return Err(Error::Unsupported { what: what(), feature });
-        }
-        if u32_at(12) as usize != json.len() || u32_at(24) != crc32c::crc32c(json) {
-            return Err(corrupt("its checksum is wrong"));
-        }
-        serde_json::from_slice(json).map_err(|error| corrupt(&error.to_string()))
+        BACKUP.decode(bytes, || format!("backup manifest {path}"))
     }
 
     /// Reads one backup's manifest.

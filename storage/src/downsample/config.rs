@@ -3,19 +3,13 @@
 use model::Resolution;
 use serde::{Deserialize, Serialize};
 
-/// What is downsampled. How long windows are kept is a limit of each tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is downsampled: nothing unless asked for. How long windows are kept is a limit of each tenant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Whether windows of five minutes and of an hour are made of days that are over. They take a
-    /// small part of what rows take as they came, and questions about months become affordable.
+    /// Whether windows of five minutes and of an hour are made of days that are over. They take
+    /// half as much again as the rows, outlive them, and make questions about months affordable.
     pub enabled: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { enabled: true }
-    }
 }
 
 impl Config {

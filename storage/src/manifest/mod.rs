@@ -22,8 +22,8 @@ use model::Position;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use crate::Error;
 use crate::objects::Fresh;
+use crate::{Error, checked_json};
 pub use state::{BlockMeta, Edit, PartitionState, SnapshotMeta};
 
 use chain::{Chain, Ends};
@@ -85,7 +85,7 @@ impl ManifestFacts {
     pub(crate) fn read(bytes: &[u8], name: &str) -> Result<Self, Error> {
         let stored = Stored::decode(bytes, name)?;
         let Stored { partition, number, before, edit, checkpoint, .. } = stored;
-        let (version, features) = envelope::version_and_features(bytes);
+        let (version, features) = checked_json::version_and_features(bytes);
         Ok(Self { version, features, partition, number, before, edit, checkpoint })
     }
 }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::model::{Clock, MatchOp, Matcher, Resolution, TimeRange, is_stale, stale_nan};
-use storage::retention::{Rule, TenantRules};
+use storage::retention::Rule;
 use storage::{Config, Delete, DownsamplingConfig, Extent, SelectWindows, Storage};
 use tenancy::{DeleteScope, Limits, ReadScope, Retention, TenantId};
 use testkit::SeededRandom;
 
 use crate::facts::{number_from_env, tight};
-use crate::store::{Ground, NOW_MS, Row, labels_of, write};
+use crate::store::{Ground, NOW_MS, Row, Rules, labels_of, write};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -150,20 +150,6 @@ async fn check_all(storage: &Storage, facts: &Facts, what: &str) {
             let found = stored(storage, tenant, resolution, range).await;
             assert_same(&found, &wanted, &format!("{what}, {resolution}, tenant {tenant}"));
         }
-    }
-}
-
-/// Rules by tenant; the others keep everything.
-#[derive(Debug)]
-struct Rules(BTreeMap<u32, Rule>);
-
-impl TenantRules for Rules {
-    fn rule_of(&self, tenant: TenantId) -> Rule {
-        self.0.get(&tenant.0).copied().unwrap_or(Rule::Keep(Retention::default()))
-    }
-
-    fn deleted(&self) -> Vec<TenantId> {
-        self.0.iter().filter(|(_, rule)| **rule == Rule::Gone).map(|(t, _)| TenantId(*t)).collect()
     }
 }
 

@@ -1,30 +1,16 @@
 //! Retention: blocks go whole, others' rows stay, and clocks that are wrong cost nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::model::{Resolution, TimeRange};
 use storage::Storage;
-use storage::retention::{Rule, TenantRules};
-use tenancy::{ReadScope, Retention, TenantId};
+use storage::retention::Rule;
+use tenancy::{ReadScope, Retention};
 
 use crate::facts::tight;
-use crate::store::{Ground, NOW_MS, Row, read, write};
-
-/// Rules by tenant; the others keep everything.
-#[derive(Debug, Default)]
-struct Rules(BTreeMap<u32, Rule>);
-
-impl TenantRules for Rules {
-    fn rule_of(&self, tenant: TenantId) -> Rule {
-        self.0.get(&tenant.0).copied().unwrap_or(Rule::Keep(Retention::default()))
-    }
-
-    fn deleted(&self) -> Vec<TenantId> {
-        self.0.iter().filter(|(_, rule)| **rule == Rule::Gone).map(|(t, _)| TenantId(*t)).collect()
-    }
-}
+use crate::store::{Ground, NOW_MS, Row, Rules, read, write};
 
 fn kept(raw_seconds: u64, bytes_max: u64) -> Rule {
     Rule::Keep(Retention { raw_seconds, bytes_max, ..Retention::default() })

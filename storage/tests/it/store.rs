@@ -1,12 +1,15 @@
 //! A store for tests: on a disk in memory, with time set by hand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use model::{Clock, Labels, METRIC_NAME, Matcher, TimeRange};
+use storage::retention::{Rule, TenantRules};
 use storage::{
-    Appended, Config, FarObjects, MetricRows, Parts, Select, Selection, SeriesRows, Storage,
+    Appended, Config, DownsamplingConfig, FarObjects, MetricRows, Parts, Select, Selection,
+    SeriesRows, Storage,
 };
-use tenancy::{Limits, ReadScope, WriteScope};
+use tenancy::{Limits, ReadScope, Retention, TenantId, WriteScope};
 use testkit::{FaultyDisk, ManualClock, SeededRandom};
 
 /// When tests happen. Milliseconds.
@@ -27,7 +30,10 @@ impl Default for Ground {
 
 /// Few partitions and small files: every border is crossed.
 pub(crate) fn config() -> Config {
-    Config { partitions: 3, log_segment_bytes: 1 << 16, disk_reserve_bytes: 0, ..Config::default() }
+    // With windows, so that faults and crashes meet them as well.
+    let downsampling = DownsamplingConfig { enabled: true };
+    let storage = Config { downsampling, disk_reserve_bytes: 0, ..Config::default() };
+    Config { partitions: 3, log_segment_bytes: 1 << 16, ..storage }
 }
 
 impl Ground {
@@ -165,4 +171,18 @@ pub(crate) async fn begin(storage: &Storage, tenant: u32) -> Selection {
     let scope = ReadScope::for_test(&[(tenant, &format!("team-{tenant}"))]);
     let request = Select { matchers: Vec::new(), range: TimeRange::ALL };
     storage.select(&scope, &request).await.expect("series")
+}
+
+/// Rules by tenant; the others keep everything.
+#[derive(Debug, Default)]
+pub(crate) struct Rules(pub(crate) BTreeMap<u32, Rule>);
+
+impl TenantRules for Rules {
+    fn rule_of(&self, tenant: TenantId) -> Rule {
+        self.0.get(&tenant.0).copied().unwrap_or(Rule::Keep(Retention::default()))
+    }
+
+    fn deleted(&self) -> Vec<TenantId> {
+        self.0.iter().filter(|(_, rule)| **rule == Rule::Gone).map(|(t, _)| TenantId(*t)).collect()
+    }
 }

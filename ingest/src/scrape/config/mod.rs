@@ -18,8 +18,8 @@ use global::Global;
 pub(crate) use job::Job;
 pub(crate) use protocol::{Protocol, accept};
 
-use crate::discovery;
-use crate::yaml::{Fields, Node, TEXT_BYTES_MAX, YamlError};
+use crate::yaml::{Fields, Node, YamlError};
+use crate::{bounded_file, discovery};
 
 /// Jobs of a configuration. Beyond it somebody generates them without end.
 const JOBS_MAX: usize = 10_000;
@@ -156,9 +156,5 @@ impl ScrapeFile {
 
 fn text_of(file: &Path) -> Result<String, ScrapeFileError> {
     let failed = |source| ScrapeFileError::Read { file: file.to_owned(), source };
-    let bytes = std::fs::metadata(file).map_err(failed)?.len();
-    if bytes > TEXT_BYTES_MAX as u64 {
-        return Err(failed(std::io::Error::other(format!("it has {bytes} bytes"))));
-    }
-    std::fs::read_to_string(file).map_err(failed)
+    bounded_file::read_text(file).map_err(failed)
 }

@@ -105,6 +105,7 @@ impl Ground {
             partitions: 2,
             disk_reserve_bytes: 0,
             log_segment_bytes: 1 << 18,
+            downsampling: storage::DownsamplingConfig { enabled: true },
             ..storage::Config::default()
         };
         let storage = Storage::open(config, parts).await.unwrap();
