@@ -26,6 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server until SIGINT or SIGTERM.
     Serve(Serve),
+    /// Ask a running server: an instant or a range, as a table, CSV, JSON or a plot.
+    Query(crate::command::query::Query),
     /// Look after the tenants of a running server.
     Tenants(crate::command::tenants::Tenants),
     /// Have a running server back everything up.

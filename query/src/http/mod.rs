@@ -49,7 +49,7 @@ pub use params::Selected;
 #[doc(hidden)]
 pub use params::read_parameters;
 use reply::Reply;
-pub use times::rfc3339_text;
+pub use times::{duration_ms, instant_ms, rfc3339_text};
 
 /// The API, to be mounted at `/` and wherever else clients look for it.
 pub fn router(querier: Querier, authenticator: Arc<Authenticator>) -> Router {

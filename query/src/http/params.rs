@@ -2,7 +2,7 @@
 
 use model::{Matcher, PatternBudget, TimeRange};
 
-use super::times::{DurationRefused, duration_ms, instant_ms};
+use super::times::{DurationRefused, instant_ms, read_duration_ms};
 use crate::promql::{self, Features};
 use crate::{Cancel, Config, Error, Querier};
 
@@ -194,7 +194,7 @@ fn not_a_time(text: &str) -> String {
 }
 
 fn duration(text: &str) -> Result<i64, String> {
-    duration_ms(text).map_err(|refused| {
+    read_duration_ms(text).map_err(|refused| {
         let overflow =
             if refused == DurationRefused::Overflow { ". It overflows int64" } else { "" };
         format!("cannot parse {} to a valid duration{overflow}", quoted(text))

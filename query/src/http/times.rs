@@ -2,7 +2,7 @@
 
 /// Reads an instant as milliseconds since the Unix epoch: seconds as a float (to the nearest
 /// millisecond) or RFC 3339 (what lies below a millisecond is cut off, as in Prometheus).
-pub(super) fn instant_ms(text: &str) -> Option<i64> {
+pub fn instant_ms(text: &str) -> Option<i64> {
     if let Some(seconds) = float(text) {
         let ms = (seconds * 1000.0).round();
         return (ms.abs() < i64::MAX as f64).then_some(ms as i64);
@@ -132,7 +132,7 @@ pub(super) enum DurationRefused {
 const NANOSECONDS_MAX: f64 = 9_223_372_036_854_775_807.0;
 
 /// Reads a duration as milliseconds, cut off below: seconds as a float, or `1h30m`.
-pub(super) fn duration_ms(text: &str) -> Result<i64, DurationRefused> {
+pub(super) fn read_duration_ms(text: &str) -> Result<i64, DurationRefused> {
     if let Some(seconds) = float(text) {
         let nanoseconds = seconds * 1e9;
         if nanoseconds.abs() > NANOSECONDS_MAX {
@@ -141,6 +141,11 @@ pub(super) fn duration_ms(text: &str) -> Result<i64, DurationRefused> {
         return Ok((nanoseconds as i64) / 1_000_000);
     }
     units_ms(text).ok_or(DurationRefused::Syntax)
+}
+
+/// The same; `None` for whatever is refused.
+pub fn duration_ms(text: &str) -> Option<i64> {
+    read_duration_ms(text).ok()
 }
 
 /// Units from the longest to the shortest; each may stand once, in this order. Milliseconds.

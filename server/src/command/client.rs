@@ -80,12 +80,25 @@ impl Client {
 
     /// The data of a successful answer.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut whole = self.whole_answer(method, path, &[], body)?;
+        Ok(whole["data"].take())
+    }
+
+    /// The whole of a successful answer.
+    pub(crate) fn whole_answer(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let url = format!("http://{}{}{path}", self.authority, self.prefix);
-        let (status, answer) =
-            self.exchange(method, path, body).with_context(|| format!("{method} {url}"))?;
+        let (status, answer) = self
+            .exchange(method, path, headers, body)
+            .with_context(|| format!("{method} {url}"))?;
         let read: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
         if (200..300).contains(&status) {
-            return Ok(read["data"].clone());
+            return Ok(read);
         }
         let text = match read["error"].as_str() {
             Some(text) => text.to_owned(),
@@ -94,7 +107,13 @@ impl Client {
         bail!("{} (status {status})", text.trim())
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Vec<u8>)> {
+    fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(u16, Vec<u8>)> {
         let mut addresses = self.authority.to_socket_addrs().context("look up the host")?;
         let address = addresses.next().context("the host has no address")?;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
@@ -109,6 +128,10 @@ impl Client {
             self.authority,
             body.len()
         );
+        for (name, value) in headers {
+            ensure!(!value.contains(['\r', '\n']), "{name}: a header has no line breaks");
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
         if let Some(token) = &self.token {
             request.push_str(&format!("Authorization: Bearer {token}\r\n"));
         }

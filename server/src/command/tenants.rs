@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Client, Server};
+use super::escaped;
 use super::text::{table, text};
 
 /// Where the server is and who asks.
@@ -159,19 +160,6 @@ fn settings(set: &[String]) -> Result<Map<String, Value>> {
         limits.insert(key.to_owned(), value);
     }
     Ok(limits)
-}
-
-/// A part of a path or query.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 fn shown(command: &Command, data: &Value) -> String {

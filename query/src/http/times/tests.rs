@@ -78,7 +78,7 @@ fn dates_are_printed() {
 
 #[track_caller]
 fn duration(text: &str, ms: Result<i64, DurationRefused>) {
-    assert_eq!(duration_ms(text), ms, "{text}");
+    assert_eq!(read_duration_ms(text), ms, "{text}");
 }
 
 #[test]
