@@ -3,11 +3,12 @@
 //! `add` is plain computing and may run on any thread; full row groups become bytes at once. What
 //! is ready to be sent goes out in [`BlockWriter::send_ready`] and [`BlockWriter::finish`].
 
+mod chunks;
 mod family;
+mod series;
+mod vectors;
 mod windows;
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -15,21 +16,19 @@ use model::{Exemplar, Histogram, Labels, Resolution, SeriesId, TimeRange};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use tenancy::TenantId;
-use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use self::family::Held;
+use self::vectors::Vectors;
 pub use self::windows::WindowsInput;
 use super::index::{
     FEATURE_COLD, FEATURE_STARTS, FEATURE_WINDOWS, IndexBuilder, Meta, checksum_of,
 };
 use super::object::{Sink, Sum, Upload};
-use super::stats::ChunkStats;
 use super::tables::{
-    ChunkRow, ChunkRows, ExemplarRows, SeriesRow, SeriesRows, TableWriter, TimestampRows,
-    close_table, open_table, write_group,
+    ChunkRows, ExemplarRows, SeriesRow, TableWriter, close_table, open_table, write_group,
 };
-use super::{CHUNKS, EXEMPLARS, INDEX, SERIES, STARTS_BIT, TIMESTAMPS, payload_checksum};
-use crate::codec::{CHUNK_SAMPLES_MAX, Codec, Effort, Encoder, histogram, starts, timestamps};
+use super::{CHUNKS, EXEMPLARS, INDEX, SERIES, TIMESTAMPS};
+use crate::codec::{Effort, Encoder};
 use crate::{Error, Starts};
 
 /// How a block is laid out.
@@ -60,9 +59,6 @@ impl Default for BlockOptions {
         }
     }
 }
-
-/// A row group ends at this many payload bytes even if it has few rows.
-const GROUP_PAYLOAD_BYTES_MAX: usize = 32 << 20;
 
 /// Rows in a row group of the smaller tables.
 const GROUP_ROWS_MAX: usize = 65536;
@@ -260,151 +256,6 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// Cuts the samples into chunks of even length, floats and histograms in order of their start;
-    /// says how many. A bucket that may share its payloads is held back.
-    fn add_chunks(&mut self, input: &SeriesInput<'_>, series: u32) -> Result<u64, Error> {
-        if self.options.effort == Effort::Cold && family::is_bucket(input) {
-            return self.hold(input, series);
-        }
-        self.end_family()?;
-        let before = self.meta.chunks;
-        let mut floats = even_cuts(input.values.len()).peekable();
-        let mut histograms = input.histograms;
-        loop {
-            let float_start = floats.peek().map(|cut| input.timestamps[cut.start]);
-            match (float_start, histograms.first()) {
-                (None, None) => break,
-                (Some(at), other) if other.is_none_or(|(o, _)| at <= *o) => {
-                    let cut = floats.next().unwrap_or_default();
-                    let (instants, values) = (&input.timestamps[cut.clone()], &input.values[cut]);
-                    self.add_floats(series, instants, values, input.starts)?;
-                }
-                _ => {
-                    let run: Vec<&Histogram> =
-                        histograms.iter().take(CHUNK_SAMPLES_MAX).map(|(_, h)| &**h).collect();
-                    let (now, later) = histograms.split_at(histogram::chunk_length(&run));
-                    self.add_histograms(series, now, input.starts)?;
-                    histograms = later;
-                }
-            }
-            self.flush_if_full()?;
-        }
-        Ok(self.meta.chunks - before)
-    }
-
-    fn add_floats(
-        &mut self,
-        series: u32,
-        instants: &[i64],
-        values: &[f64],
-        starts: &Starts,
-    ) -> Result<(), Error> {
-        let starts = starts_of_chunk(instants, starts);
-        let starts_bit = begin_payload(&starts, &mut self.encoder, &mut self.payload);
-        let encoded = self.encoder.encode(values, &mut self.payload);
-        let stats = ChunkStats::of_values(values, encoded.constant);
-        if let Some(value) = encoded.constant {
-            // A value that the `min` column cannot hold to the bit stands in the payload.
-            let is_in_min = stats.min.map(f64::to_bits) == Some(value.to_bits());
-            if is_in_min && starts_bit == 0 {
-                self.payload.clear();
-            } else if !is_in_min {
-                self.payload.extend_from_slice(&value.to_bits().to_le_bytes());
-            }
-        }
-        self.push_chunk(series, instants, encoded.codec as u8 | starts_bit, 0, stats)
-    }
-
-    fn add_histograms(
-        &mut self,
-        series: u32,
-        histograms: &[(i64, Arc<Histogram>)],
-        starts: &Starts,
-    ) -> Result<(), Error> {
-        let instants: Vec<i64> = histograms.iter().map(|(at, _)| *at).collect();
-        let run: Vec<&Histogram> = histograms.iter().map(|(_, h)| &**h).collect();
-        let starts = starts_of_chunk(&instants, starts);
-        let starts_bit = begin_payload(&starts, &mut self.encoder, &mut self.payload);
-        histogram::encode(&run, &mut self.encoder, &mut self.payload);
-        let codec = Codec::Histogram as u8 | starts_bit;
-        self.push_chunk(series, &instants, codec, 0, ChunkStats::default())
-    }
-
-    /// The payload starts with room for its checksum, or is empty.
-    fn push_chunk(
-        &mut self,
-        series: u32,
-        instants: &[i64],
-        codec: u8,
-        payload_back: u32,
-        stats: ChunkStats,
-    ) -> Result<(), Error> {
-        let (Some(min_ms), Some(max_ms)) = (instants.first(), instants.last()) else {
-            return Ok(());
-        };
-        self.has_starts |= codec & STARTS_BIT != 0;
-        let ts_row = self.vectors.row(instants)?;
-        let count = instants.len() as u16;
-        if let Some((room, body)) = self.payload.split_first_chunk_mut::<4>() {
-            *room = payload_checksum(body, codec, count, ts_row).to_le_bytes();
-        }
-        let row = ChunkRow {
-            series,
-            min_ms: *min_ms,
-            max_ms: *max_ms,
-            count,
-            codec,
-            ts_row,
-            payload_back,
-            min: stats.min,
-            max: stats.max,
-            sum: stats.sum,
-            increase: stats.increase,
-        };
-        self.tenant_rows.push(row, &self.payload);
-        self.meta.chunks += 1;
-        if self.meta.chunks > u64::from(u32::MAX) {
-            return Err(Error::Limit("more than 2^32 chunks in a block".to_owned()));
-        }
-        Ok(())
-    }
-
-    /// Ends the row group if it is full. Never between chunks that share a payload.
-    fn flush_if_full(&mut self) -> Result<(), Error> {
-        let is_full = self.tenant_rows.len() >= self.options.group_chunks_max
-            || self.tenant_rows.payload_bytes() >= GROUP_PAYLOAD_BYTES_MAX;
-        if is_full { self.flush_large_tenant() } else { Ok(()) }
-    }
-
-    fn end_tenant(&mut self) -> Result<(), Error> {
-        let is_large =
-            self.tenant_is_large || self.tenant_rows.len() >= self.options.tenant_chunks_min;
-        self.tenant_is_large = false;
-        if is_large {
-            return self.flush_large_tenant();
-        }
-        self.shared_rows.append(&mut self.tenant_rows);
-        let is_full = self.shared_rows.len() >= self.options.tenant_chunks_min
-            || self.shared_rows.payload_bytes() >= GROUP_PAYLOAD_BYTES_MAX / 2;
-        if is_full { self.flush_shared() } else { Ok(()) }
-    }
-
-    fn flush_large_tenant(&mut self) -> Result<(), Error> {
-        self.tenant_is_large = true;
-        self.flush_shared()?;
-        if self.tenant_rows.len() > 0 {
-            write_group(&mut self.chunks, &self.tenant_rows.take_batch()?)?;
-        }
-        Ok(())
-    }
-
-    fn flush_shared(&mut self) -> Result<(), Error> {
-        if self.shared_rows.len() > 0 {
-            write_group(&mut self.chunks, &self.shared_rows.take_batch()?)?;
-        }
-        Ok(())
-    }
-
     fn flush_exemplars(&mut self) -> Result<(), Error> {
         if self.exemplar_rows.len() == 0 {
             return Ok(());
@@ -475,44 +326,6 @@ impl BlockWriter {
     pub async fn abandon(mut self) {
         self.chunks_upload.abort().await;
     }
-
-    /// The table of series for other engines, from the labels that the index holds.
-    fn series_table(&mut self) -> Result<(Sink, u64), Error> {
-        let mut frequent: Vec<(u32, u64)> =
-            self.name_counts.iter().map(|(n, c)| (*n, *c)).collect();
-        frequent.sort_unstable_by_key(|(name, count)| (u64::MAX - count, *name));
-        frequent.truncate(self.options.label_columns_max);
-        let symbols = &self.index.symbols;
-        let names = frequent.iter().map(|(n, _)| symbols.get(*n).to_owned()).collect();
-        let mut rows = SeriesRows::new(names);
-        let mut table = open_table(rows.schema(), SeriesRows::properties())?;
-        let columns: HashMap<u32, usize> =
-            frequent.iter().enumerate().map(|(i, (n, _))| (*n, i)).collect();
-        let mut labels = self.index.label_rows();
-        let mut values = vec![None; frequent.len()];
-        for row in &self.series {
-            values.fill(None);
-            let mut rest = Vec::new();
-            for (name, value) in labels.next().unwrap_or_default() {
-                match columns.get(name) {
-                    Some(at) => values[*at] = Some(symbols.get(*value)),
-                    None => rest.push((symbols.get(*name), symbols.get(*value))),
-                }
-            }
-            let mut encoded = Vec::new();
-            if !rest.is_empty() {
-                Labels::from_pairs(rest).encode(&mut encoded);
-            }
-            rows.push(*row, &values, &encoded)?;
-            if rows.len() >= GROUP_ROWS_MAX {
-                write_group(&mut table, &rows.take_batch()?)?;
-            }
-        }
-        if rows.len() > 0 {
-            write_group(&mut table, &rows.take_batch()?)?;
-        }
-        close_table(table)
-    }
 }
 
 impl std::fmt::Debug for BlockWriter {
@@ -535,86 +348,4 @@ fn range_of(input: &SeriesInput<'_>) -> Option<TimeRange> {
         input.histograms.first().map(|(at, _)| at).zip(input.histograms.last().map(|(at, _)| at));
     let ranges = [floats, histograms].into_iter().flatten();
     ranges.map(|(start, end)| TimeRange { start_ms: *start, end_ms: *end }).reduce(TimeRange::union)
-}
-
-/// Since when the samples of a chunk count; nothing if that is not known of any.
-fn starts_of_chunk(instants: &[i64], of_series: &Starts) -> Vec<i64> {
-    if of_series.is_empty() {
-        return Vec::new();
-    }
-    let own = of_series.each(instants.iter().copied());
-    if own.iter().all(|start_ms| *start_ms == 0) { Vec::new() } else { own }
-}
-
-/// Begins a payload: room for the checksum, and start timestamps if there are some. Gives the bit
-/// that says so.
-fn begin_payload(starts: &[i64], encoder: &mut Encoder, payload: &mut Vec<u8>) -> u8 {
-    payload.clear();
-    payload.extend_from_slice(&[0; 4]);
-    if starts.is_empty() {
-        return 0;
-    }
-    starts::encode(starts, encoder, payload);
-    STARTS_BIT
-}
-
-/// Ranges of nearly the same length, none longer than a chunk.
-fn even_cuts(samples: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let chunks = samples.div_ceil(CHUNK_SAMPLES_MAX);
-    (0..chunks).map(move |i| i * samples / chunks..(i + 1) * samples / chunks)
-}
-
-/// Distinct timestamp vectors and their rows in `ts.parquet`.
-struct Vectors {
-    rows_by_hash: HashMap<u128, u32>,
-    /// Not known to senders, so that none can choose timestamps that stand for another's.
-    seed: u64,
-    rows: TimestampRows,
-    table: TableWriter,
-    effort: Effort,
-    payload: Vec<u8>,
-    bytes: Vec<u8>,
-}
-
-impl Vectors {
-    fn new(effort: Effort) -> Result<Self, Error> {
-        Ok(Self {
-            effort,
-            rows_by_hash: HashMap::new(),
-            seed: RandomState::new().build_hasher().finish(),
-            rows: TimestampRows::default(),
-            table: open_table(TimestampRows::schema(), TimestampRows::properties())?,
-            payload: Vec::new(),
-            bytes: Vec::new(),
-        })
-    }
-
-    fn row(&mut self, instants: &[i64]) -> Result<u32, Error> {
-        self.bytes.clear();
-        self.bytes.extend(instants.iter().flat_map(|at| at.to_le_bytes()));
-        let hash = xxh3_128_with_seed(&self.bytes, self.seed);
-        if let Some(row) = self.rows_by_hash.get(&hash) {
-            return Ok(*row);
-        }
-        let row = self.rows_by_hash.len() as u32;
-        self.payload.clear();
-        self.payload.extend_from_slice(&[0; 4]);
-        timestamps::encode(instants, self.effort, &mut self.payload);
-        if let Some((room, body)) = self.payload.split_first_chunk_mut::<4>() {
-            *room = crc32c::crc32c(body).to_le_bytes();
-        }
-        self.rows.push(instants, &self.payload);
-        self.rows_by_hash.insert(hash, row);
-        if self.rows.len() >= GROUP_ROWS_MAX {
-            write_group(&mut self.table, &self.rows.take_batch()?)?;
-        }
-        Ok(row)
-    }
-
-    fn close(mut self) -> Result<(Sink, u64), Error> {
-        if self.rows.len() > 0 {
-            write_group(&mut self.table, &self.rows.take_batch()?)?;
-        }
-        close_table(self.table)
-    }
 }

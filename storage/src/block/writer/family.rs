@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use model::{BUCKET_LABEL, Labels};
 
-use super::{BlockWriter, SeriesInput, begin_payload, even_cuts, starts_of_chunk};
+use super::chunks::{begin_payload, even_cuts, starts_of_chunk};
+use super::{BlockWriter, SeriesInput};
 use crate::block::stats::ChunkStats;
 use crate::codec::{Codec, family};
 use crate::{Error, Starts};

@@ -3,7 +3,8 @@
 use model::{Labels, SeriesId, TimeRange};
 use tenancy::TenantId;
 
-use super::{BlockWriter, even_cuts};
+use super::BlockWriter;
+use super::chunks::even_cuts;
 use crate::Error;
 use crate::block::stats::ChunkStats;
 use crate::codec::{Codec, windows};
