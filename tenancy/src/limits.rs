@@ -58,8 +58,14 @@ pub struct Limits {
     pub metrics_5m_retention_seconds: u64,
     /// How long samples are kept at a resolution of 1 hour, in seconds; 0: for ever.
     pub metrics_1h_retention_seconds: u64,
-    /// Bytes of metrics in blocks beyond which the oldest go; 0: no limit. Rows as they came go
-    /// first, then windows of 5 minutes, then those of an hour.
+    /// Bytes in blocks of samples as they came beyond which the oldest go; 0: no limit.
+    pub metrics_raw_bytes_max: u64,
+    /// Bytes of windows of 5 minutes beyond which the oldest go; 0: no limit.
+    pub metrics_5m_bytes_max: u64,
+    /// Bytes of windows of an hour beyond which the oldest go; 0: no limit.
+    pub metrics_1h_bytes_max: u64,
+    /// Bytes of metrics in blocks beyond which the oldest go, all resolutions together; 0: no
+    /// limit. Rows as they came go first, then windows of 5 minutes, then those of an hour.
     pub metrics_bytes_max: u64,
     /// Whether samples are also kept at resolutions of 5 minutes and 1 hour, if the store makes
     /// them (`storage.downsampling`).
@@ -75,7 +81,13 @@ pub struct Retention {
     pub m5_seconds: u64,
     /// One every hour.
     pub h1_seconds: u64,
-    /// Bytes in blocks beyond which the oldest go; 0: no limit.
+    /// Bytes in blocks of rows as they came beyond which the oldest go; 0: no limit.
+    pub raw_bytes_max: u64,
+    /// The same of windows of 5 minutes.
+    pub m5_bytes_max: u64,
+    /// The same of windows of an hour.
+    pub h1_bytes_max: u64,
+    /// The same of all together.
     pub bytes_max: u64,
     /// Whether rows are kept as they came only, and not downsampled.
     pub raw_only: bool,
@@ -88,6 +100,15 @@ impl Retention {
             Resolution::Raw => self.raw_seconds,
             Resolution::Minutes5 => self.m5_seconds,
             Resolution::Hour1 => self.h1_seconds,
+        }
+    }
+
+    /// Bytes of one resolution beyond which the oldest go; 0: no limit of its own.
+    pub fn bytes_max_of(&self, resolution: Resolution) -> u64 {
+        match resolution {
+            Resolution::Raw => self.raw_bytes_max,
+            Resolution::Minutes5 => self.m5_bytes_max,
+            Resolution::Hour1 => self.h1_bytes_max,
         }
     }
 
@@ -105,6 +126,9 @@ impl Limits {
             raw_seconds: self.metrics_raw_retention_seconds,
             m5_seconds: self.metrics_5m_retention_seconds,
             h1_seconds: self.metrics_1h_retention_seconds,
+            raw_bytes_max: self.metrics_raw_bytes_max,
+            m5_bytes_max: self.metrics_5m_bytes_max,
+            h1_bytes_max: self.metrics_1h_bytes_max,
             bytes_max: self.metrics_bytes_max,
             raw_only: !self.metrics_downsampling,
         }
@@ -140,6 +164,9 @@ impl Default for Limits {
             metrics_raw_retention_seconds: 1_830 * 24 * 3600,
             metrics_5m_retention_seconds: 1_830 * 24 * 3600,
             metrics_1h_retention_seconds: 3_660 * 24 * 3600,
+            metrics_raw_bytes_max: 0,
+            metrics_5m_bytes_max: 0,
+            metrics_1h_bytes_max: 0,
             metrics_bytes_max: 0,
             metrics_downsampling: true,
         }

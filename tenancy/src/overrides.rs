@@ -179,6 +179,9 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
             a.metrics_1h_retention_seconds,
             b.metrics_1h_retention_seconds,
         ),
+        metrics_raw_bytes_max: lower_but_0(a.metrics_raw_bytes_max, b.metrics_raw_bytes_max),
+        metrics_5m_bytes_max: lower_but_0(a.metrics_5m_bytes_max, b.metrics_5m_bytes_max),
+        metrics_1h_bytes_max: lower_but_0(a.metrics_1h_bytes_max, b.metrics_1h_bytes_max),
         metrics_bytes_max: lower_but_0(a.metrics_bytes_max, b.metrics_bytes_max),
         metrics_downsampling: a.metrics_downsampling && b.metrics_downsampling,
     }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use model::Resolution;
 use serde_json::{Value, json};
-use storage::retention::{Plan, RetentionTime};
+use storage::retention::{Plan, RetentionTime, SizeLimit};
 use tenancy::Admin;
 
 use super::{Failure, on_platform, success};
@@ -29,6 +30,16 @@ pub(super) async fn retain(
     let work = async move { storage.retain().await };
     let plan = on_platform(&parts, &who, "retention.run", work).await?;
     Ok(success(plan_json(&parts, &plan, parts.storage.retention_time())))
+}
+
+/// The limit that something is beyond.
+fn limit_key(resolution: Resolution, size: SizeLimit) -> &'static str {
+    match (size, resolution) {
+        (SizeLimit::All, _) => "metrics_bytes_max",
+        (SizeLimit::Own, Resolution::Raw) => "metrics_raw_bytes_max",
+        (SizeLimit::Own, Resolution::Minutes5) => "metrics_5m_bytes_max",
+        (SizeLimit::Own, Resolution::Hour1) => "metrics_1h_bytes_max",
+    }
 }
 
 fn plan_json(parts: &Parts, plan: &Plan, time: RetentionTime) -> Value {
@@ -58,11 +69,12 @@ fn plan_json(parts: &Parts, plan: &Plan, time: RetentionTime) -> Value {
                 "bytes_going": tenant.bytes_going,
                 "series_going": tenant.series_going,
                 "before_ms": tenant.before_ms,
-                "because": match (tenant.before_ms, tenant.by_size) {
+                "because": match (tenant.before_ms, tenant.size) {
                     (i64::MAX, _) => "deleted",
-                    (_, true) => "size",
-                    (_, false) => "age",
+                    (_, Some(_)) => "size",
+                    (_, None) => "age",
                 },
+                "limit": tenant.size.map(|size| limit_key(*resolution, size)),
             })
         })
         .collect();

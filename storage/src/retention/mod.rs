@@ -29,7 +29,7 @@ use crate::{Error, Storage};
 
 pub(crate) use clock::ClockGuard;
 pub use clock::RetentionTime;
-pub use plan::{BlockShares, Cut, GoingBlock, Plan, Rule, Share, TenantPlan, plan};
+pub use plan::{BlockShares, Cut, GoingBlock, Plan, Rule, Share, SizeLimit, TenantPlan, plan};
 
 /// How often it is looked for what is kept no longer.
 const CHECK: Duration = Duration::from_secs(600);

@@ -90,8 +90,17 @@ pub struct TenantPlan {
     pub series_going: u64,
     /// Its rows before go; `i64::MIN`: none.
     pub before_ms: i64,
-    /// Whether size, not age, decided it.
-    pub by_size: bool,
+    /// Which size decided it; `None`: age.
+    pub size: Option<SizeLimit>,
+}
+
+/// A limit in bytes that something is beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeLimit {
+    /// That of one resolution.
+    Own,
+    /// That of all resolutions together.
+    All,
 }
 
 /// Rows of shared blocks go in steps of so many milliseconds, a day: each step has a block that
@@ -150,7 +159,7 @@ impl TenantPlan {
     /// Rows of blocks that stay for others go before this instant. Those that are too old are
     /// hidden in any case, so they go a day at a time.
     fn cut_ms(&self) -> i64 {
-        if self.by_size || self.before_ms == i64::MAX || self.before_ms == i64::MIN {
+        if self.size.is_some() || self.before_ms == i64::MAX || self.before_ms == i64::MIN {
             return self.before_ms;
         }
         self.before_ms.div_euclid(STEP_MS).saturating_mul(STEP_MS)
@@ -163,39 +172,65 @@ fn plan_tenant(
     now_ms: i64,
 ) -> BTreeMap<Resolution, TenantPlan> {
     shares.retain(|(_, share)| !share.is_hidden);
-    let by_age_ms = |resolution| match rule {
+    // The finest and of these the oldest first.
+    shares.sort_by_key(|(resolution, share)| (*resolution, share.range.end_ms));
+    let before_ms = |resolution| match rule {
         Rule::Gone => i64::MAX,
         Rule::Keep(retention) => Retention::oldest_ms(retention.seconds(resolution), now_ms),
     };
-    let bytes_max = match rule {
-        Rule::Keep(Retention { bytes_max, .. }) if bytes_max > 0 => bytes_max,
-        _ => u64::MAX,
-    };
     let mut plans: BTreeMap<Resolution, TenantPlan> = BTreeMap::new();
-    let mut left = 0;
     for (resolution, share) in &shares {
-        let plan = plans.entry(*resolution).or_default();
-        plan.before_ms = by_age_ms(*resolution);
-        plan.bytes += share.bytes;
-        left += if share.range.end_ms < plan.before_ms { 0 } else { share.bytes };
+        let new = || TenantPlan { before_ms: before_ms(*resolution), ..TenantPlan::default() };
+        plans.entry(*resolution).or_insert_with(new).bytes += share.bytes;
     }
-    // The finest and of these the oldest first; ties by size, so that order does not matter.
-    shares.sort_by_key(|(of, s)| (*of, s.range.end_ms, s.range.start_ms, s.bytes, s.series));
+    if let Rule::Keep(retention) = rule {
+        for of_one in shares.chunk_by(|a, b| a.0 == b.0) {
+            limit(of_one, &mut plans, retention.bytes_max_of(of_one[0].0), SizeLimit::Own);
+        }
+        limit(&shares, &mut plans, retention.bytes_max, SizeLimit::All);
+    }
     for (resolution, share) in &shares {
         let Some(plan) = plans.get_mut(resolution) else { continue };
-        let is_old = share.range.end_ms < by_age_ms(*resolution);
-        if share.range.end_ms >= plan.before_ms {
-            if left <= bytes_max {
-                continue;
-            }
-            plan.before_ms = share.range.end_ms.saturating_add(1);
-            plan.by_size = true;
+        if share.range.end_ms < plan.before_ms {
+            plan.bytes_going += share.bytes;
+            plan.series_going += share.series;
         }
-        left -= if is_old { 0 } else { share.bytes };
-        plan.bytes_going += share.bytes;
-        plan.series_going += share.series;
     }
     plans
+}
+
+/// Lets the first of these go until what stays has so many bytes at most; 0: no limit.
+fn limit(
+    shares: &[(Resolution, Share)],
+    plans: &mut BTreeMap<Resolution, TenantPlan>,
+    bytes_max: u64,
+    size: SizeLimit,
+) {
+    if bytes_max == 0 {
+        return;
+    }
+    let stays = |plans: &BTreeMap<Resolution, TenantPlan>, (resolution, share): &(_, Share)| {
+        plans.get(resolution).is_none_or(|plan| share.range.end_ms >= plan.before_ms)
+    };
+    let mut left: u64 =
+        shares.iter().filter(|s| stays(plans, s)).map(|(_, share)| share.bytes).sum();
+    let ends_together = |a: &(Resolution, Share), b: &(Resolution, Share)| {
+        (a.0, a.1.range.end_ms) == (b.0, b.1.range.end_ms)
+    };
+    for together in shares.chunk_by(ends_together) {
+        let (resolution, share) = together[0];
+        if left <= bytes_max {
+            return;
+        }
+        if !stays(plans, &together[0]) {
+            continue;
+        }
+        if let Some(plan) = plans.get_mut(&resolution) {
+            plan.before_ms = share.range.end_ms.saturating_add(1);
+            plan.size = Some(size);
+        }
+        left -= together.iter().map(|(_, share)| share.bytes).sum::<u64>();
+    }
 }
 
 #[cfg(test)]
@@ -231,7 +266,7 @@ mod tests {
     }
 
     /// Tenant 1 keeps an hour, 2 two hours, 3 for ever, 4 a thousand bytes, 5 an hour and more of
-    /// windows, 9 is gone.
+    /// windows, 6 some bytes of each resolution and of all, 9 is gone.
     fn rule_of(tenant: TenantId) -> Rule {
         let keep = |raw_seconds, bytes_max| {
             Rule::Keep(Retention { raw_seconds, bytes_max, ..Retention::default() })
@@ -244,6 +279,13 @@ mod tests {
                 raw_seconds: 3_600,
                 m5_seconds: 7_200,
                 h1_seconds: 10_800,
+                ..Retention::default()
+            }),
+            6 => Rule::Keep(Retention {
+                raw_bytes_max: 1_000,
+                m5_bytes_max: 500,
+                h1_bytes_max: 200,
+                bytes_max: 1_400,
                 ..Retention::default()
             }),
             9 => Rule::Gone,
@@ -334,6 +376,47 @@ mod tests {
         check(&all[1..], NOW_MS, &[], &[]);
         let more = [of(1, Resolution::Minutes5, 700), of(2, Resolution::Hour1, 400)];
         check(&more, NOW_MS, &["1"], &[]);
+    }
+
+    #[test]
+    fn each_resolution_has_a_size_of_its_own() {
+        let (raw, m5, h1) = (Resolution::Raw, Resolution::Minutes5, Resolution::Hour1);
+        let of = |name, resolution, age, bytes| {
+            windows(name, resolution, &[(6, (age, age - 10), bytes)])
+        };
+        let all = |bytes: [u64; 6]| {
+            vec![
+                of(0, raw, 900, bytes[0]),
+                of(1, raw, 800, bytes[1]),
+                of(2, m5, 900, bytes[2]),
+                of(3, m5, 800, bytes[3]),
+                of(4, h1, 900, bytes[4]),
+                of(5, h1, 800, bytes[5]),
+            ]
+        };
+        check(&all([400, 400, 200, 200, 100, 100]), NOW_MS, &[], &[]);
+        check(&all([600, 600, 200, 200, 100, 100]), NOW_MS, &["0"], &[]);
+        check(&all([10, 10, 300, 300, 100, 100]), NOW_MS, &["2"], &[]);
+        check(&all([10, 10, 10, 10, 150, 150]), NOW_MS, &["4"], &[]);
+        check(
+            &all([1_001, 1_001, 501, 501, 201, 201]),
+            NOW_MS,
+            &["0", "1", "2", "3", "4", "5"],
+            &[],
+        );
+        // Each within its own limit, all together not: the finest goes.
+        check(&all([500, 500, 200, 200, 50, 50]), NOW_MS, &["0"], &[]);
+        // What its own limit let go does not count for all together.
+        check(&all([900, 900, 200, 200, 50, 50]), NOW_MS, &["0"], &[]);
+        let planned = plan(&all([500, 500, 300, 300, 50, 50]), rule_of, NOW_MS);
+        let size = |of| planned.tenants[&(TenantId(6), of)].size;
+        assert_eq!((size(raw), size(m5), size(h1)), (None, Some(SizeLimit::Own), None));
+        let planned = plan(&all([500, 500, 200, 200, 50, 50]), rule_of, NOW_MS);
+        let raw = planned.tenants[&(TenantId(6), raw)];
+        assert_eq!((raw.size, raw.bytes, raw.bytes_going), (Some(SizeLimit::All), 1_000, 500));
+        // Two that end together go together, and once.
+        let together = [of(0, m5, 900, 300), of(1, m5, 900, 300), of(2, m5, 800, 300)];
+        check(&together, NOW_MS, &["0", "1"], &[]);
     }
 
     #[test]

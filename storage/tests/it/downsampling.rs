@@ -159,8 +159,7 @@ fn days_kept(raw: u64, m5: u64, h1: u64) -> Rule {
         raw_seconds: seconds(raw),
         m5_seconds: seconds(m5),
         h1_seconds: seconds(h1),
-        bytes_max: 0,
-        raw_only: false,
+        ..Retention::default()
     })
 }
 
