@@ -68,7 +68,8 @@ pub trait Log: Debug + Send + Sync {
     /// waiting to be synced.
     fn append(&self, record: Record<'_>) -> Result<Position, LogError>;
 
-    /// Waits until the record at `position`, and all before it, are durable.
+    /// Waits until the record at `position`, and all before it, are durable. After
+    /// [`LogError::NoRoom`] it may still become so.
     fn wait(
         &self,
         position: Position,
@@ -99,6 +100,9 @@ pub enum LogError {
         /// Bytes that must stay free.
         reserve_bytes: u64,
     },
+    /// What was appended has no room on the disk; it is written, and the log resumes, by itself.
+    #[error("no room for the log: {0}; it goes on by itself once there is some")]
+    NoRoom(String),
     /// A record larger than the log takes.
     #[error("record of {bytes} bytes is larger than the {limit_bytes} the log takes")]
     TooLarge {

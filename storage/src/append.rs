@@ -15,7 +15,8 @@ use crate::{AppendOutcome, Error, MetricRows, Storage};
 pub struct Appended {
     /// What became of the rows.
     pub outcome: AppendOutcome,
-    /// Wait for it with [`Storage::durable`] before telling the sender; `None` if nothing was logged.
+    /// Wait for it with [`Storage::durable`] before telling the sender; `None` if there is nothing
+    /// to wait for.
     pub position: Option<Position>,
 }
 
@@ -79,7 +80,11 @@ impl Storage {
         match done.failed {
             // What other partitions took stays: a sender that tries again finds it there.
             Some(error) => Err(error),
-            None => Ok(Appended { outcome: done.outcome, position: done.position }),
+            // Rows that are known already may be so from a request that still waits for the disk.
+            None => {
+                let position = done.position.or_else(|| self.log.not_durable());
+                Ok(Appended { outcome: done.outcome, position })
+            }
         }
     }
 

@@ -6,22 +6,21 @@
 //!
 //! There is no timer: the next batch gathers while the last one is synced. An error of the disk
 //! ends the thread and the log stays read-only: after a failed sync nobody knows what is on disk.
+//! Only a disk without room for a write is waited for: what was not written can be written again.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use model::{Disk, DiskFile, LogError, OpenMode};
+use model::{Disk, LogError};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::Config;
 use super::format::{ALIGNMENT, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::segments::{DIR, path_of};
+use super::write::{Active, Batch, Failure, Roll};
 
-/// How often free space is looked at.
+/// How often free space is looked at, and a write tried again for which there was none.
 const SPACE_CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// A buffer that grew beyond this is given back after use.
@@ -40,6 +39,7 @@ pub(super) struct Shared {
     /// Everything before this is durable.
     durable: AtomicU64,
     is_readonly: AtomicBool,
+    has_no_room: AtomicBool,
     progress: watch::Sender<Progress>,
     free_bytes: AtomicU64,
     syncs: AtomicU64,
@@ -53,6 +53,8 @@ pub(super) struct Progress {
     pub(super) durable: u64,
     /// Why nothing more will become durable.
     pub(super) readonly: Option<Arc<str>>,
+    /// What has no room on the disk at the moment.
+    pub(super) no_room: Option<Arc<str>>,
 }
 
 /// What was appended and not taken yet.
@@ -67,22 +69,6 @@ struct Pending {
     floor: u64,
     segment_limit: u64,
     closing: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Roll {
-    at: usize,
-    start: u64,
-    bytes: u64,
-}
-
-/// The segment being written; only the commit thread touches it.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) start: u64,
-    /// Position at which the next byte goes.
-    pub(super) end: u64,
-    pub(super) file: Option<Box<dyn DiskFile>>,
 }
 
 /// Where a log begins to be appended to.
@@ -120,7 +106,8 @@ impl Shared {
             room: Condvar::new(),
             durable: AtomicU64::new(end),
             is_readonly: AtomicBool::new(false),
-            progress: watch::Sender::new(Progress { durable: end, readonly: None }),
+            has_no_room: AtomicBool::new(false),
+            progress: watch::Sender::new(Progress { durable: end, ..Progress::default() }),
             free_bytes: AtomicU64::new(u64::MAX),
             syncs: AtomicU64::new(0),
             segments: Mutex::new(segments),
@@ -144,6 +131,11 @@ impl Shared {
         pending.end.max(pending.floor)
     }
 
+    /// Position after the last record.
+    pub(super) fn appended(&self) -> u64 {
+        self.pending.lock().end
+    }
+
     /// Fails if nothing more can be written until restart.
     pub(super) fn check_writable(&self) -> Result<(), LogError> {
         if !self.is_readonly.load(Ordering::Acquire) {
@@ -154,11 +146,24 @@ impl Shared {
         Err(LogError::ReadOnly(reason))
     }
 
-    /// Puts a record behind the others and gives its position.
+    /// Fails while what was appended before waits for room on the disk.
+    pub(super) fn check_room(&self) -> Result<(), LogError> {
+        if !self.has_no_room.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &self.progress.borrow().no_room {
+            Some(reason) => Err(LogError::NoRoom(reason.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts a record behind the others and gives its position. While the disk has no room it does
+    /// not wait for any here: nobody new is let in then, and the others have to come to an end.
     pub(super) fn append(&self, mut header: RecordHeader, payload: &[u8]) -> Result<u64, LogError> {
         let bytes = header.record_bytes();
         let mut pending = self.pending.lock();
         while !pending.bytes.is_empty()
+            && !self.has_no_room.load(Ordering::Acquire)
             && pending.bytes.len() as u64 + bytes > self.config.pending_bytes_max
         {
             self.check_writable()?;
@@ -196,6 +201,16 @@ impl Shared {
         self.syncs.load(Ordering::Relaxed)
     }
 
+    pub(super) fn note_sync(&self) {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has a write be tried again for which there was no room.
+    pub(super) fn try_again(&self) {
+        drop(self.pending.lock());
+        self.work.notify_one();
+    }
+
     /// The first segment, if all of it lies before a position and another one follows.
     pub(super) fn first_before(&self, position: u64) -> Option<u64> {
         match self.segments.lock().as_slice() {
@@ -216,7 +231,19 @@ impl Shared {
         self.room.notify_all();
     }
 
-    fn publish(&self, durable: u64) {
+    /// What cannot be written for want of room, or that it could.
+    fn note_room(&self, no_room: Option<Arc<str>>) {
+        let has_no_room = no_room.is_some();
+        self.progress.send_modify(|progress| {
+            progress.no_room = no_room;
+            self.has_no_room.store(has_no_room, Ordering::Release);
+        });
+        // As above: whoever waits for room here learns of it.
+        drop(self.pending.lock());
+        self.room.notify_all();
+    }
+
+    pub(super) fn publish(&self, durable: u64) {
         self.durable.store(durable, Ordering::Release);
         self.progress.send_modify(|progress| progress.durable = durable);
     }
@@ -230,7 +257,7 @@ impl Shared {
 
     /// Waits for work; `None` once the log closes and nothing is left. Looks at the disk's free
     /// space at most every so often, busy or not.
-    fn take(&self, spare: Vec<u8>, space_checked: &mut Instant) -> Option<(Vec<u8>, Vec<Roll>)> {
+    fn take(&self, spare: Vec<u8>, space_checked: &mut Instant) -> Option<Batch> {
         loop {
             if space_checked.elapsed() >= SPACE_CHECK_EVERY {
                 self.check_space();
@@ -245,7 +272,7 @@ impl Shared {
                 let rolls = std::mem::take(&mut pending.rolls);
                 drop(pending);
                 self.room.notify_all();
-                return Some((bytes, rolls));
+                return Some(Batch::new(bytes, rolls));
             }
             if pending.closing {
                 return None;
@@ -253,65 +280,65 @@ impl Shared {
         }
     }
 
+    /// Waits before a write is tried again; says whether the log is to be closed.
+    fn wait_for_room(&self) -> bool {
+        let mut pending = self.pending.lock();
+        if !pending.closing {
+            self.work.wait_for(&mut pending, SPACE_CHECK_EVERY);
+        }
+        let closing = pending.closing;
+        drop(pending);
+        self.check_space();
+        closing
+    }
+
+    /// Makes a batch durable. As long as the disk has no room for it, it is tried again and again,
+    /// once more when the log closes.
+    fn commit_when_there_is_room(
+        &self,
+        active: &mut Active,
+        batch: &mut Batch,
+    ) -> Result<(), Failure> {
+        let mut is_last = false;
+        loop {
+            let failure = match self.commit(active, batch) {
+                Ok(()) => break,
+                Err(failure) if failure.is_for_want_of_room && !is_last => failure,
+                Err(failure) => return Err(failure),
+            };
+            if self.check_room().is_ok() {
+                let Failure { segment, doing, source, .. } = &failure;
+                tracing::error!(error = %source, doing, segment, "no room for the log; writes are refused until there is");
+                self.note_room(Some(
+                    format!("{doing} of log segment {segment:020} failed: {source}").into(),
+                ));
+            }
+            is_last = self.wait_for_room();
+        }
+        if self.check_room().is_err() {
+            tracing::info!(segment = active.start, "room for the log again; writes are taken");
+            self.note_room(None);
+        }
+        Ok(())
+    }
+
     /// The commit thread.
     pub(super) fn run(&self, mut active: Active) {
         let _ends = ReadonlyOnDrop(self);
         let (mut spare, mut space_checked) = (Vec::new(), Instant::now());
-        while let Some((mut bytes, rolls)) =
-            self.take(std::mem::take(&mut spare), &mut space_checked)
-        {
-            if let Err(Failure { doing, source }) = self.commit(&mut active, &bytes, &rolls) {
-                tracing::error!(error = %source, doing, segment = active.start, "log is read-only until restart");
+        while let Some(mut batch) = self.take(std::mem::take(&mut spare), &mut space_checked) {
+            let committed = self.commit_when_there_is_room(&mut active, &mut batch);
+            if let Err(Failure { segment, doing, source, .. }) = committed {
+                tracing::error!(error = %source, doing, segment, "log is read-only until restart");
                 self.make_readonly(&format!(
-                    "{doing} of log segment {:020} failed: {source}",
-                    active.start
+                    "{doing} of log segment {segment:020} failed: {source}"
                 ));
                 return;
             }
-            bytes.clear();
-            bytes.shrink_to(BUFFER_KEPT_BYTES);
-            spare = bytes;
+            spare = batch.bytes;
+            spare.clear();
+            spare.shrink_to(BUFFER_KEPT_BYTES);
         }
-    }
-
-    /// Makes a batch durable, segment by segment: each is synced before the next is begun.
-    fn commit(&self, active: &mut Active, bytes: &[u8], rolls: &[Roll]) -> Result<(), Failure> {
-        let mut from = 0;
-        for roll in rolls {
-            self.write(active, &bytes[from..roll.at])?;
-            from = roll.at;
-            active.start = roll.start;
-            active.end = roll.start;
-            active.file = None;
-            let file = self
-                .disk
-                .open(&path_of(roll.start), OpenMode::CreateNew)
-                .map_err(doing("creation"))?;
-            file.allocate(roll.bytes).map_err(doing("allocation"))?;
-            active.file = Some(file);
-            // The header alone first: a file that is found has its name for good.
-            let header = from + SEGMENT_HEADER_BYTES as usize;
-            self.write(active, &bytes[from..header])?;
-            if self.config.fsync {
-                self.disk.sync_dir(Path::new(DIR)).map_err(doing("syncing the directory"))?;
-            }
-            // Known only now: what trim may delete instead of it is not needed any more.
-            self.segments.lock().push(roll.start);
-            from = header;
-        }
-        self.write(active, &bytes[from..])
-    }
-
-    fn write(&self, active: &mut Active, bytes: &[u8]) -> Result<(), Failure> {
-        let Some(file) = active.file.as_ref().filter(|_| !bytes.is_empty()) else { return Ok(()) };
-        file.write_all_at(bytes, active.end - active.start).map_err(doing("write"))?;
-        if self.config.fsync {
-            file.sync().map_err(doing("sync"))?;
-            self.syncs.fetch_add(1, Ordering::Relaxed);
-        }
-        active.end += bytes.len() as u64;
-        self.publish(active.end);
-        Ok(())
     }
 }
 
@@ -334,14 +361,4 @@ impl Drop for ReadonlyOnDrop<'_> {
     fn drop(&mut self) {
         self.0.make_readonly("it was closed");
     }
-}
-
-/// A call on the disk that failed.
-struct Failure {
-    doing: &'static str,
-    source: io::Error,
-}
-
-fn doing(doing: &'static str) -> impl FnOnce(io::Error) -> Failure {
-    move |source| Failure { doing, source }
 }

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariants: `wait` returns once the record is on disk, and not before; the order of positions
-//! is the order of `append`; after a failed write or sync nothing is accepted until restart; what
-//! was never synced is cut silently, what was synced and is damaged is always reported.
+//! is the order of `append`; after a failed write or sync nothing is accepted until restart, but
+//! for a write that had no room on the disk, which is done once there is some; what was never synced is cut silently, what was synced and is damaged is always reported.
 //! Byte layout: `docs/formats/log.md`.
 
 mod commit;
@@ -20,6 +20,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod window;
+mod write;
 
 use std::fmt;
 use std::future::{Future, ready};
@@ -33,8 +34,9 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::Error;
-use commit::{Active, Shared, Start};
+use commit::{Progress, Shared, Start};
 use format::{RECORD_BYTES_MAX, RecordHeader};
+use write::Active;
 
 pub use inspect::{Entry, SegmentFacts, read_segment};
 pub use quarantine::{Report, quarantine};
@@ -187,6 +189,13 @@ impl LocalLog {
     /// Looks at the free space now; it is looked at every second anyway.
     pub fn look_at_disk(&self) {
         self.shared.check_space();
+        self.shared.try_again();
+    }
+
+    /// The position of what was appended last, if it is not durable yet.
+    pub fn not_durable(&self) -> Option<Position> {
+        let end = self.shared.appended();
+        (end > self.shared.durable()).then(|| Position(end - 1))
     }
 
     /// What the log is doing, for metrics.
@@ -246,9 +255,14 @@ impl Log for LocalLog {
         }
         Box::pin(async move {
             let mut progress = self.shared.subscribe();
-            let done = progress.wait_for(|p| p.durable > position.0 || p.readonly.is_some()).await;
-            match done.as_deref() {
+            let is_decided = |p: &Progress| {
+                p.durable > position.0 || p.readonly.is_some() || p.no_room.is_some()
+            };
+            match progress.wait_for(is_decided).await.as_deref() {
                 Ok(progress) if progress.durable > position.0 => Ok(()),
+                Ok(Progress { readonly: None, no_room: Some(reason), .. }) => {
+                    Err(LogError::NoRoom(reason.to_string()))
+                }
                 Ok(progress) => Err(LogError::ReadOnly(
                     progress.readonly.as_deref().unwrap_or_default().to_owned(),
                 )),
@@ -259,6 +273,7 @@ impl Log for LocalLog {
 
     fn ready(&self) -> Result<(), LogError> {
         self.shared.check_writable()?;
+        self.shared.check_room()?;
         let (free_bytes, reserve_bytes) =
             (self.shared.free_bytes(), self.shared.config.reserve_bytes);
         if free_bytes < reserve_bytes {

@@ -201,6 +201,114 @@ fn after_a_failed_write_or_sync_the_log_is_read_only() {
     }
 }
 
+/// A log that has met a full disk with these records on their way: no room for the first one. A
+/// segment is reserved in full, so what fits into it only fails where the disk lies about that.
+fn without_room(disk: &FaultyDisk, payloads: &[&[u8]]) -> (LocalLog, Vec<u64>) {
+    let config = Config { pending_bytes_max: 2000, ..config(SMALL) };
+    let log = open_from(disk, config, Replay::default()).unwrap().0;
+    let is_within_segment = payloads[0].len() < 1000;
+    let before = vec![1; if is_within_segment { 1 } else { 3000 }];
+    let first = append(&log, 0, &before).unwrap();
+    wait(&log, first).unwrap();
+    if is_within_segment {
+        disk.fail_from(disk.operations() + 1, Fault::Enospc);
+    } else {
+        disk.set_free_bytes(0);
+    }
+    let mut positions = vec![first];
+    for payload in payloads {
+        positions.push(append(&log, 0, payload).unwrap());
+        let error = wait(&log, *positions.last().unwrap()).unwrap_err();
+        assert!(matches!(error, LogError::NoRoom(_)), "{error}");
+        assert!(error.to_string().contains("log segment"), "{error}");
+    }
+    (log, positions)
+}
+
+fn give_room(disk: &FaultyDisk, bytes: u64) {
+    disk.heal();
+    disk.set_free_bytes(bytes);
+}
+
+fn until_ready(log: &LocalLog) {
+    let started = Instant::now();
+    while log.ready().is_err() {
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", log.ready());
+        log.look_at_disk();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn what_had_no_room_is_written_once_there_is_some() {
+    // Within a segment, at the beginning of one, over several, and more than may wait otherwise.
+    let large = vec![7; 3000];
+    let cases: [&[&[u8]]; 5] = [
+        &[b"one"],
+        &[b"one", b"two"],
+        &[&large],
+        &[b"one", &large, b"two", &large, &large],
+        &[&large, &large, &large, &large, &large, &large, &large, &large],
+    ];
+    for payloads in cases {
+        let disk = FaultyDisk::new();
+        let (log, positions) = without_room(&disk, payloads);
+        assert!(matches!(log.ready(), Err(LogError::NoRoom(_))));
+        assert!(log.not_durable().is_some());
+        // What lies there meanwhile is a log with a torn end.
+        let killed = disk.after_kill();
+        give_room(&killed, 1 << 30);
+        let (_, recovery, seen) = open(&killed, SMALL);
+        assert_eq!((seen.len(), recovery.damaged), (1, Vec::new()));
+        // Room for a part of it first.
+        for free in [50, 3_500, 1 << 30] {
+            give_room(&disk, free);
+            log.look_at_disk();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        until_ready(&log);
+        let more = append(&log, 0, b"more").unwrap();
+        wait(&log, more).unwrap();
+        assert_eq!(log.not_durable(), None);
+        positions.iter().for_each(|position| wait(&log, *position).unwrap());
+        let (_, recovery, seen) = open(&disk.after_crash(5), SMALL);
+        let found: Vec<u64> = seen.iter().map(|(at, _)| *at).collect();
+        assert_eq!(found, [positions.as_slice(), &[more]].concat());
+        let contents: Vec<&[u8]> =
+            seen[1..=payloads.len()].iter().map(|(_, r)| r.2.as_slice()).collect();
+        assert_eq!((contents.as_slice(), recovery.damaged), (payloads, Vec::new()));
+    }
+}
+
+#[test]
+fn a_log_without_room_can_be_closed() {
+    for frees in [false, true] {
+        let disk = FaultyDisk::new();
+        let (log, positions) = without_room(&disk, &[b"one"]);
+        if frees {
+            give_room(&disk, 1 << 30);
+        }
+        assert_eq!(log.close().is_ok(), frees);
+        drop(log);
+        let disk = disk.after_kill();
+        give_room(&disk, 1 << 30);
+        let (log, recovery, seen) = open(&disk, SMALL);
+        assert_eq!((seen.len(), recovery.damaged), (1 + usize::from(frees), Vec::new()));
+        assert!(append(&log, 0, b"next").unwrap() >= positions[1]);
+    }
+}
+
+#[test]
+fn a_failed_sync_is_never_waited_for() {
+    let disk = FaultyDisk::new();
+    let (log, ..) = open(&disk, SMALL);
+    let first = append(&log, 0, b"first").unwrap();
+    wait(&log, first).unwrap();
+    disk.fail_at(disk.operations() + 2, Fault::Enospc);
+    let second = append(&log, 0, b"second").unwrap();
+    assert!(matches!(wait(&log, second), Err(LogError::ReadOnly(_))));
+}
+
 #[test]
 fn writes_stop_below_the_reserve_and_resume_by_themselves() {
     let disk = FaultyDisk::new();
