@@ -6,7 +6,7 @@ use model::{Histogram, Resolution, is_stale};
 
 use super::histograms::Merged;
 use super::windows::{HistogramWindow, Windows};
-use crate::SeriesSamples;
+use crate::{SeriesSamples, Starts};
 
 /// What is known of the floats of a window so far.
 #[derive(Debug, Clone, Copy)]
@@ -20,15 +20,38 @@ struct Floats {
     lost: f64,
     first: f64,
     last: f64,
-    /// The last finite value.
-    finite: Option<f64>,
+    /// The last finite value and when it was.
+    finite: Option<(f64, Instant)>,
     increase: f64,
     ended: bool,
 }
 
+/// When a sample is, and since when it counts; 0 is unknown. Milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Instant {
+    at_ms: i64,
+    start_ms: i64,
+}
+
+impl Instant {
+    /// Whether a start is given that may be right: one after the sample is wrong, one at its very
+    /// time stands for an unknown one.
+    fn is_start_known(self) -> bool {
+        self.start_ms != 0 && self.start_ms < self.at_ms
+    }
+
+    /// Whether a counter was zero since an earlier sample, going by when they began to count. One
+    /// that counts from exactly the earlier one on is a difference, if that one's start is known.
+    fn is_reset_after(self, before: Self) -> bool {
+        self.is_start_known()
+            && (self.start_ms > before.at_ms
+                || self.start_ms == before.at_ms && before.is_start_known())
+    }
+}
+
 impl Floats {
-    fn new(start_ms: i64, value: f64) -> Self {
-        let finite = value.is_finite().then_some(value);
+    fn new(start_ms: i64, value: f64, at: Instant) -> Self {
+        let finite = value.is_finite().then_some((value, at));
         Self {
             start_ms,
             count: 1.0,
@@ -44,7 +67,7 @@ impl Floats {
         }
     }
 
-    fn add(&mut self, value: f64) {
+    fn add(&mut self, value: f64, at: Instant) {
         self.count += 1.0;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -58,10 +81,11 @@ impl Floats {
         self.last = value;
         self.ended = false;
         if value.is_finite() {
-            if let Some(before) = self.finite {
-                self.increase += if value < before { value } else { value - before };
+            if let Some((before, earlier)) = self.finite {
+                let is_reset = value < before || at.is_reset_after(earlier);
+                self.increase += if is_reset { value } else { value - before };
             }
-            self.finite = Some(value);
+            self.finite = Some((value, at));
         }
     }
 }
@@ -70,16 +94,19 @@ impl Floats {
 pub(crate) fn fold(samples: &SeriesSamples, resolution: Resolution) -> Windows {
     let mut all: Vec<Floats> = Vec::new();
     let mut end_ms = i64::MIN;
-    for (at_ms, value) in samples.timestamps.iter().zip(&samples.values) {
-        let is_new = all.is_empty() || *at_ms > end_ms;
+    let starts = samples.starts.each(samples.timestamps.iter().copied());
+    let instants = samples.timestamps.iter().zip(&starts);
+    for ((&at_ms, &start_ms), &value) in instants.zip(&samples.values) {
+        let at = Instant { at_ms, start_ms };
+        let is_new = all.is_empty() || at_ms > end_ms;
         match all.last_mut() {
-            Some(window) if !is_new && is_stale(*value) => window.ended = true,
-            Some(window) if !is_new => window.add(*value),
-            _ if is_stale(*value) => {}
+            Some(window) if !is_new && is_stale(value) => window.ended = true,
+            Some(window) if !is_new => window.add(value, at),
+            _ if is_stale(value) => {}
             _ => {
-                let window = resolution.window_of(*at_ms);
+                let window = resolution.window_of(at_ms);
                 end_ms = window.end_ms;
-                all.push(Floats::new(window.start_ms, *value));
+                all.push(Floats::new(window.start_ms, value, at));
             }
         }
     }
@@ -94,12 +121,13 @@ pub(crate) fn fold(samples: &SeriesSamples, resolution: Resolution) -> Windows {
         last: column(|w| w.last),
         increase: column(|w| w.increase),
         ended: all.iter().map(|w| w.ended).collect(),
-        histograms: fold_histograms(&samples.histograms, resolution),
+        histograms: fold_histograms(&samples.histograms, &samples.starts, resolution),
     }
 }
 
 fn fold_histograms(
     histograms: &[(i64, Arc<Histogram>)],
+    starts: &Starts,
     resolution: Resolution,
 ) -> Vec<HistogramWindow> {
     let mut all = Vec::new();
@@ -107,11 +135,14 @@ fn fold_histograms(
     for window in histograms.chunk_by(of_one) {
         let mut samples = window.iter().filter(|(_, h)| !h.is_stale());
         let Some((at_ms, first)) = samples.next() else { continue };
+        let instant = |at_ms: i64| Instant { at_ms, start_ms: starts.at(at_ms) };
         let (mut count, mut last, mut merged) = (1.0, first, Merged::new(first));
-        for (_, histogram) in samples {
-            merged.add(last, histogram);
+        let mut last_at = instant(*at_ms);
+        for (at_ms, histogram) in samples {
+            let at = instant(*at_ms);
+            merged.add((!at.is_reset_after(last_at)).then_some(last), histogram);
             count += 1.0;
-            last = histogram;
+            (last, last_at) = (histogram, at);
         }
         all.push(HistogramWindow {
             start_ms: resolution.window_of(*at_ms).start_ms,

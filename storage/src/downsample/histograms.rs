@@ -42,10 +42,10 @@ impl Merged {
         Self { is_gauge, counts }
     }
 
-    /// Adds the one after `before`.
-    pub(super) fn add(&mut self, before: &Histogram, histogram: &Histogram) {
+    /// Adds the one after `before`; `None`: one that is known to have been zero since.
+    pub(super) fn add(&mut self, before: Option<&Histogram>, histogram: &Histogram) {
         let mut growth = Counts::of(histogram);
-        if !self.is_gauge {
+        if let Some(before) = before.filter(|_| !self.is_gauge) {
             let mut before = Counts::of(before);
             if histogram.reset_hint != ResetHint::Yes && !growth.is_reset_after(&mut before) {
                 before.scale(-1.0);

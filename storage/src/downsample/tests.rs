@@ -5,9 +5,9 @@ use std::sync::Arc;
 use model::{Buckets, Histogram, ResetHint, Resolution, Span, TimeRange, stale_nan};
 
 use super::{HistogramWindow, Windows, fold};
-use crate::SeriesSamples;
 use crate::codec::{Decoder, Effort, Encoder, windows};
 use crate::tombstone::Ranges;
+use crate::{SeriesSamples, Starts};
 
 const NAN: f64 = f64::NAN;
 
@@ -60,6 +60,57 @@ fn samples_become_windows() {
         &[(0, 10.0), (15, 14.0), (30, 3.0), (45, 8.0)],
         &[(0, [4.0, 3.0, 14.0, 35.0, 10.0, 8.0, 12.0], false)],
     );
+}
+
+/// Increases of windows of five minutes, from points in seconds: instant, start, value.
+#[track_caller]
+fn check_starts(points: &[(i64, i64, f64)], expected: &[f64]) {
+    let values: Vec<_> = points.iter().map(|(at, _, value)| (at * 1000, *value)).collect();
+    let starts = points.iter().map(|(at, start, _)| (at * 1000, start * 1000)).collect();
+    let samples = SeriesSamples { starts: Starts::of_samples(starts), ..samples(&values) };
+    assert_eq!(fold(&samples, Resolution::Minutes5).increase, expected);
+    // The same of native histograms with as many observations.
+    let histograms = values.iter().map(|(at, value)| {
+        let buckets = Buckets::Float {
+            count: *value,
+            zero_count: *value,
+            positive: Vec::new(),
+            negative: Vec::new(),
+        };
+        let layout = histogram(ResetHint::Unknown, 2, 1, &[]);
+        let layout = Histogram { positive_spans: Vec::new(), ..layout.as_ref().clone() };
+        (*at, Arc::new(Histogram { buckets, ..layout }))
+    });
+    let samples = SeriesSamples {
+        histograms: histograms.collect(),
+        timestamps: Vec::new().into(),
+        values: Vec::new(),
+        ..samples
+    };
+    let merged = fold(&samples, Resolution::Minutes5).histograms;
+    let counts = merged.iter().map(|window| match window.merged.buckets {
+        Buckets::Float { count, .. } => count,
+        Buckets::Integer { .. } => NAN,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn starts_tell_of_resets_that_values_hide() {
+    check_starts(&[(10, 0, 5.0), (20, 0, 7.0), (30, 0, 9.0)], &[4.0]);
+    check_starts(&[(10, 5, 5.0), (20, 5, 7.0), (30, 5, 9.0)], &[4.0]);
+    check_starts(&[(10, 5, 5.0), (20, 15, 7.0), (30, 15, 9.0)], &[9.0]);
+    // It began after the sample before, of which the start is unknown.
+    check_starts(&[(10, 0, 5.0), (20, 15, 7.0), (30, 15, 9.0)], &[9.0]);
+    // Wrong and unknown ones say nothing.
+    check_starts(&[(10, 5, 5.0), (20, 25, 7.0), (30, 0, 9.0), (40, 40, 10.0)], &[5.0]);
+    // Each counts from the one before on: differences.
+    check_starts(&[(10, 5, 5.0), (20, 10, 7.0), (30, 20, 9.0)], &[16.0]);
+    check_starts(&[(10, 0, 5.0), (20, 10, 7.0)], &[2.0]);
+    // A fall is one with and without.
+    check_starts(&[(10, 5, 5.0), (20, 15, 2.0), (30, 15, 3.0)], &[3.0]);
+    // Each window by itself.
+    check_starts(&[(10, 5, 5.0), (310, 300, 7.0), (320, 315, 8.0)], &[0.0, 8.0]);
 }
 
 #[test]

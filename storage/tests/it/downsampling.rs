@@ -12,7 +12,7 @@ use tenancy::{DeleteScope, Limits, ReadScope, Retention, TenantId};
 use testkit::SeededRandom;
 
 use crate::facts::{number_from_env, tight};
-use crate::store::{Ground, NOW_MS, Row, Rules, labels_of, write};
+use crate::store::{Ground, NOW_MS, Row, Rules, labels_of, start_ms, write};
 
 const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -31,24 +31,33 @@ type Lines = BTreeSet<String>;
 
 /// What windows of these samples are, worked out plainly.
 fn expected(facts: &Facts, tenant: u32, resolution: Resolution, range: TimeRange) -> Lines {
-    let mut windows: BTreeMap<(u32, i64), Vec<f64>> = BTreeMap::new();
+    let mut windows: BTreeMap<(u32, i64), Vec<(i64, f64)>> = BTreeMap::new();
     for ((of, series, ms), value) in facts {
         let start = resolution.window_of(*ms).start_ms;
         if *of == tenant && range.contains(start) {
-            windows.entry((*series, start)).or_default().push(*value);
+            windows.entry((*series, start)).or_default().push((*ms, *value));
         }
     }
     let mut lines = Lines::new();
     for ((series, start), all) in windows {
-        let values: Vec<f64> = all.iter().copied().filter(|v| !is_stale(*v)).collect();
+        let kept: Vec<(i64, f64)> = all.iter().copied().filter(|(_, v)| !is_stale(*v)).collect();
+        let values: Vec<f64> = kept.iter().map(|(_, value)| *value).collect();
         let (Some(first), Some(last)) = (values.first(), values.last()) else { continue };
         // Values of the test are small integers: sums of them are exact in any order.
         let sum: f64 = values.iter().sum();
         let min = values.iter().copied().fold(f64::INFINITY, f64::min);
         let max = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let grown = |w: &[f64]| if w[1] < w[0] { w[1] } else { w[1] - w[0] };
-        let increase: f64 = values.windows(2).map(grown).fold(0.0, |all, one| all + one);
-        let ended = all.last().is_some_and(|v| is_stale(*v));
+        let known_start =
+            |ms| Some(start_ms(series, ms)).filter(|start| *start != 0 && *start < ms);
+        let grown = |pair: &[(i64, f64)]| {
+            let [(before_ms, before), (now_ms, now)] = [pair[0], pair[1]];
+            let restarted = known_start(now_ms).is_some_and(|start| {
+                start > before_ms || start == before_ms && known_start(before_ms).is_some()
+            });
+            if now < before || restarted { now } else { now - before }
+        };
+        let increase: f64 = kept.windows(2).map(grown).fold(0.0, |all, one| all + one);
+        let ended = all.last().is_some_and(|(_, v)| is_stale(*v));
         let figures = [values.len() as f64, min, max, sum, *first, *last, increase];
         lines.insert(line(&labels_of(series).to_string(), start, &figures, ended));
     }
