@@ -148,7 +148,7 @@ pub(crate) async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn Object
     if on_disk(disk, Binding::read).await?.is_some() {
         return Err(Error::Refused(
             "the data directory belongs to a store on S3 (binding/store.json), but objects are looked for in \
-             objects/; configure [storage.objects] as it was (tools work on local objects alone)"
+             objects/; configure [storage.objects] as it was (of the tools, `verify` and `wal quarantine` take it with --config)"
                 .to_owned(),
         ));
     }

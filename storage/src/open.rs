@@ -155,10 +155,16 @@ impl Storage {
 }
 
 /// Sets damaged records of the log aside, so that the next start takes writes everywhere. The
-/// data directory must not be in use.
-pub async fn quarantine(disk: Arc<dyn Disk>) -> Result<log::Report, Error> {
+/// data directory must not be in use. `far` is where its objects lie, if not in it.
+pub async fn quarantine(
+    disk: Arc<dyn Disk>,
+    far: Option<&FarObjects>,
+) -> Result<log::Report, Error> {
     let lock = lock(disk.as_ref())?;
-    let objects = local_objects(&disk).await?;
+    let objects = match far {
+        Some(far) => far.of_data_directory(&disk).await?,
+        None => local_objects(&disk).await?,
+    };
     let map = PartitionMap::load(&objects, Config::default().partitions).await?;
     let mut from = None;
     for number in 0..map.partitions() {

@@ -101,11 +101,7 @@ pub(super) async fn claim(
     if let Some(known) = &known
         && known.store != store
     {
-        return Err(Error::Refused(format!(
-            "the data directory belongs to store {:032x}, but {place} holds store {store:032x}; use \
-             the data directory that goes with it, or an empty one",
-            known.store
-        )));
+        return Err(not_of(known, place, store));
     }
     let binding = match known {
         Some(known) => known,
@@ -120,6 +116,33 @@ pub(super) async fn claim(
     let epoch = claim_epoch(objects, place, take_over, &owner, &binding).await?;
     remove_older(objects, epoch).await;
     Ok(Claimed { store, epoch, is_new: !binding.begun, binding })
+}
+
+/// Fails unless a data directory belongs to the store at a place and has a log of its own there.
+pub(super) async fn check_belongs(
+    objects: &dyn ObjectStore,
+    disk: &Arc<dyn Disk>,
+    place: &str,
+) -> Result<(), Error> {
+    let known = on_disk(disk, Binding::read).await?.filter(|known| known.begun);
+    let Some(known) = known else {
+        return Err(Error::Refused(format!(
+            "the data directory has no log of the store at {place}: its objects are its own"
+        )));
+    };
+    match read::<Identity>(objects, &Path::from(STORE)).await? {
+        Some(found) if found.store == known.store => Ok(()),
+        Some(found) => Err(not_of(&known, place, found.store)),
+        None => Err(Error::Refused(format!("there is no store at {place}: {STORE} is absent"))),
+    }
+}
+
+fn not_of(known: &Binding, place: &str, store: u128) -> Error {
+    Error::Refused(format!(
+        "the data directory belongs to store {:032x}, but {place} holds store {store:032x}; use \
+         the data directory that goes with it, or an empty one",
+        known.store
+    ))
 }
 
 impl Claimed {

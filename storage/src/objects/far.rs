@@ -40,6 +40,16 @@ impl FarObjects {
         Self { objects, place, counts, cache_bytes: 0, take_over: false }
     }
 
+    /// The store without a claim, for a tool that only reads it. It must be the one that the data
+    /// directory belongs to.
+    pub(crate) async fn of_data_directory(
+        &self,
+        disk: &Arc<dyn Disk>,
+    ) -> Result<Arc<dyn ObjectStore>, Error> {
+        claim::check_belongs(self.objects.as_ref(), disk, &self.place).await?;
+        Ok(Arc::clone(&self.objects))
+    }
+
     /// Sees whether the store is fit, and claims it for this data directory.
     pub(crate) async fn open(
         &self,

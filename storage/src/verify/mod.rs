@@ -19,7 +19,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::open::lock;
 use crate::partition_map::PartitionMap;
-use crate::{Error, LocalObjects, error_text};
+use crate::{Error, FarObjects, LocalObjects, error_text};
 use partition::Survey;
 
 /// How bad a finding is.
@@ -105,16 +105,19 @@ pub struct VerifyProgress {
 /// Told now and then how far it is.
 pub type OnProgress<'a> = &'a mut (dyn FnMut(&VerifyProgress) + Send);
 
-/// Reads and checks everything. `objects` is where blocks are if not on the disk. Fails if another
+/// Reads and checks everything. `far` is where blocks are if not on the disk. Fails if another
 /// process has the directory open.
 pub async fn verify(
     disk: Arc<dyn Disk>,
-    objects: Option<Arc<dyn ObjectStore>>,
+    far: Option<&FarObjects>,
     on_progress: OnProgress<'_>,
 ) -> Result<Verified, Error> {
     let _lock = lock(disk.as_ref())?;
-    let is_local = objects.is_none();
-    let objects = objects.unwrap_or_else(|| Arc::new(LocalObjects::existing(Arc::clone(&disk))));
+    let is_local = far.is_none();
+    let objects: Arc<dyn ObjectStore> = match far {
+        Some(far) => far.of_data_directory(&disk).await?,
+        None => Arc::new(LocalObjects::existing(Arc::clone(&disk))),
+    };
     let mut verified = Verified::default();
     let Some(map) = partition_map(objects.as_ref(), &mut verified).await else {
         return Ok(verified);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use storage::objects::{Bucket, Config, CredentialSource, connect};
-use storage::{Error, FarObjects, Storage};
+use storage::{Error, FarObjects, Storage, verify};
 use tenancy::ReadScope;
 use testkit::{S3Fault, S3Plan, S3Server};
 
@@ -176,15 +176,73 @@ async fn data_directories_and_stores_are_not_mixed_up() {
     }
     refused(ground.open().await, "belongs to a store on S3");
     let disk: Arc<dyn model::Disk> = Arc::new(ground.disk.clone());
-    let tool = storage::quarantine(disk).await.map(drop).expect_err("no local objects");
-    assert!(text_of(&tool).contains("belongs to a store on S3"), "{}", text_of(&tool));
+    let tool = async |far: Option<&FarObjects>| {
+        let done = storage::quarantine(Arc::clone(&disk), far).await.map(drop);
+        text_of(&done.expect_err("not its objects"))
+    };
+    let without = tool(None).await;
+    assert!(without.contains("belongs to a store on S3"), "{without}");
     let other = self::far(&server, "other");
+    let absent = tool(Some(&other)).await;
+    assert!(absent.contains("there is no store at"), "{absent}");
     drop(Ground::default().open_on(config(), Some(other.clone()), 9).await.expect("a new store"));
     refused(open(&ground, &other).await, "holds store");
+    let mixed = tool(Some(&other)).await;
+    assert!(mixed.contains("holds store"), "{mixed}");
     let local = Ground::default();
     drop(local.open().await.expect("a new store"));
+    let disk: Arc<dyn model::Disk> = Arc::new(local.disk.clone());
+    let own = storage::quarantine(disk, Some(&other)).await.map(drop).expect_err("local objects");
+    assert!(text_of(&own).contains("its objects are its own"), "{}", text_of(&own));
     refused(open(&local, &self::far(&server, "third")).await, "holds rows of its own");
     drop(open(&ground, &far).await.expect("nothing happened to it"));
+}
+
+/// Damage in the log of a store whose objects are far away: given up as it is at home.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_records_are_given_up_with_objects_on_s3() {
+    let Some(server) = S3Server::start() else { return };
+    let (ground, far) = (Ground::default(), far(&server, "damaged"));
+    let storage = open(&ground, &far).await.expect("a new store");
+    put(&storage, 0).await;
+    storage.flush_all().await.expect("a good flush");
+    let written = write(&storage, 1, &rows(1)).await.expect("a good write");
+    let position = written.position.expect("it was logged").0;
+    put(&storage, 2).await;
+    put(&storage, 3).await;
+    drop(storage);
+    let disk: Arc<dyn model::Disk> = Arc::new(ground.disk.clone());
+    let sound = verify(Arc::clone(&disk), Some(&far), &mut |_| {}).await.expect("verified");
+    assert!(sound.is_sound() && sound.blocks == 3 && sound.log_records == 9, "{sound:?}");
+    let segments = |ground: &Ground| -> Vec<std::path::PathBuf> {
+        ground.disk.files().into_iter().filter(|path| path.starts_with("log")).collect()
+    };
+    let all = segments(&ground);
+    let [segment] = all.as_slice() else { panic!("one segment: {all:?}") };
+    // The header of a record behind what is covered: of which partition nobody knows.
+    ground
+        .disk
+        .tamper(segment, |bytes| bytes[position as usize + 16] ^= 1)
+        .expect("an existing file");
+    let storage = open(&ground, &far).await.expect("damage does not stop it");
+    assert_eq!((storage.damage().len(), storage.read_only().len()), (1, 3));
+    let before = samples(&storage, ALL).await.expect("readable");
+    drop(storage);
+    let damaged = verify(Arc::clone(&disk), Some(&far), &mut |_| {}).await.expect("verified");
+    assert!(!damaged.is_sound());
+    let report = storage::quarantine(Arc::clone(&disk), Some(&far)).await.expect("a quarantine");
+    assert_eq!((report.damaged.len(), report.copies.len()), (1, 1));
+    let again = storage::quarantine(Arc::clone(&disk), Some(&far)).await;
+    let again = again.expect("nothing left to do");
+    let sound = verify(disk, Some(&far), &mut |_| {}).await.expect("verified");
+    assert!(sound.is_sound(), "{sound:?}");
+    assert_eq!(again.damaged, []);
+    let storage = open(&ground, &far).await.expect("sound again");
+    assert_eq!((storage.damage(), storage.read_only()), (&[][..], vec![]));
+    assert_eq!(samples(&storage, ALL).await.expect("readable"), before);
+    put(&storage, 4).await;
+    storage.flush_all().await.expect("a good flush");
+    assert_eq!(samples(&storage, ALL).await.expect("readable"), before + SERIES as usize);
 }
 
 /// While the service fails, flushes fail and nothing is lost; once it works again, all is in blocks.

@@ -13,7 +13,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use model::Disk;
-use storage::OsDisk;
+use storage::{FarObjects, OsDisk};
+
+use crate::config::Config;
+use crate::far::far_objects;
 
 /// `taffrail tool …`.
 #[derive(Debug, Subcommand)]
@@ -44,7 +47,17 @@ pub(crate) enum WalCommand {
         /// The data directory.
         #[arg(long, value_name = "DIR", default_value = "./data")]
         data_dir: PathBuf,
+        /// Configuration whose `[storage.objects]` says where the objects lie, if not in the data
+        /// directory.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
+}
+
+/// Where a configuration says that objects lie, if not in the data directory.
+fn far_of(config: Option<&Path>) -> Result<Option<FarObjects>> {
+    let Some(file) = config else { return Ok(None) };
+    far_objects(&Config::read(file)?.storage.objects, false)
 }
 
 /// Status of a verification that found damage: neither success nor a tool that failed.
@@ -57,7 +70,9 @@ pub(crate) fn run(tool: &Tool) -> Result<ExitCode> {
         Tool::Verify(arguments) => verify::run(arguments),
         Tool::Quarantine(arguments) => quarantine::run(arguments),
         Tool::Export(arguments) => export::run(arguments),
-        Tool::Wal(WalCommand::Quarantine { data_dir }) => quarantine::wal(data_dir),
+        Tool::Wal(WalCommand::Quarantine { data_dir, config }) => {
+            quarantine::wal(data_dir, config.as_deref())
+        }
         Tool::Routes => {
             crate::routes::all().iter().for_each(|(method, path)| println!("{method} {path}"));
             Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use storage::{Carry, GivenUp};
 
-use super::{open_data_dir, runtime};
+use super::{far_of, open_data_dir, runtime};
 
 /// `taffrail tool quarantine`.
 #[derive(Debug, Args)]
@@ -42,9 +42,10 @@ pub(super) fn run(arguments: &Quarantine) -> Result<ExitCode> {
 }
 
 /// The log's own: damaged records.
-pub(super) fn wal(data_dir: &Path) -> Result<ExitCode> {
+pub(super) fn wal(data_dir: &Path, config: Option<&Path>) -> Result<ExitCode> {
     let disk = open_data_dir(data_dir)?;
-    let report = runtime()?.block_on(storage::quarantine(disk))?;
+    let far = far_of(config)?;
+    let report = runtime()?.block_on(storage::quarantine(disk, far.as_ref()))?;
     println!("{report}");
     Ok(ExitCode::SUCCESS)
 }

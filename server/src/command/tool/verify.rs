@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use storage::{Finding, Severity, Verified};
 
 use super::progress::{Progress, bytes_text};
-use super::{DAMAGE_FOUND, open_data_dir, runtime};
+use super::{DAMAGE_FOUND, far_of, open_data_dir, runtime};
 
 /// `taffrail tool verify`.
 #[derive(Debug, Args)]
@@ -19,6 +19,10 @@ pub(crate) struct Verify {
     /// The data directory.
     #[arg(value_name = "DIR", default_value = "./data")]
     data_dir: PathBuf,
+    /// Configuration whose `[storage.objects]` says where the objects lie, if not in the data
+    /// directory.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -32,7 +36,8 @@ pub(super) fn run(arguments: &Verify) -> Result<ExitCode> {
             format!("{} of {}  {}", bytes_text(at.bytes), bytes_text(at.bytes_all), at.at)
         });
     };
-    let work = storage::verify(Arc::clone(&disk), None, &mut on_progress);
+    let far = far_of(arguments.config.as_deref())?;
+    let work = storage::verify(Arc::clone(&disk), far.as_ref(), &mut on_progress);
     let mut verified = runtime()?.block_on(work)?;
     drop(progress);
     verified.findings.extend(own_files(&disk));
