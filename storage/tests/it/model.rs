@@ -251,7 +251,7 @@ impl World {
         let n = self.ground.disk.operations() + 1 + self.below(30);
         let fault = [Fault::Eio, Fault::Enospc, Fault::ShortWrite][self.below(3) as usize];
         self.ground.disk.fail_at(n, fault);
-        let series = self.storage.totals().active_series;
+        let (series, samples) = self.in_storage();
         let flushed = self.storage.flush_all().await;
         let renumbered = self.storage.totals().active_series < series;
         self.seen.failed_flushes += u64::from(flushed.is_err());
@@ -259,8 +259,7 @@ impl World {
             self.in_heads.clear();
         } else {
             // Some partitions may have been flushed.
-            let stays = self.storage.totals().head_samples as usize == self.in_heads.len();
-            if !stays {
+            if self.in_storage().1 != samples {
                 self.in_heads.clear();
             }
         }
@@ -274,7 +273,14 @@ impl World {
         }
     }
 
+    /// Series and samples in heads; of these there may be more than is noted here.
+    fn in_storage(&self) -> (u64, u64) {
+        let totals = self.storage.totals();
+        (totals.active_series, totals.head_samples)
+    }
+
     async fn restart(&mut self) {
+        let (_, samples) = self.in_storage();
         let disk = match self.below(3) {
             0 => {
                 drop(Arc::clone(&self.storage).close().await);
@@ -292,7 +298,7 @@ impl World {
         assert_eq!((self.storage.damage(), self.storage.read_only()), (&[][..], vec![]));
         self.seen.restarts += 1;
         // Blocks may know more than the head now.
-        if self.storage.totals().head_samples as usize != self.in_heads.len() {
+        if self.in_storage().1 != samples {
             self.in_heads.clear();
         }
     }
