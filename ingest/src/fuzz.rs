@@ -3,7 +3,7 @@
 use storage::MetricRows;
 use tenancy::Limits;
 
-use crate::exposition::{Entry, Exposition, Format, TextParser};
+use crate::exposition::{Entry, Exposition, Format, Forms, TextParser};
 use crate::relabel::Pattern;
 use crate::remote_write::{walk, walk_v2};
 use crate::scrape::ScrapeFile;
@@ -97,9 +97,32 @@ pub fn exposition_openmetrics(text: &[u8]) {
     exposition(Exposition::new(Format::OpenMetrics, text));
 }
 
-/// An exposition in protobuf.
+/// An exposition in OpenMetrics 2.0, in all forms of histograms.
+pub fn exposition_openmetrics2(text: &[u8]) {
+    for forms in all_forms() {
+        exposition(Exposition::in_forms(Format::OpenMetrics2, text, forms));
+    }
+}
+
+/// An exposition in protobuf, in all forms of histograms.
 pub fn exposition_protobuf(bytes: &[u8]) {
-    exposition(Exposition::new(Format::Protobuf, bytes));
+    for forms in all_forms() {
+        exposition(Exposition::in_forms(Format::Protobuf, bytes, forms));
+    }
+}
+
+/// An exposition in text whose classic histograms become native ones.
+pub fn exposition_converting(text: &[u8]) {
+    for forms in all_forms() {
+        exposition(Exposition::in_forms(Format::Text, text, forms));
+        exposition(Exposition::in_forms(Format::OpenMetrics, text, forms));
+    }
+}
+
+fn all_forms() -> [Forms; 3] {
+    let forms =
+        |native, classic_too, convert_classic| Forms { native, classic_too, convert_classic };
+    [Forms::NATIVE, forms(false, true, true), forms(true, true, false)]
 }
 
 fn exposition(mut exposition: Exposition<'_>) {

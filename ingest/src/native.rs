@@ -77,6 +77,18 @@ pub(crate) fn deltas_of(counts: &[i64]) -> Vec<i64> {
     counts.iter().zip(before).map(|(count, before)| count.wrapping_sub(before)).collect()
 }
 
+/// Whether each side has as many buckets as its spans say, in ascending order.
+pub(crate) fn spans_fit(histogram: &Histogram) -> bool {
+    let fits = |spans: &[Span], buckets: usize| spread(spans, &vec![(); buckets]).is_some();
+    let (positive, negative) = match &histogram.buckets {
+        Buckets::Integer { positive_deltas, negative_deltas, .. } => {
+            (positive_deltas.len(), negative_deltas.len())
+        }
+        Buckets::Float { positive, negative, .. } => (positive.len(), negative.len()),
+    };
+    fits(&histogram.positive_spans, positive) && fits(&histogram.negative_spans, negative)
+}
+
 /// Each bucket with its index; `None` if spans and counts do not fit.
 fn spread<T: Copy>(spans: &[Span], counts: &[T]) -> Option<Vec<(i64, T)>> {
     let length: u64 = spans.iter().map(|span| u64::from(span.length)).sum();

@@ -4,9 +4,15 @@
 //! content type ─► Format ─► Exposition ─► Entry, labels(), exemplars() ─► Entry …
 //! ```
 
+mod composite;
+mod converting;
+mod custom;
 mod float;
+mod metric;
 mod openmetrics;
+mod openmetrics2;
 mod protobuf;
+mod queue;
 mod text;
 
 #[cfg(test)]
@@ -16,10 +22,28 @@ use std::borrow::Cow;
 
 use model::{Histogram, MetricKind};
 
+pub use converting::ConvertingParser;
 pub use float::open_metrics_float;
 pub use openmetrics::OpenMetricsParser;
-pub use protobuf::{Forms, ProtobufParser};
+pub use openmetrics2::OpenMetrics2Parser;
+pub use protobuf::ProtobufParser;
 pub use text::TextParser;
+
+/// In which forms histograms are handed out that come in several, or could.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forms {
+    /// Native histograms as native ones; else they are read as classic ones.
+    pub native: bool,
+    /// Classic ones beside the native ones they came with or became.
+    pub classic_too: bool,
+    /// Classic histograms become native ones with custom buckets.
+    pub convert_classic: bool,
+}
+
+impl Forms {
+    /// What is native stays native, what is classic stays classic.
+    pub const NATIVE: Self = Self { native: true, classic_too: false, convert_classic: false };
+}
 
 /// One piece of content.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,8 +117,10 @@ pub struct TextError {
 pub enum Format {
     /// Text 0.0.4 and 1.0.0.
     Text,
-    /// OpenMetrics 1.0.
+    /// OpenMetrics 0.0.1 and 1.0.
     OpenMetrics,
+    /// OpenMetrics 2.0.
+    OpenMetrics2,
     /// Length-delimited protobuf.
     Protobuf,
 }
@@ -102,10 +128,13 @@ pub enum Format {
 impl Format {
     /// The format of a content type; `None` for what Prometheus does not read.
     pub fn of(content_type: &str) -> Option<Self> {
-        let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        match media.as_str() {
+        let mut words = content_type.split(';').map(|word| word.trim().to_ascii_lowercase());
+        match words.next().unwrap_or_default().as_str() {
             "text/plain" => Some(Self::Text),
-            "application/openmetrics-text" => Some(Self::OpenMetrics),
+            "application/openmetrics-text" => {
+                let is_2 = words.any(|word| word.replace('"', "").starts_with("version=2."));
+                Some(if is_2 { Self::OpenMetrics2 } else { Self::OpenMetrics })
+            }
             "application/vnd.google.protobuf" => Some(Self::Protobuf),
             _ => None,
         }
@@ -118,26 +147,36 @@ impl Format {
 pub enum Exposition<'a> {
     Text(TextParser<'a>),
     OpenMetrics(OpenMetricsParser<'a>),
+    OpenMetrics2(OpenMetrics2Parser<'a>),
     Protobuf(ProtobufParser<'a>),
+    Converting(ConvertingParser<'a>),
 }
 
 impl<'a> Exposition<'a> {
-    /// At the start of a body.
+    /// At the start of a body; histograms are handed out as they came.
     pub fn new(format: Format, body: &'a [u8]) -> Self {
-        match format {
+        Self::in_forms(format, body, Forms::NATIVE)
+    }
+
+    /// At the start of a body.
+    pub fn in_forms(format: Format, body: &'a [u8], forms: Forms) -> Self {
+        let plain = match format {
             Format::Text => Self::Text(TextParser::new(body)),
             Format::OpenMetrics => Self::OpenMetrics(OpenMetricsParser::new(body)),
-            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, Forms::Native)),
+            Format::OpenMetrics2 => {
+                return Self::OpenMetrics2(OpenMetrics2Parser::new(body, forms));
+            }
+            Format::Protobuf => return Self::Protobuf(ProtobufParser::new(body, forms)),
+        };
+        match forms.convert_classic {
+            true => Self::Converting(ConvertingParser::new(plain, forms.classic_too)),
+            false => plain,
         }
     }
 
     /// The next entry; after an error the exposition is refused whole.
     pub fn next_entry(&mut self) -> Result<Option<Entry<'a>>, TextError> {
-        match self {
-            Self::Text(parser) => parser.next_entry(),
-            Self::OpenMetrics(parser) => parser.next_entry(),
-            Self::Protobuf(parser) => parser.next_entry(),
-        }
+        self.next_entry_expecting(&[])
     }
 
     /// As [`next_entry`](Self::next_entry). A sample of the series that was written as `expected` in
@@ -149,7 +188,9 @@ impl<'a> Exposition<'a> {
         match self {
             Self::Text(parser) => parser.next_entry_expecting(expected),
             Self::OpenMetrics(parser) => parser.next_entry_expecting(expected),
+            Self::OpenMetrics2(parser) => parser.next_entry_expecting(expected),
             Self::Protobuf(parser) => parser.next_entry(),
+            Self::Converting(parser) => parser.next_entry(),
         }
     }
 
@@ -158,7 +199,8 @@ impl<'a> Exposition<'a> {
         match self {
             Self::Text(parser) => parser.is_expected(),
             Self::OpenMetrics(parser) => parser.is_expected(),
-            Self::Protobuf(_) => false,
+            Self::OpenMetrics2(parser) => parser.is_expected(),
+            Self::Protobuf(_) | Self::Converting(_) => false,
         }
     }
 
@@ -168,14 +210,17 @@ impl<'a> Exposition<'a> {
         match self {
             Self::Text(parser) => parser.labels(),
             Self::OpenMetrics(parser) => parser.labels(),
+            Self::OpenMetrics2(parser) => parser.labels(),
             Self::Protobuf(parser) => parser.labels(),
+            Self::Converting(parser) => parser.labels(),
         }
     }
 
     /// Since when the sample or histogram just read counts, milliseconds; 0 is unknown.
     pub fn start_ms(&self) -> i64 {
         match self {
-            Self::Text(_) | Self::OpenMetrics(_) => 0,
+            Self::Text(_) | Self::OpenMetrics(_) | Self::Converting(_) => 0,
+            Self::OpenMetrics2(parser) => parser.start_ms(),
             Self::Protobuf(parser) => parser.start_ms(),
         }
     }
@@ -185,7 +230,9 @@ impl<'a> Exposition<'a> {
         match self {
             Self::Text(_) => Vec::new(),
             Self::OpenMetrics(parser) => parser.exemplar().into_iter().collect(),
+            Self::OpenMetrics2(parser) => parser.exemplars(),
             Self::Protobuf(parser) => parser.exemplars(),
+            Self::Converting(parser) => parser.exemplars(),
         }
     }
 }

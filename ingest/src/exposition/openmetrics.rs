@@ -88,31 +88,12 @@ impl<'a> OpenMetricsParser<'a> {
         TextError { line: 1 + memchr::memchr_iter(b'\n', before).count(), what, text: shown(at) }
     }
 
-    /// A line that begins with `#`. There are no comments.
+    /// A line that begins with `#`.
     fn declaration(&mut self, cursor: &mut Cursor<'a>) -> Result<Option<Entry<'a>>, What> {
-        if let Some(rest) = cursor.rest.strip_prefix(b"# EOF") {
-            let rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        let Some((keyword, family, text)) = declaration(cursor)? else {
             self.is_ended = true;
-            return if rest.is_empty() { Ok(None) } else { Err("there is text after # EOF") };
-        }
-        let (Some(keyword), true) = (cursor.rest.get(..7), cursor.rest.starts_with(b"# ")) else {
-            return Err("expected # HELP, # TYPE, # UNIT or # EOF");
+            return Ok(None);
         };
-        cursor.rest = &cursor.rest[7..];
-        if !matches!(keyword, b"# HELP " | b"# TYPE " | b"# UNIT ") {
-            return Err("expected # HELP, # TYPE, # UNIT or # EOF");
-        }
-        let family = match cursor.rest.first() {
-            Some(b'"') => unescaped(cursor.quoted().ok_or("quoted name does not end")?)?,
-            _ => Cow::Borrowed(utf8(cursor.name(true))?),
-        };
-        if family.is_empty() {
-            return Err("expected a metric name after HELP, TYPE or UNIT");
-        }
-        let text = cursor.rest.strip_prefix(b" ").ok_or("expected a space after the name")?;
-        let end = memchr::memchr(b'\n', text).ok_or("expected the end of the line")?;
-        let (text, rest) = text.split_at(end);
-        cursor.rest = &rest[1..];
         Ok(Some(match keyword {
             b"# HELP " => Entry::Help { family, text: unescaped(text)? },
             b"# TYPE " => {
@@ -174,7 +155,37 @@ impl<'a> OpenMetricsParser<'a> {
     }
 }
 
-fn kind(text: &[u8]) -> Result<MetricKind, What> {
+/// Keyword, family and text of a line that begins with `#`; `None` at the end. There are no comments.
+pub(super) fn declaration<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Declaration<'a>>, What> {
+    if let Some(rest) = cursor.rest.strip_prefix(b"# EOF") {
+        let rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        return if rest.is_empty() { Ok(None) } else { Err("there is text after # EOF") };
+    }
+    let (Some(keyword), true) = (cursor.rest.get(..7), cursor.rest.starts_with(b"# ")) else {
+        return Err("expected # HELP, # TYPE, # UNIT or # EOF");
+    };
+    cursor.rest = &cursor.rest[7..];
+    if !matches!(keyword, b"# HELP " | b"# TYPE " | b"# UNIT ") {
+        return Err("expected # HELP, # TYPE, # UNIT or # EOF");
+    }
+    let family = match cursor.rest.first() {
+        Some(b'"') => unescaped(cursor.quoted().ok_or("quoted name does not end")?)?,
+        _ => Cow::Borrowed(utf8(cursor.name(true))?),
+    };
+    if family.is_empty() {
+        return Err("expected a metric name after HELP, TYPE or UNIT");
+    }
+    let text = cursor.rest.strip_prefix(b" ").ok_or("expected a space after the name")?;
+    let end = memchr::memchr(b'\n', text).ok_or("expected the end of the line")?;
+    let (text, rest) = text.split_at(end);
+    cursor.rest = &rest[1..];
+    Ok(Some((keyword, family, text)))
+}
+
+/// Keyword with its blanks, family, and what is said of it.
+pub(super) type Declaration<'a> = (&'a [u8], Cow<'a, str>, &'a [u8]);
+
+pub(super) fn kind(text: &[u8]) -> Result<MetricKind, What> {
     Ok(match text {
         b"counter" => MetricKind::Counter,
         b"gauge" => MetricKind::Gauge,
@@ -197,7 +208,7 @@ fn unit<'a>(family: &str, unit: &'a str) -> Result<&'a str, What> {
 }
 
 /// What follows one space, up to the next or to the end of the line.
-fn token<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
+pub(super) fn token<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     let rest = cursor.rest.strip_prefix(b" ")?;
     let end = memchr::memchr2(b' ', b'\n', rest).unwrap_or(rest.len());
     let (token, rest) = rest.split_at(end);
@@ -206,7 +217,7 @@ fn token<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
 }
 
 /// Seconds as milliseconds, cut off.
-fn seconds(token: &[u8]) -> Result<i64, What> {
+pub(super) fn seconds(token: &[u8]) -> Result<i64, What> {
     let seconds = number(token).map_err(|_| "timestamp is not a number")?;
     if !seconds.is_finite() {
         return Err("timestamp is not finite");
@@ -216,7 +227,7 @@ fn seconds(token: &[u8]) -> Result<i64, What> {
 
 /// Labels up to the closing brace. For a series it is known whether it has a name yet, which may
 /// stand alone in quotes; exemplars have none.
-fn pairs<'a>(
+pub(super) fn pairs<'a>(
     cursor: &mut Cursor<'a>,
     labels: &mut Vec<(Cow<'a, str>, Cow<'a, str>)>,
     mut has_name: Option<bool>,
@@ -255,7 +266,8 @@ fn pairs<'a>(
     }
 }
 
-fn exemplar<'a>(cursor: &mut Cursor<'a>) -> Result<Exemplar<'a>, What> {
+/// An exemplar behind its opening brace. Its time may be missing.
+pub(super) fn exemplar<'a>(cursor: &mut Cursor<'a>) -> Result<Exemplar<'a>, What> {
     let mut labels = Vec::new();
     pairs(cursor, &mut labels, None)?;
     let value = number(token(cursor).ok_or("expected a space and the exemplar's value")?)?;

@@ -15,37 +15,14 @@
 //! handed out in the forms that are asked for.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
-use model::{Buckets, Histogram, METRIC_NAME, MetricKind, ResetHint, Span};
+use model::{Buckets, Histogram, MetricKind, ResetHint, Span};
 
-use super::float::open_metrics_float;
-use super::{Entry, Exemplar, TextError};
-use crate::build::put_label;
+use super::metric::{Bucket, Measured, Metric, PLAIN, Summary};
+use super::queue::Queue;
+use super::{Entry, Exemplar, Forms, TextError};
 use crate::native;
 use crate::wire::{Reader, WireError};
-
-type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
-
-/// In which forms histograms are handed out that have several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forms {
-    /// As native ones; those that have no such form as classic ones.
-    Native,
-    /// In both.
-    Both,
-    /// As classic ones.
-    Classic,
-}
-
-/// One entry with what belongs to it.
-#[derive(Debug)]
-struct Queued<'a> {
-    entry: Entry<'a>,
-    labels: Pairs<'a>,
-    exemplars: Vec<Exemplar<'a>>,
-    start_ms: i64,
-}
 
 /// Reads entry by entry.
 #[derive(Debug)]
@@ -53,40 +30,29 @@ pub struct ProtobufParser<'a> {
     messages: Reader<'a>,
     /// Which family it is, counted from 1: told in errors.
     family: usize,
-    queue: VecDeque<Queued<'a>>,
-    labels: Pairs<'a>,
-    exemplars: Vec<Exemplar<'a>>,
-    start_ms: i64,
+    queue: Queue<'a>,
     forms: Forms,
 }
 
 impl<'a> ProtobufParser<'a> {
     /// A parser at the start of an exposition.
     pub fn new(bytes: &'a [u8], forms: Forms) -> Self {
-        Self {
-            messages: Reader::new(bytes),
-            family: 0,
-            queue: VecDeque::new(),
-            labels: Vec::new(),
-            exemplars: Vec::new(),
-            start_ms: 0,
-            forms,
-        }
+        Self { messages: Reader::new(bytes), family: 0, queue: Queue::default(), forms }
     }
 
     /// Labels of the entry just read, as with the text format.
     pub fn labels(&self) -> &[(Cow<'a, str>, Cow<'a, str>)] {
-        &self.labels
+        &self.queue.labels
     }
 
     /// Exemplars of the entry just read.
     pub fn exemplars(&mut self) -> Vec<Exemplar<'a>> {
-        std::mem::take(&mut self.exemplars)
+        self.queue.exemplars()
     }
 
     /// Since when the entry just read counts, milliseconds; 0 is unknown.
     pub fn start_ms(&self) -> i64 {
-        self.start_ms
+        self.queue.start_ms
     }
 
     /// The next entry. After an error the parser is at an undefined place: the exposition is
@@ -102,9 +68,7 @@ impl<'a> ProtobufParser<'a> {
                 TextError { line: self.family, what, text: "metric family in protobuf".to_owned() }
             })?;
         }
-        let Some(next) = self.queue.pop_front() else { return Ok(None) };
-        (self.labels, self.exemplars, self.start_ms) = (next.labels, next.exemplars, next.start_ms);
-        Ok(Some(next.entry))
+        Ok(self.queue.next())
     }
 
     fn read_family(&mut self, message: Reader<'a>) -> Result<(), Wrong> {
@@ -135,10 +99,10 @@ impl<'a> ProtobufParser<'a> {
             _ => return Err(Wrong("unknown metric type")),
         };
         let family = || Cow::Borrowed(name);
-        self.declare(Entry::Help { family: family(), text: help.into() });
-        self.declare(Entry::Type { family: family(), kind: told });
+        self.queue.declare(Entry::Help { family: family(), text: help.into() });
+        self.queue.declare(Entry::Type { family: family(), kind: told });
         if !unit.is_empty() {
-            self.declare(Entry::Unit { family: family(), unit: unit.into() });
+            self.queue.declare(Entry::Unit { family: family(), unit: unit.into() });
         }
         let mut metrics = message;
         while !metrics.is_at_end() {
@@ -157,11 +121,6 @@ impl<'a> ProtobufParser<'a> {
         Ok(())
     }
 
-    fn declare(&mut self, entry: Entry<'a>) {
-        let (labels, exemplars) = (Vec::new(), Vec::new());
-        self.queue.push_back(Queued { entry, labels, exemplars, start_ms: 0 });
-    }
-
     fn read_metric(
         &mut self,
         name: &'a str,
@@ -177,14 +136,15 @@ impl<'a> ProtobufParser<'a> {
                 tag => message.skip(tag, &[1, 2, 3, 4, 5, 6, 7])?,
             }
         }
-        let mut out = Out { queue: &mut self.queue, name, labels, timestamp_ms, start_ms: 0 };
+        let (queue, name) = (&mut self.queue, Cow::Borrowed(name));
+        let mut out = Metric { queue, name, labels, timestamp_ms, start_ms: 0 };
         match (kind, value) {
-            (MetricKind::Counter, Some((0x1a, counter))) => out.counter(counter),
-            (MetricKind::Gauge, Some((0x12, gauge))) => out.number(gauge),
-            (MetricKind::Unknown, Some((0x2a, untyped))) => out.number(untyped),
-            (MetricKind::Summary, Some((0x22, summary))) => out.summary(summary),
-            (MetricKind::Histogram | MetricKind::GaugeHistogram, Some((0x3a, histogram))) => {
-                out.histogram(histogram, kind, self.forms)
+            (MetricKind::Counter, Some((0x1a, message))) => counter(&mut out, message),
+            (MetricKind::Gauge, Some((0x12, message)))
+            | (MetricKind::Unknown, Some((0x2a, message))) => number(&mut out, message),
+            (MetricKind::Summary, Some((0x22, message))) => summary(&mut out, message),
+            (MetricKind::Histogram | MetricKind::GaugeHistogram, Some((0x3a, message))) => {
+                histogram(&mut out, message, kind, self.forms)
             }
             _ => Err(Wrong("metric has no value of its family's type")),
         }
@@ -201,163 +161,78 @@ impl From<WireError> for Wrong {
     }
 }
 
-/// Where the entries of one metric go.
-struct Out<'q, 'a> {
-    queue: &'q mut VecDeque<Queued<'a>>,
-    name: &'a str,
-    labels: Pairs<'a>,
-    timestamp_ms: Option<i64>,
-    start_ms: i64,
+/// `{ value = 1 }`.
+fn number(out: &mut Metric<'_, '_>, mut message: Reader<'_>) -> Result<(), Wrong> {
+    let mut value = 0.0;
+    while !message.is_at_end() {
+        match message.varint()? {
+            0x09 => value = message.double()?,
+            tag => message.skip(tag, &[1])?,
+        }
+    }
+    out.sample("", None, value, Vec::new());
+    Ok(())
 }
 
-impl<'a> Out<'_, 'a> {
-    /// Labels of one series of the metric, and the bytes by which it is known again.
-    fn labels(&self, suffix: &str, extra: Option<(&'static str, String)>) -> (Pairs<'a>, Vec<u8>) {
-        let name = match suffix {
-            "" => Cow::Borrowed(self.name),
-            suffix => Cow::Owned(format!("{}{suffix}", self.name)),
-        };
-        let mut labels = Vec::with_capacity(self.labels.len() + 2);
-        labels.push((METRIC_NAME.into(), name));
-        labels.extend(self.labels.iter().cloned());
-        labels.extend(extra.map(|(name, value)| (name.into(), value.into())));
-        let mut series = Vec::new();
-        labels.iter().for_each(|(name, value)| put_label(&mut series, name, [value, ""]));
-        (labels, series)
-    }
-
-    fn sample(
-        &mut self,
-        suffix: &str,
-        extra: Option<(&'static str, String)>,
-        value: f64,
-        exemplars: Vec<Exemplar<'a>>,
-    ) {
-        let (labels, series) = self.labels(suffix, extra);
-        let timestamp_ms = self.timestamp_ms;
-        let entry = Entry::Sample { series: series.into(), value, timestamp_ms };
-        self.queue.push_back(Queued { entry, labels, exemplars, start_ms: self.start_ms });
-    }
-
-    /// `{ value = 1 }`.
-    fn number(&mut self, mut message: Reader<'a>) -> Result<(), Wrong> {
-        let mut value = 0.0;
-        while !message.is_at_end() {
-            match message.varint()? {
-                0x09 => value = message.double()?,
-                tag => message.skip(tag, &[1])?,
-            }
+/// `{ value = 1, exemplar = 2, start_timestamp = 3 }`.
+fn counter<'a>(out: &mut Metric<'_, 'a>, mut message: Reader<'a>) -> Result<(), Wrong> {
+    let (mut value, mut exemplars) = (0.0, Vec::new());
+    while !message.is_at_end() {
+        match message.varint()? {
+            0x09 => value = message.double()?,
+            0x12 => exemplars = vec![exemplar(message.message()?)?],
+            0x1a => out.start_ms = time_ms(message.message()?)?,
+            tag => message.skip(tag, &[1, 2, 3])?,
         }
-        self.sample("", None, value, Vec::new());
-        Ok(())
     }
+    out.sample("", None, value, exemplars);
+    Ok(())
+}
 
-    /// `{ value = 1, exemplar = 2, start_timestamp = 3 }`.
-    fn counter(&mut self, mut message: Reader<'a>) -> Result<(), Wrong> {
-        let (mut value, mut exemplars) = (0.0, Vec::new());
-        while !message.is_at_end() {
-            match message.varint()? {
-                0x09 => value = message.double()?,
-                0x12 => exemplars = vec![exemplar(message.message()?)?],
-                0x1a => self.start_ms = time_ms(message.message()?)?,
-                tag => message.skip(tag, &[1, 2, 3])?,
-            }
-        }
-        self.sample("", None, value, exemplars);
-        Ok(())
-    }
-
-    /// `{ sample_count = 1, sample_sum = 2, quantile = 3 { quantile = 1, value = 2 }, start_timestamp = 4 }`.
-    fn summary(&mut self, mut message: Reader<'a>) -> Result<(), Wrong> {
-        let (mut count, mut sum, mut quantiles) = (0, 0.0, Vec::new());
-        while !message.is_at_end() {
-            match message.varint()? {
-                0x08 => count = message.varint()?,
-                0x11 => sum = message.double()?,
-                0x1a => {
-                    let mut one = message.message()?;
-                    let (mut quantile, mut value) = (0.0, 0.0);
-                    while !one.is_at_end() {
-                        match one.varint()? {
-                            0x09 => quantile = one.double()?,
-                            0x11 => value = one.double()?,
-                            tag => one.skip(tag, &[1, 2])?,
-                        }
+/// `{ sample_count = 1, sample_sum = 2, quantile = 3 { quantile = 1, value = 2 }, start_timestamp = 4 }`.
+fn summary(out: &mut Metric<'_, '_>, mut message: Reader<'_>) -> Result<(), Wrong> {
+    let mut summary = Summary::default();
+    while !message.is_at_end() {
+        match message.varint()? {
+            0x08 => summary.count = message.varint()? as f64,
+            0x11 => summary.sum = message.double()?,
+            0x1a => {
+                let mut one = message.message()?;
+                let (mut quantile, mut value) = (0.0, 0.0);
+                while !one.is_at_end() {
+                    match one.varint()? {
+                        0x09 => quantile = one.double()?,
+                        0x11 => value = one.double()?,
+                        tag => one.skip(tag, &[1, 2])?,
                     }
-                    quantiles.push((quantile, value));
                 }
-                0x22 => self.start_ms = time_ms(message.message()?)?,
-                tag => message.skip(tag, &[1, 2, 3, 4])?,
+                summary.quantiles.push((quantile, value));
             }
-        }
-        self.sample("_count", None, count as f64, Vec::new());
-        self.sample("_sum", None, sum, Vec::new());
-        for (quantile, value) in quantiles {
-            self.sample("", Some(("quantile", open_metrics_float(quantile))), value, Vec::new());
-        }
-        Ok(())
-    }
-
-    fn histogram(
-        &mut self,
-        message: Reader<'a>,
-        kind: MetricKind,
-        forms: Forms,
-    ) -> Result<(), Wrong> {
-        let mut read = Read::default();
-        read.read(message)?;
-        self.start_ms = read.start_ms;
-        let is_native = forms != Forms::Classic && read.is_native();
-        if is_native {
-            let exemplars = match read.exemplars.is_empty() {
-                // Older targets give exemplars with buckets alone; those without a time mean nothing here.
-                true => read
-                    .buckets
-                    .iter()
-                    .filter_map(|b| b.exemplar.clone())
-                    .filter(|e| e.timestamp_ms.is_some())
-                    .collect(),
-                false => read.exemplars.clone(),
-            };
-            let (labels, series) = self.labels("", None);
-            let histogram = Box::new(read.native(kind));
-            let timestamp_ms = self.timestamp_ms;
-            let entry = Entry::Histogram { series: series.into(), histogram, timestamp_ms };
-            self.queue.push_back(Queued { entry, labels, exemplars, start_ms: self.start_ms });
-        }
-        if !is_native || (forms == Forms::Both && !read.buckets.is_empty()) {
-            self.classic(read);
-        }
-        Ok(())
-    }
-
-    fn classic(&mut self, read: Read<'a>) {
-        let count = read.count();
-        self.sample("_count", None, count, Vec::new());
-        self.sample("_sum", None, read.sum, Vec::new());
-        let mut has_infinite = false;
-        for bucket in read.buckets {
-            has_infinite |= bucket.bound == f64::INFINITY;
-            let le = open_metrics_float(bucket.bound);
-            self.sample(
-                "_bucket",
-                Some(("le", le)),
-                bucket.count,
-                bucket.exemplar.into_iter().collect(),
-            );
-        }
-        if !has_infinite {
-            self.sample("_bucket", Some(("le", "+Inf".to_owned())), count, Vec::new());
+            0x22 => out.start_ms = time_ms(message.message()?)?,
+            tag => message.skip(tag, &[1, 2, 3, 4])?,
         }
     }
+    out.summary(summary, Vec::new());
+    Ok(())
 }
 
-/// One classic bucket.
-#[derive(Debug, Default)]
-struct Bucket<'a> {
-    count: f64,
-    bound: f64,
-    exemplar: Option<Exemplar<'a>>,
+fn histogram<'a>(
+    out: &mut Metric<'_, 'a>,
+    message: Reader<'a>,
+    kind: MetricKind,
+    forms: Forms,
+) -> Result<(), Wrong> {
+    let mut read = Read::default();
+    read.read(message)?;
+    out.start_ms = read.start_ms;
+    let measured = Measured {
+        native: read.is_native().then(|| read.native(kind)),
+        count: read.count(),
+        sum: read.sum,
+        buckets: read.buckets,
+        exemplars: read.exemplars,
+    };
+    out.histogram(measured, kind, forms, PLAIN).map_err(Wrong)
 }
 
 /// A histogram as it came.
@@ -525,7 +400,7 @@ fn bucket<'a>(mut message: Reader<'a>) -> Result<Bucket<'a>, Wrong> {
         match message.varint()? {
             0x08 => bucket.count = message.varint()? as f64,
             0x11 => bucket.bound = message.double()?,
-            0x1a => bucket.exemplar = Some(exemplar(message.message()?)?),
+            0x1a => bucket.exemplars = vec![exemplar(message.message()?)?],
             0x21 => float = message.double()?,
             tag => message.skip(tag, &[1, 2, 3, 4])?,
         }

@@ -1,12 +1,72 @@
 //! The text format against what Prometheus' parser does with the same input.
 
-use model::MetricKind;
+use std::borrow::Cow;
+
+use model::{Buckets, Histogram, MetricKind, ResetHint, Span};
 use proptest::prelude::*;
 
 use super::{Entry, Exposition, Format, TextParser};
 
+mod converting;
 mod openmetrics;
+mod openmetrics2;
 mod protobuf;
+
+/// All entries in one line each, or the error.
+fn entries(mut exposition: Exposition<'_>) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    while let Some(entry) = exposition.next_entry().map_err(|e| e.to_string())? {
+        let (value, timestamp_ms) = match entry {
+            Entry::Help { family, text } => {
+                lines.push(format!("help {family:?} {text:?}"));
+                continue;
+            }
+            Entry::Type { family, kind } => {
+                lines.push(format!("type {family:?} {}", kind.as_str()));
+                continue;
+            }
+            Entry::Unit { family, unit } => {
+                lines.push(format!("unit {family:?} {unit:?}"));
+                continue;
+            }
+            Entry::Sample { value, timestamp_ms, .. } => (value.to_string(), timestamp_ms),
+            Entry::Histogram { histogram, timestamp_ms, .. } => (shown(&histogram), timestamp_ms),
+        };
+        let pairs = |pairs: &[(Cow<'_, str>, Cow<'_, str>)]| {
+            pairs.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(",")
+        };
+        let at = |at: Option<i64>| at.map_or(String::new(), |at| format!(" @{at}"));
+        let mut line = format!("{} {value}{}", pairs(exposition.labels()), at(timestamp_ms));
+        match exposition.start_ms() {
+            0 => {}
+            start_ms => line += &format!(" since {start_ms}"),
+        }
+        for e in exposition.exemplars() {
+            line += &format!(" # {} {}{}", pairs(&e.labels), e.value, at(e.timestamp_ms));
+        }
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// A native histogram in a few words.
+fn shown(h: &Histogram) -> String {
+    let spans = |spans: &[Span]| {
+        spans.iter().map(|s| format!("{}:{}", s.offset, s.length)).collect::<Vec<_>>().join(",")
+    };
+    let (positive, negative) = (spans(&h.positive_spans), spans(&h.negative_spans));
+    let counts = match &h.buckets {
+        Buckets::Integer { count, zero_count, positive_deltas: p, negative_deltas: n } => {
+            format!("{count}, {zero_count} in 0, [{positive}] {p:?} [{negative}] {n:?}")
+        }
+        Buckets::Float { count, zero_count, positive: p, negative: n } => {
+            format!("{count}, {zero_count} in 0, [{positive}] {p:?} [{negative}] {n:?} float")
+        }
+    };
+    let gauge = if h.reset_hint == ResetHint::Gauge { " gauge" } else { "" };
+    let (schema, width, bounds) = (h.schema, h.zero_threshold, &h.custom_values);
+    format!("schema {schema} {bounds:?} zero {width} sum {} count {counts}{gauge}", h.sum)
+}
 
 /// Series, values and times of all samples; whether the exposition is refused; how many samples were
 /// those expected.
@@ -208,7 +268,11 @@ proptest! {
     ) {
         let text = lines.join("\n") + "\n";
         let open_metrics = format!("{text}# EOF\n");
-        for (format, text) in [(Format::Text, &text), (Format::OpenMetrics, &open_metrics)] {
+        for (format, text) in [
+            (Format::Text, &text),
+            (Format::OpenMetrics, &open_metrics),
+            (Format::OpenMetrics2, &open_metrics),
+        ] {
             let plain = samples_of(format, text, &[], 0);
             let written: Vec<Vec<u8>> = plain.0.iter().map(|(series, ..)| series.clone()).collect();
             let expecting = samples_of(format, text, &written, shift);

@@ -208,6 +208,7 @@ fn record((tenant, grouping): &Key, group: Option<&Group>) -> Vec<u8> {
                 Format::Text => 0,
                 Format::OpenMetrics => 1,
                 Format::Protobuf => 2,
+                Format::OpenMetrics2 => 3,
             });
             varint::put(&mut payload, push.families.len() as u64);
             push.families.iter().for_each(|family| put_bytes(&mut payload, family.as_bytes()));
@@ -327,6 +328,7 @@ fn take_change(mut payload: &[u8]) -> Option<(Key, Option<Group>)> {
             0 => Format::Text,
             1 => Format::OpenMetrics,
             2 => Format::Protobuf,
+            3 => Format::OpenMetrics2,
             _ => return None,
         };
         let families = varint::take(from)?;

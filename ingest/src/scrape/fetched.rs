@@ -2,27 +2,17 @@
 
 use super::ScrapeError;
 use super::config::{Job, Protocol};
-use crate::exposition::{Exposition, Format, Forms, ProtobufParser};
+use crate::exposition::{Exposition, Format, Forms};
 
 /// The exposition of a body.
 pub(super) fn exposition<'a>(
     job: &Job,
+    forms: Forms,
     content_type: &str,
     body: &'a [u8],
 ) -> Result<Exposition<'a>, ScrapeError> {
     let format = format(content_type, job.fallback_protocol)?;
-    Ok(match format {
-        Format::Protobuf => Exposition::Protobuf(ProtobufParser::new(body, forms(job))),
-        format => Exposition::new(format, body),
-    })
-}
-
-fn forms(job: &Job) -> Forms {
-    match (job.histograms.native, job.histograms.classic_too) {
-        (false, _) => Forms::Classic,
-        (true, false) => Forms::Native,
-        (true, true) => Forms::Both,
-    }
+    Ok(Exposition::in_forms(format, body, forms))
 }
 
 /// The format of a content type. Prometheus guesses none: blank and unknown ones are errors, unless
@@ -57,6 +47,15 @@ mod tests {
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 Some(Format::OpenMetrics),
             ),
+            (
+                "application/openmetrics-text; version=2.0.0; charset=utf-8",
+                Some(Format::OpenMetrics2),
+            ),
+            (
+                "application/openmetrics-text;charset=utf-8;version=\"2.0.0-rc0\"",
+                Some(Format::OpenMetrics2),
+            ),
+            ("application/openmetrics-text", Some(Format::OpenMetrics)),
             (
                 "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
                 Some(Format::Protobuf),

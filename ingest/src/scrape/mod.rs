@@ -75,6 +75,9 @@ pub(crate) enum ScrapeError {
         /// The limit.
         limit: u64,
     },
+    /// A native histogram that makes no sense.
+    #[error("invalid native histogram: {0}")]
+    Histogram(String),
     /// Too many buckets, however coarse.
     #[error("histogram bucket limit exceeded: more than {limit} buckets")]
     TooManyBuckets {

@@ -167,10 +167,12 @@ impl Pool {
             }
         }
         for (hash, prepared) in wanted {
-            if state.active.contains_key(&hash) {
+            let active = state.active.get(&hash);
+            if active.is_some_and(|target| target.prepared.forms == prepared.forms) {
                 continue;
             }
-            let heir = state.ending.remove(&hash).or_else(|| old.remove(&hash));
+            let before = state.active.remove(&hash).or_else(|| state.ending.remove(&hash));
+            let heir = before.or_else(|| old.remove(&hash));
             let target = self.start_target(prepared, heir, shared);
             state.active.insert(hash, target);
         }

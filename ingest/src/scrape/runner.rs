@@ -63,18 +63,27 @@ pub(super) struct JobRun {
     pub(super) job: Arc<Job>,
     pub(super) defaults: Defaults,
     client: Client,
-    headers: Vec<(&'static str, String)>,
     /// Why none of its targets is scraped at the moment.
     pub(super) refused: Mutex<Option<String>>,
 }
 
 impl JobRun {
     pub(super) fn new(job: Arc<Job>, client: Client, defaults: Defaults) -> Self {
-        let mut headers = vec![("accept", accept(&job.protocols, job.escaping))];
-        if job.enable_compression {
+        Self { job, defaults, client, refused: Mutex::new(None) }
+    }
+
+    /// What a target is told with each question.
+    fn headers(&self, target: &Prepared) -> Vec<(&'static str, String)> {
+        let timeout = Duration::from_millis(target.timeout_ms.unsigned_abs());
+        let protocols = self.job.protocols(target.forms.native);
+        let mut headers = vec![
+            ("accept", accept(&protocols, self.job.escaping)),
+            ("x-prometheus-scrape-timeout-seconds", timeout.as_secs_f64().to_string()),
+        ];
+        if self.job.enable_compression {
             headers.push(("accept-encoding", "gzip".to_owned()));
         }
-        Self { job, defaults, client, headers, refused: Mutex::new(None) }
+        headers
     }
 
     /// Whose rows its samples are.
@@ -137,6 +146,7 @@ impl Memory {
 pub(super) struct Running {
     pub(super) run: Arc<JobRun>,
     pub(super) prepared: Prepared,
+    headers: Vec<(&'static str, String)>,
     pub(super) memory: Arc<Memory>,
     order: watch::Sender<Order>,
 }
@@ -150,7 +160,8 @@ impl Running {
         shared: &Arc<Shared>,
     ) -> Arc<Self> {
         let (order, orders) = watch::channel(Order::Run);
-        let target = Arc::new(Self { run, prepared, memory, order });
+        let headers = run.headers(&prepared);
+        let target = Arc::new(Self { run, prepared, headers, memory, order });
         if let Some(alive) = shared.alive.upgrade() {
             let looped = run_loop(Arc::clone(&target), Arc::clone(shared), orders);
             tokio::spawn(async move {
@@ -172,7 +183,8 @@ impl Running {
 
     pub(super) fn status(&self) -> TargetStatus {
         let status = self.memory.status.lock().clone();
-        let Prepared { discovered, labels, url, interval_ms, timeout_ms } = self.prepared.clone();
+        let Prepared { discovered, labels, url, interval_ms, timeout_ms, .. } =
+            self.prepared.clone();
         TargetStatus {
             tenant: status.tenant,
             pool: self.run.job.name.clone(),
@@ -281,11 +293,9 @@ async fn fetch(target: &Running) -> Result<Answer, ScrapeError> {
         return Err(ScrapeError::TargetLimit(why));
     }
     let timeout = Duration::from_millis(target.prepared.timeout_ms.unsigned_abs());
-    let mut headers = run.headers.clone();
-    headers.push(("x-prometheus-scrape-timeout-seconds", timeout.as_secs_f64().to_string()));
     let question = Question {
         url: &target.prepared.url,
-        headers: &headers,
+        headers: &target.headers,
         bytes_max: body_bytes_max(&run.job),
     };
     Ok(run.client.get(&question, timeout).await?)
@@ -347,7 +357,7 @@ fn store_with(
         body_bytes = body.len() as f64;
         match body {
             [] => Ok(Exposition::new(Format::Text, body)),
-            body => exposition(&run.job, &answer.content_type, body),
+            body => exposition(&run.job, target.prepared.forms, &answer.content_type, body),
         }
     });
     let mut news = Vec::new();

@@ -29,6 +29,10 @@ const REPORTS: [&str; 5] = [
 const EXTRA_REPORTS: [&str; 3] =
     ["scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes"];
 
+/// Samples that a target may expose, dropped ones included, unless the job's `sample_limit` is more:
+/// each new one costs some hundred bytes before anybody's limit of series is asked.
+const EXPOSED_MAX: u64 = 2_000_000;
+
 /// Memory of a target between scrapes.
 #[derive(Debug, Default)]
 pub(super) struct Scraped {
@@ -144,6 +148,10 @@ impl Scraped {
         found: &mut Found,
     ) -> Result<(), ScrapeError> {
         found.samples += 1;
+        let exposed_max = EXPOSED_MAX.max(treatment.samples_max);
+        if found.samples > exposed_max {
+            return Err(ScrapeError::TooMany { limit: exposed_max });
+        }
         let known = match exposition.is_expected() {
             true => self.series.guessed(),
             false => self.series.find(written),
@@ -249,11 +257,14 @@ fn exemplars_of(
     news
 }
 
+/// A histogram that makes sense, within the job's limits. One that makes none fails the scrape, as in
+/// Prometheus.
 fn limited(
     histogram: Box<Histogram>,
     treatment: &Treatment,
 ) -> Result<Box<Histogram>, ScrapeError> {
     let (buckets_max, factor) = (treatment.histogram_buckets_max, treatment.histogram_factor_min);
+    storage::check_histogram(&histogram).map_err(ScrapeError::Histogram)?;
     if buckets_max == 0 && factor <= 1.0 {
         return Ok(histogram);
     }

@@ -7,6 +7,7 @@ use model::{Labels, LabelsBuilder};
 
 use super::config::Job;
 use crate::discovery::{ADDRESS, Group, Pairs};
+use crate::exposition::Forms;
 use crate::http_client::escaped;
 use crate::relabel;
 use crate::yaml::{duration_ms, shown_duration};
@@ -17,6 +18,9 @@ const SCHEME: &str = "__scheme__";
 const METRICS_PATH: &str = "__metrics_path__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
+const NATIVE: &str = "__scrape_native_histograms__";
+const CLASSIC_TOO: &str = "__always_scrape_classic_histograms__";
+const CONVERT_CLASSIC: &str = "__convert_classic_histograms_to_nhcb__";
 const PARAM: &str = "__param_";
 const META: &str = "__meta_";
 /// Labels that begin so do not reach series.
@@ -32,6 +36,8 @@ pub(super) struct Prepared {
     pub(super) url: String,
     pub(super) interval_ms: i64,
     pub(super) timeout_ms: i64,
+    /// In which forms its histograms are stored.
+    pub(super) forms: Forms,
 }
 
 /// What becomes of what was found.
@@ -70,7 +76,11 @@ fn discovered(job: &Job, target: &Pairs, of_group: &Pairs) -> LabelsBuilder {
             labels.set(name, value);
         }
     }
+    let Forms { native, classic_too, convert_classic } = job.histograms;
     let defaults = [
+        (NATIVE, native.to_string()),
+        (CLASSIC_TOO, classic_too.to_string()),
+        (CONVERT_CLASSIC, convert_classic.to_string()),
         (JOB, job.name.clone()),
         (INTERVAL, shown_duration(job.interval_ms)),
         (TIMEOUT, shown_duration(job.timeout_ms)),
@@ -115,6 +125,7 @@ fn finish(job: &Job, discovered: Labels, mut labels: LabelsBuilder) -> Result<Pr
             labels.get(INTERVAL).unwrap_or("")
         ));
     }
+    let forms = forms(job, &labels)?;
     if labels.get(INSTANCE).is_none() {
         labels.set(INSTANCE, &address);
     }
@@ -123,7 +134,24 @@ fn finish(job: &Job, discovered: Labels, mut labels: LabelsBuilder) -> Result<Pr
     if labels.iter().any(|(name, _)| !job.names.allows(name)) {
         return Err(format!("invalid label names: {}", labels.build()));
     }
-    Ok(Prepared { discovered, labels: labels.build(), url, interval_ms, timeout_ms })
+    Ok(Prepared { discovered, labels: labels.build(), url, interval_ms, timeout_ms, forms })
+}
+
+/// What labels say of histograms; a label that relabelling removed says what the job says.
+fn forms(job: &Job, labels: &LabelsBuilder) -> Result<Forms, String> {
+    let switch = |name: &str, of_job: bool| match labels.get(name) {
+        None => Ok(of_job),
+        // The words that Go reads.
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(other) => Err(format!("label {name} is {other:?}, expected true or false")),
+    };
+    let Forms { native, classic_too, convert_classic } = job.histograms;
+    Ok(Forms {
+        native: switch(NATIVE, native)?,
+        classic_too: switch(CLASSIC_TOO, classic_too)?,
+        convert_classic: switch(CONVERT_CLASSIC, convert_classic)?,
+    })
 }
 
 /// Where a target is scraped. Parameters are in order of their names.
@@ -183,7 +211,12 @@ mod tests {
         };
         let shown = match prepare(job, &pairs(target), &pairs(&[("g", "1")])) {
             Outcome::Target(t) => {
-                format!("{} {} {}/{}", t.labels, t.url, t.interval_ms, t.timeout_ms)
+                let Forms { native, classic_too, convert_classic } = t.forms;
+                let said =
+                    [(native, " native"), (classic_too, " classic"), (convert_classic, " nhcb")];
+                let words = said.iter().filter(|(said, _)| *said).map(|(_, word)| *word);
+                let words = words.collect::<String>();
+                format!("{} {} {}/{}{words}", t.labels, t.url, t.interval_ms, t.timeout_ms)
             }
             Outcome::Dropped(labels) => format!("dropped {labels}"),
             Outcome::Wrong(what) => what,
@@ -224,8 +257,27 @@ mod tests {
         check(
             "relabel_configs: [{action: drop, source_labels: [job], regex: j}]",
             HERE,
-            r#"dropped {__address__="h:1", __metrics_path__="/metrics", __scheme__="http", __scrape_interval__="1m", __scrape_timeout__="10s", g="1", job="j"}"#,
+            r#"dropped {__address__="h:1", __always_scrape_classic_histograms__="false", __convert_classic_histograms_to_nhcb__="false", __metrics_path__="/metrics", __scheme__="http", __scrape_interval__="1m", __scrape_native_histograms__="false", __scrape_timeout__="10s", g="1", job="j"}"#,
         );
+    }
+
+    #[test]
+    fn labels_choose_the_forms_of_histograms() {
+        let plain = r#"{g="1", instance="h:1", job="j"} http://h:1/metrics 60000/10000"#;
+        let job = "scrape_native_histograms: true, convert_classic_histograms_to_nhcb: true";
+        check(job, HERE, &format!("{plain} native nhcb"));
+        let own = [(ADDRESS, "h:1"), (NATIVE, "F"), (CLASSIC_TOO, "1")];
+        check(job, &own, &format!("{plain} classic nhcb"));
+        check(
+            &format!(
+                "{job}, relabel_configs: [{{target_label: {NATIVE}, replacement: ''}}, {{target_label: {CONVERT_CLASSIC}, replacement: 'no'}}]"
+            ),
+            HERE,
+            "label __convert_classic_histograms_to_nhcb__ is \"no\", expected true or false",
+        );
+        let removed =
+            format!("{job}, relabel_configs: [{{target_label: {NATIVE}, replacement: ''}}]");
+        check(&removed, HERE, &format!("{plain} native nhcb"));
     }
 
     #[test]

@@ -167,7 +167,11 @@ async fn compressed_and_limited_bodies() {
         })
     })
     .await;
-    let of = |job: &str| rig.scraper.targets(job, |_, _| true)[0].last_error.clone();
+    // Of two targets one may not have been scraped yet.
+    let of = |job: &str| {
+        let targets = rig.scraper.targets(job, |_, _| true);
+        targets.into_iter().map(|target| target.last_error).max().expect("a target")
+    };
     assert_eq!(of("gzip"), "");
     assert_eq!(of("body"), "body size limit exceeded: more than 5 bytes");
     assert_eq!(of("samples"), "sample limit exceeded: more than 1 samples");
@@ -244,6 +248,65 @@ async fn files_of_targets_are_read_again_when_they_change() {
     };
     rig.until(is_ended).await;
     assert!(rig.scraper.targets("j", |_, _| true).is_empty());
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn histograms_are_stored_in_the_forms_a_job_wants() {
+    let openmetrics2 = |body: &str| Answer {
+        content_type: "application/openmetrics-text; version=2.0.0; charset=utf-8",
+        ..Answer::text(body)
+    };
+    let classic =
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\n";
+    let text = Server::start(move |_| Answer::text(classic)).await;
+    let lines = "# TYPE h histogram\nh {count:3,sum:4,bucket:[1:1,+Inf:3]} st@5\n# EOF\n";
+    let composite = Server::start(move |_| openmetrics2(lines)).await;
+    // A count that the buckets do not have: Prometheus refuses the scrape.
+    let wrong =
+        "# TYPE h histogram\nh {count:9,sum:4,schema:0,zero_threshold:0,zero_count:1}\n# EOF\n";
+    let wrong = Server::start(move |_| openmetrics2(wrong)).await;
+    let job = |name: &str, server: &Server, fields: &str| {
+        let targets = format!("static_configs: [{{targets: ['{}']}}]", server.address);
+        format!("- {{job_name: {name}, {targets}, {fields}}}\n")
+    };
+    let convert = "convert_classic_histograms_to_nhcb: true";
+    let relabelled = "relabel_configs: [{target_label: __convert_classic_histograms_to_nhcb__, replacement: 'true'}]";
+    let rig = Rig::new(&format!(
+        "{FAST}{}{}{}{}{}{}",
+        job("plain", &composite, "honor_labels: true"),
+        job("native", &composite, convert),
+        job("text", &text, convert),
+        job("target", &text, relabelled),
+        job("both", &text, &format!("{convert}, always_scrape_classic_histograms: true")),
+        job("wrong", &wrong, "scrape_native_histograms: true"),
+    ));
+    let of = |lines: &[String], name: &str, job: &str| {
+        let found = lines.iter().find(|line| {
+            line.starts_with(&format!("{{__name__=\"{name}\""))
+                && line.contains(&format!("job=\"{job}\""))
+        });
+        found.and_then(|line| line.split_once("} ")?.1.split(" @").next().map(str::to_owned))
+    };
+    let jobs = ["plain", "native", "text", "target", "both", "wrong"];
+    let lines = rig.until(|lines| jobs.iter().all(|job| of(lines, "up", job).is_some())).await;
+    let custom = Some("histogram schema -53 sum 4".to_owned());
+    for (job, native, count, samples) in [
+        ("plain", None, Some("3"), "4"),
+        ("native", custom.clone(), None, "1"),
+        ("text", custom.clone(), None, "1"),
+        ("target", custom.clone(), None, "1"),
+        ("both", custom, Some("3"), "5"),
+        ("wrong", None, None, "0"),
+    ] {
+        assert_eq!(of(&lines, "h", job), native, "{job}");
+        assert_eq!(of(&lines, "h_count", job).as_deref(), count, "{job}");
+        let scraped = of(&lines, "scrape_samples_post_metric_relabeling", job);
+        assert_eq!(scraped.as_deref(), Some(samples), "{job}");
+    }
+    assert!(of(&lines, "h_bucket", "native").is_none(), "{lines:#?}");
+    let error = &rig.scraper.targets("wrong", |_, _| true)[0].last_error;
+    assert!(error.starts_with("invalid native histogram: the buckets hold 1 "), "{error}");
     rig.end().await;
 }
 

@@ -12,7 +12,7 @@ const CUSTOM_BOUNDS: i32 = -53;
 const PARTS_MAX: usize = 1 << 16;
 
 /// Checks what Prometheus checks (`model/histogram`, `Validate`); the text says what is wrong.
-pub(super) fn validate(histogram: &Histogram) -> Result<(), String> {
+pub fn check_histogram(histogram: &Histogram) -> Result<(), String> {
     let h = histogram;
     let parts = bucket_count(&h.buckets, Side::Positive)
         + bucket_count(&h.buckets, Side::Negative)
@@ -316,7 +316,7 @@ mod tests {
     fn check(histogram: Histogram, change: impl FnOnce(&mut Histogram), wrong: &str) {
         let mut histogram = histogram;
         change(&mut histogram);
-        assert_eq!(validate(&histogram).err().unwrap_or_default(), wrong);
+        assert_eq!(check_histogram(&histogram).err().unwrap_or_default(), wrong);
         let mut encoded = Vec::new();
         encode(&histogram, &mut encoded);
         assert_eq!(decode(&encoded), Some(histogram), "kept as it came");
@@ -424,7 +424,7 @@ mod tests {
         let told = |parts: usize| {
             let mut histogram = custom();
             many(parts)(&mut histogram);
-            validate(&histogram)
+            check_histogram(&histogram)
         };
         assert_eq!(told(65_536), Ok(()));
         let refused = "65538 buckets, spans and bounds, the limit is 65536".to_owned();

@@ -52,6 +52,7 @@ pub use delete::Removed;
 pub(crate) use delete::tombstone_of;
 pub use frozen::{FlushView, Frozen, FrozenSeries};
 pub use generation::Counts;
+pub use histogram::check_histogram;
 pub use payload::Payloads;
 pub use read::SharedTimestamps;
 pub use select::LabelColumn;

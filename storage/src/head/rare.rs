@@ -39,7 +39,7 @@ impl Head {
         if !self.is_in_window(request, number, ms, || "a histogram".to_owned()) {
             return;
         }
-        if let Err(wrong) = histogram::validate(sent) {
+        if let Err(wrong) = histogram::check_histogram(sent) {
             request.outcome.reject(Reason::InvalidHistogram, 1, || {
                 let labels = self.labels.labels(number);
                 format!("histogram of series {labels} at timestamp {ms}: {wrong}")

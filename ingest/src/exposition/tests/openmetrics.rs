@@ -2,33 +2,11 @@
 
 use testkit::reference;
 
-use super::super::{Entry, Exposition, Format};
+use super::super::{Exposition, Format};
+use super::entries;
 
-/// All entries in one line each, or the error.
 fn read(text: &[u8]) -> Result<Vec<String>, String> {
-    let mut exposition = Exposition::new(Format::OpenMetrics, text);
-    let mut lines = Vec::new();
-    while let Some(entry) = exposition.next_entry().map_err(|e| e.to_string())? {
-        lines.push(match entry {
-            Entry::Help { family, text } => format!("help {family:?} {text:?}"),
-            Entry::Type { family, kind } => format!("type {family:?} {}", kind.as_str()),
-            Entry::Unit { family, unit } => format!("unit {family:?} {unit:?}"),
-            Entry::Histogram { .. } => unreachable!("not in this format"),
-            Entry::Sample { value, timestamp_ms, .. } => {
-                let pairs = |pairs: &[(std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)]| {
-                    pairs.iter().map(|(n, v)| format!("{n}={v:?}")).collect::<Vec<_>>().join(",")
-                };
-                let at = |at: Option<i64>| at.map_or(String::new(), |at| format!(" @{at}"));
-                let labels = pairs(exposition.labels());
-                let exemplar = exposition.exemplars().pop();
-                let exemplar = exemplar.map_or(String::new(), |e| {
-                    format!(" # {} {}{}", pairs(&e.labels), e.value, at(e.timestamp_ms))
-                });
-                format!("{labels} {value}{}{exemplar}", at(timestamp_ms))
-            }
-        });
-    }
-    Ok(lines)
+    entries(Exposition::new(Format::OpenMetrics, text))
 }
 
 #[track_caller]

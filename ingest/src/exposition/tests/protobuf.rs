@@ -155,7 +155,7 @@ fn family(name: &str, kind: i32, metric: Metric) -> Family {
 /// All entries but the declarations, in one line each.
 fn read(families: &[Family], classic_too: bool) -> Result<Vec<String>, String> {
     let bytes: Vec<u8> = families.iter().flat_map(Family::encode_length_delimited_to_vec).collect();
-    let forms = if classic_too { Forms::Both } else { Forms::Native };
+    let forms = Forms { classic_too, ..Forms::NATIVE };
     let mut parser = ProtobufParser::new(&bytes, forms);
     let mut lines = Vec::new();
     while let Some(entry) = parser.next_entry().map_err(|e| e.to_string())? {

@@ -1,6 +1,7 @@
 //! `global`: what jobs have that say nothing themselves.
 
 use super::protocol::{Escaping, Protocol};
+use crate::exposition::Forms;
 use crate::relabel::NameScheme;
 use crate::yaml::{Fields, Node, YamlError};
 
@@ -23,17 +24,6 @@ pub(crate) struct JobLimits {
     pub(crate) dropped_targets: u64,
 }
 
-/// What is asked of targets that have histograms in several forms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Histograms {
-    /// Whether native ones are asked for.
-    pub(crate) native: bool,
-    /// Whether classic ones are kept beside native ones.
-    pub(crate) classic_too: bool,
-    /// Whether classic ones become native ones with custom buckets.
-    pub(crate) convert_classic: bool,
-}
-
 /// Defaults of all jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Global {
@@ -44,7 +34,7 @@ pub(crate) struct Global {
     pub(super) limits: JobLimits,
     pub(super) names: NameScheme,
     pub(super) escaping: Option<Escaping>,
-    pub(super) histograms: Histograms,
+    pub(super) histograms: Forms,
     pub(super) extra_metrics: bool,
 }
 
@@ -57,7 +47,7 @@ impl Default for Global {
             limits: JobLimits::default(),
             names: NameScheme::Utf8,
             escaping: None,
-            histograms: Histograms::default(),
+            histograms: Forms::default(),
             extra_metrics: false,
         }
     }
@@ -84,7 +74,7 @@ impl Global {
             limits: JobLimits::read(&mut fields, JobLimits::default())?,
             names,
             escaping: read_escaping(&mut fields, names)?,
-            histograms: Histograms::read(&mut fields, Histograms::default())?,
+            histograms: read_forms(&mut fields, Forms::default())?,
             extra_metrics: fields.read("extra_scrape_metrics", Node::switch)?.unwrap_or(false),
         };
         if timeout_ms.is_some_and(|timeout| timeout > interval_ms) {
@@ -129,16 +119,15 @@ impl JobLimits {
     }
 }
 
-impl Histograms {
-    pub(super) fn read(fields: &mut Fields<'_>, of: Self) -> Result<Self, YamlError> {
-        let mut switch =
-            |name: &str, of: bool| fields.read(name, Node::switch).map(|v| v.unwrap_or(of));
-        Ok(Self {
-            native: switch("scrape_native_histograms", of.native)?,
-            classic_too: switch("always_scrape_classic_histograms", of.classic_too)?,
-            convert_classic: switch("convert_classic_histograms_to_nhcb", of.convert_classic)?,
-        })
-    }
+/// In which forms histograms are scraped.
+pub(super) fn read_forms(fields: &mut Fields<'_>, of: Forms) -> Result<Forms, YamlError> {
+    let mut switch =
+        |name: &str, of: bool| fields.read(name, Node::switch).map(|v| v.unwrap_or(of));
+    Ok(Forms {
+        native: switch("scrape_native_histograms", of.native)?,
+        classic_too: switch("always_scrape_classic_histograms", of.classic_too)?,
+        convert_classic: switch("convert_classic_histograms_to_nhcb", of.convert_classic)?,
+    })
 }
 
 /// A duration of more than nothing.

@@ -5,12 +5,13 @@ use std::path::Path;
 use tenancy::TenantName;
 
 use super::global::{
-    Global, Histograms, JobLimits, TIMEOUT_MS, note_failure_log, positive, protocol, read_escaping,
+    Global, JobLimits, TIMEOUT_MS, note_failure_log, positive, protocol, read_escaping, read_forms,
     read_names, read_protocols,
 };
 use super::protocol::{Escaping, Protocol};
 use super::rules::rule;
 use crate::discovery::{self, Discovery};
+use crate::exposition::Forms;
 use crate::http_client::HttpConfig;
 use crate::relabel::{NameScheme, Rule};
 use crate::yaml::{Content, Fields, Key, Node, YamlError};
@@ -31,13 +32,14 @@ pub(crate) struct Job {
     pub(crate) params: Vec<(String, Vec<String>)>,
     pub(crate) metrics_path: String,
     pub(crate) scheme: String,
-    pub(crate) protocols: Vec<Protocol>,
+    /// What is asked for, in this order, if it is said.
+    pub(crate) protocols: Option<Vec<Protocol>>,
     pub(crate) fallback_protocol: Option<Protocol>,
     pub(crate) escaping: Escaping,
     pub(crate) names: NameScheme,
     pub(crate) enable_compression: bool,
     pub(crate) limits: JobLimits,
-    pub(crate) histograms: Histograms,
+    pub(crate) histograms: Forms,
     /// Buckets of a native histogram; 0 means no limit.
     pub(crate) histogram_buckets: u64,
     /// How much wider each bucket of a native histogram must be than the one before; 0 for any.
@@ -88,7 +90,7 @@ impl Job {
             params: fields.read("params", params)?.unwrap_or_default(),
             metrics_path: text(fields, "metrics_path", "/metrics")?,
             scheme: text(fields, "scheme", "http")?,
-            protocols: protocols(fields, global, histograms.native)?,
+            protocols: read_protocols(fields)?.or_else(|| global.protocols.clone()),
             fallback_protocol: fields.read("fallback_scrape_protocol", protocol)?,
             escaping: escaping(fields, global, names)?,
             names,
@@ -109,6 +111,15 @@ impl Job {
         note_failure_log(fields, &mut Vec::new());
         std::mem::take(fields).done()?;
         Ok(job)
+    }
+
+    /// What is asked of a target. What nobody said is protobuf first where native histograms are
+    /// wanted: no text format in use has them.
+    pub(crate) fn protocols(&self, native: bool) -> Vec<Protocol> {
+        self.protocols.clone().unwrap_or_else(|| {
+            let first = native.then_some(Protocol::Proto);
+            first.into_iter().chain(Protocol::DEFAULT).collect()
+        })
     }
 }
 
@@ -142,31 +153,13 @@ fn extension(fields: &mut Fields<'_>) -> Result<(Option<TenantName>, bool), Yaml
     Ok(read.unwrap_or((None, true)))
 }
 
-fn histograms(fields: &mut Fields<'_>, global: &Global) -> Result<Histograms, YamlError> {
-    let mut histograms = Histograms::read(fields, global.histograms)?;
-    if histograms.convert_classic {
-        let what = "convert_classic_histograms_to_nhcb is not available; leave it out";
-        return Err(YamlError::at(fields.place(), what));
-    }
+fn histograms(fields: &mut Fields<'_>, global: &Global) -> Result<Forms, YamlError> {
+    let mut histograms = read_forms(fields, global.histograms)?;
     // The old word for always_scrape_classic_histograms.
     if fields.read("scrape_classic_histograms", Node::switch)? == Some(true) {
         histograms.classic_too = true;
     }
     Ok(histograms)
-}
-
-/// What the job says, else what `global` says, else the default: protobuf first where native
-/// histograms are wanted, since no text format in use has them.
-fn protocols(
-    fields: &mut Fields<'_>,
-    global: &Global,
-    native: bool,
-) -> Result<Vec<Protocol>, YamlError> {
-    let said = read_protocols(fields)?.or_else(|| global.protocols.clone());
-    Ok(said.unwrap_or_else(|| {
-        let first = native.then_some(Protocol::Proto);
-        first.into_iter().chain(Protocol::DEFAULT).collect()
-    }))
 }
 
 fn escaping(

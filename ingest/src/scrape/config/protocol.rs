@@ -89,9 +89,8 @@ impl Protocol {
         match self {
             Self::Proto => Format::Protobuf,
             Self::Text004 | Self::Text100 => Format::Text,
-            Self::OpenMetrics001 | Self::OpenMetrics100 | Self::OpenMetrics200 => {
-                Format::OpenMetrics
-            }
+            Self::OpenMetrics001 | Self::OpenMetrics100 => Format::OpenMetrics,
+            Self::OpenMetrics200 => Format::OpenMetrics2,
         }
     }
 

@@ -24,7 +24,7 @@ fn defaults_are_those_of_prometheus() {
     assert!(!job.honor_labels && job.honor_timestamps && !job.track_timestamps_staleness);
     assert!(job.enable_compression && job.http.follow_redirects && job.http.enable_http2);
     assert_eq!((job.metrics_path.as_str(), job.scheme.as_str()), ("/metrics", "http"));
-    assert_eq!(job.protocols, Protocol::DEFAULT);
+    assert_eq!(job.protocols(false), Protocol::DEFAULT);
     assert_eq!((job.fallback_protocol, job.names), (None, NameScheme::Utf8));
     let [Discovery::Static(groups)] = &job.discovery[..] else { panic!("{:?}", job.discovery) };
     assert_eq!(groups[0].targets.len(), 2);
@@ -48,7 +48,7 @@ scrape_configs:
     let limits: Vec<_> = file.jobs.iter().map(|job| job.limits.samples).collect();
     assert_eq!(limits, [7, 9, 7]);
     assert_eq!(file.jobs[0].limits.body_bytes, 1 << 20);
-    assert_eq!(file.jobs[2].protocols[0], Protocol::Proto);
+    assert_eq!(file.jobs[2].protocols(true)[0], Protocol::Proto);
     assert_eq!(
         file.notes,
         [
@@ -75,7 +75,7 @@ fn every_field_of_a_job_is_read() {
   scrape_native_histograms: true
   scrape_classic_histograms: true
   always_scrape_classic_histograms: false
-  convert_classic_histograms_to_nhcb: false
+  convert_classic_histograms_to_nhcb: true
   extra_scrape_metrics: true
   scrape_failure_log_file: /tmp/x
   metrics_path: /probe
@@ -111,7 +111,7 @@ fn every_field_of_a_job_is_read() {
     let job = &file.jobs[0];
     assert_eq!(job.tenant.as_ref().map(ToString::to_string).as_deref(), Some("team-a"));
     assert!(!job.dcgm && job.honor_labels && !job.honor_timestamps && job.extra_metrics);
-    assert!(job.histograms.native && job.histograms.classic_too && !job.histograms.convert_classic);
+    assert!(job.histograms.native && job.histograms.classic_too && job.histograms.convert_classic);
     assert_eq!(
         job.params,
         [("module".to_owned(), vec!["http_2xx".to_owned(), "other".to_owned()])]
@@ -207,10 +207,6 @@ fn what_is_wrong_with_access_and_discovery_is_told_with_its_place() {
     check(
         "scrape_protocols: [Proto]",
         "line 3, column 22: scrape_protocols: unknown scrape protocol \"Proto\", supported: PrometheusProto, PrometheusText0.0.4, PrometheusText1.0.0, OpenMetricsText0.0.1, OpenMetricsText1.0.0, OpenMetricsText2.0.0",
-    );
-    check(
-        "convert_classic_histograms_to_nhcb: true",
-        "line 2, column 3: convert_classic_histograms_to_nhcb is not available; leave it out",
     );
     check(
         "x-taffrail: {tenant: 'a/b'}",
