@@ -1,5 +1,7 @@
 //! Asking real servers: credentials, redirects, bodies, tokens, TLS.
 
+mod tls;
+
 use std::path::Path;
 use std::time::Duration;
 

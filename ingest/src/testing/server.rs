@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// One answer.
 #[derive(Debug, Clone)]
@@ -56,6 +57,29 @@ impl Server {
     pub(crate) async fn answering(
         answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::over(answer, |stream| async { Some(stream) }).await
+    }
+
+    /// A server that speaks TLS.
+    pub(crate) async fn over_tls(
+        acceptor: TlsAcceptor,
+        answer: impl Fn(usize) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let secured = move |stream| {
+            let acceptor = acceptor.clone();
+            async move { acceptor.accept(stream).await.ok() }
+        };
+        Self::over(move |n, _| answer(n), secured).await
+    }
+
+    async fn over<S, F>(
+        answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static,
+        secured: impl Fn(TcpStream) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Future<Output = Option<S>> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -64,9 +88,12 @@ impl Server {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (answer, count) = (Arc::clone(&answer), Arc::clone(&count));
-                tokio::spawn(serve(stream, Arc::clone(&seen), move |request: &str| {
-                    answer(count.fetch_add(1, Relaxed), request)
-                }));
+                let (stream, seen) = (secured(stream), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let Some(stream) = stream.await else { return };
+                    let answer = |request: &str| answer(count.fetch_add(1, Relaxed), request);
+                    serve(stream, seen, answer).await;
+                });
             }
         });
         Self { address, requests }
@@ -79,7 +106,7 @@ impl Server {
 }
 
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     requests: Arc<Mutex<Vec<String>>>,
     answer: impl Fn(&str) -> Answer,
 ) {
