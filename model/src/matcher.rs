@@ -107,6 +107,22 @@ impl Matcher {
         }
     }
 
+    /// The same of the pattern alone, whether or not the matcher wants it to match.
+    pub fn pattern_matches_at(&self, value: &str, pace: &mut Pace) -> Result<bool, Stopped> {
+        self.matches_at(value, pace).map(|holds| holds != self.is_negative())
+    }
+
+    /// Whether it wants values that its text does not match.
+    pub fn is_negative(&self) -> bool {
+        matches!(self.op, MatchOp::NotEqual | MatchOp::NotRegex)
+    }
+
+    /// Whether comparing a value may cost much more than reading it: its pattern is neither a list
+    /// of values nor a piece of text.
+    pub fn is_costly(&self) -> bool {
+        matches!(self.pattern.as_deref(), Some(Pattern::Compiled(_)))
+    }
+
     fn pattern_matches(&self, value: &str) -> bool {
         self.pattern.as_ref().is_some_and(|p| p.matches(value))
     }

@@ -69,7 +69,7 @@ pub use give_up::{Carry, GivenUp, LostBlock, give_up};
 pub use head::check_histogram;
 pub use inspect::{Sheet, Table, inspect};
 pub use listing::{ListNames, ListSeries, ListValues};
-pub use look_up::{LookUp, Question};
+pub use look_up::{InHead, LookUp, Question};
 pub use objects::{FarObjects, LocalObjects};
 pub use open::{Parts, quarantine};
 pub use overview::{PartitionOverview, TenantOverview, Totals};

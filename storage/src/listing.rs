@@ -13,9 +13,9 @@ use tenancy::{ReadScope, TenantRead};
 use crate::block::Block;
 use crate::head::{Cardinality, Head};
 use crate::hidden::Hidden;
-use crate::look_up::Question;
+use crate::look_up::{InHead, Question};
 use crate::partition::Partition;
-use crate::place::{Place, Selectors};
+use crate::place::{Place, Selectors, visible_in_block, visible_in_head};
 use crate::select::shown;
 use crate::{Error, Storage};
 
@@ -170,20 +170,22 @@ impl<G: Gather> Question for Listing<G> {
         self.range
     }
 
+    fn selectors(&self) -> Selectors<'_> {
+        &self.selectors
+    }
+
     fn head(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        head: &Head,
+        InHead { head, series }: InHead<'_>,
         oldest_ms: i64,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let place = Place::Head(head);
-        let mut rows = place.visible(scope, tenant, &self.selectors, pace)?;
-        pace.work(rows.len() as usize)?;
+        pace.work(series.len() as usize)?;
         let from_ms = self.range.start_ms.max(oldest_ms);
-        rows = rows.into_iter().filter(|&n| was_active(head, n, from_ms)).collect();
-        self.add(scope, tenant, &place, &rows, pace)
+        let rows = series.into_iter().filter(|&n| was_active(head, n, from_ms)).collect();
+        self.add(scope, tenant, &Place::Head(head), &rows, pace)
     }
 
     fn block(
@@ -195,9 +197,8 @@ impl<G: Gather> Question for Listing<G> {
         hidden: &Hidden,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let place = Place::Block(block);
-        let rows = hidden.left(place.visible(scope, tenant, &self.selectors, pace)?);
-        self.add(scope, tenant, &place, &rows, pace)
+        let found = visible_in_block(block, scope, tenant, &self.selectors, pace)?;
+        self.add(scope, tenant, &Place::Block(block), &hidden.left(found), pace)
     }
 
     fn finish(self, scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {
@@ -302,7 +303,7 @@ impl Storage {
                 let block = stored.block.open().await?;
                 let tombstones = tombstones.of_block_in(&stored.meta, scope);
                 let hidden = Hidden::of(&block, tenant.id, &tombstones, oldest_ms).await?;
-                let rows = Place::Block(&block).visible(scope, tenant, selectors, &mut pace)?;
+                let rows = visible_in_block(&block, scope, tenant, selectors, &mut pace)?;
                 for found in block.exemplars(&rows, range, &mut pace).await? {
                     if hidden.is_hidden(found.row, found.exemplar.timestamp_ms) {
                         continue;
@@ -413,8 +414,8 @@ fn exemplars_of_head(
     pace: &mut Pace,
     all: &mut BTreeMap<Labels, Vec<Exemplar>>,
 ) -> Result<(), Error> {
-    let head = partition.head.read();
-    for number in Place::Head(&head).visible(scope, tenant, selectors, pace)? {
+    let (head, found) = visible_in_head(&partition.head, scope, tenant, selectors, pace)?;
+    for number in found {
         pace.work(10)?;
         let exemplars = head.exemplars(number, range);
         if !exemplars.is_empty() {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use model::{Cancel, Pace, Resolution, TimeRange};
 use object_store::path::Path;
+use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
@@ -25,6 +26,7 @@ use crate::hidden::Hidden;
 use crate::manifest::BlockMeta;
 use crate::objects::CachedObjects;
 use crate::partition::{Partition, StoredBlock};
+use crate::place::{Selectors, visible_in_head};
 use crate::tombstone::BlockTombstones;
 use crate::{Error, Storage};
 
@@ -39,13 +41,16 @@ pub trait Question: Send + 'static {
     /// Blocks that end before or begin after it are passed over.
     fn range(&self) -> TimeRange;
 
-    /// Takes in what the head of one partition has of one tenant from `oldest_ms` on: what is
-    /// older is not kept.
+    /// Which series it is about.
+    fn selectors(&self) -> Selectors<'_>;
+
+    /// Takes in what the head of one partition has of one tenant's series that the question is
+    /// about and may see, from `oldest_ms` on: what is older is not kept.
     fn head(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        head: &Head,
+        in_head: InHead<'_>,
         oldest_ms: i64,
         pace: &mut Pace,
     ) -> Result<(), Error>;
@@ -64,6 +69,15 @@ pub trait Question: Send + 'static {
 
     /// Everything was seen.
     fn finish(self, scope: &ReadScope, pace: &mut Pace) -> Result<Self::Answer, Error>;
+}
+
+/// Series of a head.
+#[derive(Debug)]
+pub struct InHead<'a> {
+    /// The head, which does not change meanwhile.
+    pub head: &'a Head,
+    /// Their numbers.
+    pub series: RoaringBitmap,
 }
 
 /// Where a question looks.
@@ -159,9 +173,11 @@ impl Storage {
             partition.check_blocks(range, resolution)?;
             let heads = if resolution == Resolution::Raw { scope.tenants() } else { &[] };
             for tenant in heads {
-                let head = partition.head.read();
                 let oldest_ms = tenant.oldest_ms(resolution, now_ms);
-                question.head(scope, tenant, &head, oldest_ms, &mut pace)?;
+                let (of, head) = (question.selectors(), &partition.head);
+                let (head, series) = visible_in_head(head, scope, tenant, of, &mut pace)?;
+                let in_head = InHead { head: &head, series };
+                question.head(scope, tenant, in_head, oldest_ms, &mut pace)?;
             }
             // Before the blocks: one is dropped only after the blocks it concerns.
             let tombstones = partition.tombstones();

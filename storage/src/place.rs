@@ -1,17 +1,18 @@
 //! Where series are, a head or a block, and which of them a question may see there.
 //!
-//! Everything that is asked goes through [`Place::visible`]: rows outside the scope are dropped
+//! Everything that is asked goes through [`visible`]: rows outside the scope are dropped
 //! before anything is counted, compared with a limit or turned into labels.
 
 use std::borrow::Cow;
 
 use model::{Matcher, Pace, TENANT_LABEL};
+use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
-use tenancy::{ReadScope, TenantId, TenantRead};
+use tenancy::{ReadScope, TenantRead};
 
 use crate::Error;
 use crate::block::Block;
-use crate::head::Head;
+use crate::head::{Head, Verdicts};
 
 /// Selectors of a listing: series that match one of them; without any, all series.
 pub(crate) type Selectors<'a> = &'a [Vec<Matcher>];
@@ -25,45 +26,68 @@ pub enum Place<'a> {
     Block(&'a Block),
 }
 
-impl Place<'_> {
-    /// The rows of a tenant that match one of the selectors and that the scope may see.
-    pub(crate) fn visible(
-        &self,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        selectors: Selectors<'_>,
-        pace: &mut Pace,
-    ) -> Result<RoaringBitmap, Error> {
-        let mut found = RoaringBitmap::new();
-        if selectors.is_empty() {
-            found = self.select(tenant.id, &[], pace)?;
-        }
-        for matchers in selectors {
-            if let Some(matchers) = of_tenant(scope, tenant, matchers) {
-                found |= self.select(tenant.id, &matchers, pace)?;
-            }
-        }
-        if tenant.alternatives.is_empty() || found.is_empty() {
-            return Ok(found);
-        }
-        let mut allowed = RoaringBitmap::new();
-        for matchers in tenant.alternatives.iter() {
-            allowed |= self.select(tenant.id, matchers, pace)?;
-        }
-        Ok(found & allowed)
+/// The rows of one place that match one of the selectors and that the scope may see; `select` finds
+/// rows there by matchers.
+fn visible(
+    scope: &ReadScope,
+    tenant: &TenantRead,
+    selectors: Selectors<'_>,
+    mut select: impl FnMut(&[Matcher]) -> Result<RoaringBitmap, Error>,
+) -> Result<RoaringBitmap, Error> {
+    let mut found = RoaringBitmap::new();
+    if selectors.is_empty() {
+        found = select(&[])?;
     }
-
-    fn select(
-        &self,
-        tenant: TenantId,
-        matchers: &[Matcher],
-        pace: &mut Pace,
-    ) -> Result<RoaringBitmap, Error> {
-        pace.look()?;
-        match self {
-            Self::Head(head) => Ok(head.select(tenant, matchers, pace)?),
-            Self::Block(block) => block.select(tenant, matchers, pace),
+    for matchers in selectors {
+        if let Some(matchers) = of_tenant(scope, tenant, matchers) {
+            found |= select(&matchers)?;
         }
+    }
+    if tenant.alternatives.is_empty() || found.is_empty() {
+        return Ok(found);
+    }
+    let mut allowed = RoaringBitmap::new();
+    for matchers in tenant.alternatives.iter() {
+        allowed |= select(matchers)?;
+    }
+    Ok(found & allowed)
+}
+
+/// The same of a tenant's rows in a block.
+pub(crate) fn visible_in_block(
+    block: &Block,
+    scope: &ReadScope,
+    tenant: &TenantRead,
+    selectors: Selectors<'_>,
+    pace: &mut Pace,
+) -> Result<RoaringBitmap, Error> {
+    visible(scope, tenant, selectors, |matchers| {
+        pace.look()?;
+        block.select(tenant.id, matchers, pace)
+    })
+}
+
+/// The same of a tenant's rows in a head, with the lock under which they were found. While patterns
+/// are compared with values the lock is not held: writers get through.
+pub(crate) fn visible_in_head<'p>(
+    head: &'p RwLock<Head>,
+    scope: &ReadScope,
+    tenant: &TenantRead,
+    selectors: Selectors<'_>,
+    pace: &mut Pace,
+) -> Result<(RwLockReadGuard<'p, Head>, RoaringBitmap), Error> {
+    let mut verdicts = Verdicts::default();
+    loop {
+        pace.look()?;
+        let held = head.read();
+        let found = visible(scope, tenant, selectors, |matchers| {
+            Ok(held.select_known(tenant.id, matchers, &mut verdicts, pace)?)
+        })?;
+        if verdicts.are_complete() {
+            return Ok((held, found));
+        }
+        drop(held);
+        verdicts.compare(pace)?;
     }
 }
 

@@ -37,6 +37,7 @@ mod statistics;
 mod symbols;
 #[cfg(test)]
 mod tests;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ pub use read::SharedTimestamps;
 pub use select::LabelColumn;
 pub(crate) use snapshot::{checksum as snapshot_checksum, facts as inspect_snapshot};
 pub use statistics::{Cardinality, HeadCounts};
+pub(crate) use verdicts::Verdicts;
 
 use generation::Generation;
 use identity::LabelStore;

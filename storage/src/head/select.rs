@@ -12,6 +12,7 @@ use tenancy::TenantId;
 
 use super::Head;
 use super::refs::{Refs, union};
+use super::verdicts::Compare;
 
 /// Up to so many candidates are looked at one by one rather than intersected further.
 const ONE_BY_ONE_MAX: u64 = 256;
@@ -25,7 +26,17 @@ impl Head {
         matchers: &[Matcher],
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Stopped> {
-        let mut found = self.matching(tenant, matchers, pace)?;
+        self.select_by(tenant, matchers, &mut Compare::AtOnce, pace)
+    }
+
+    pub(super) fn select_by(
+        &self,
+        tenant: TenantId,
+        matchers: &[Matcher],
+        compare: &mut Compare<'_>,
+        pace: &mut Pace,
+    ) -> Result<RoaringBitmap, Stopped> {
+        let mut found = self.matching(tenant, matchers, compare, pace)?;
         if !self.hidden.is_empty() {
             found -= &self.hidden;
         }
@@ -36,11 +47,13 @@ impl Head {
         &self,
         tenant: TenantId,
         matchers: &[Matcher],
+        compare: &mut Compare<'_>,
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Stopped> {
         let Some(all) = self.index.tenants.get(&tenant) else { return Ok(RoaringBitmap::new()) };
         if !self.index.is_indexed(tenant) {
-            return self.filter(&all.refs.to_bitmap(), &matchers.iter().collect::<Vec<_>>(), pace);
+            let matchers: Vec<&Matcher> = matchers.iter().collect();
+            return self.filter(&all.refs.to_bitmap(), &matchers, compare, pace);
         }
         let (equal, others): (Vec<&Matcher>, Vec<&Matcher>) =
             matchers.iter().partition(|m| m.op() == MatchOp::Equal && !m.matches_empty());
@@ -49,9 +62,11 @@ impl Head {
         };
         for (at, matcher) in others.iter().enumerate() {
             if found.len() <= ONE_BY_ONE_MAX {
-                return self.filter(&found, &others[at..], pace);
+                return self.filter(&found, &others[at..], compare, pace);
             }
-            self.restrict(&mut found, tenant, matcher, pace)?;
+            if !self.restrict(&mut found, tenant, matcher, (compare, pace))? {
+                return Ok(RoaringBitmap::new());
+            }
         }
         Ok(found)
     }
@@ -73,41 +88,56 @@ impl Head {
         Some(found)
     }
 
+    /// Drops the series that do not satisfy a matcher; says whether enough is known to tell.
     fn restrict(
         &self,
         found: &mut RoaringBitmap,
         tenant: TenantId,
         matcher: &Matcher,
-        pace: &mut Pace,
-    ) -> Result<(), Stopped> {
+        (compare, pace): (&mut Compare<'_>, &mut Pace),
+    ) -> Result<bool, Stopped> {
         let matches_empty = matcher.matches_empty();
         let symbols = &self.labels.symbols;
+        let Some(name) = symbols.get(matcher.name()) else {
+            if !matches_empty {
+                found.clear();
+            }
+            return Ok(true);
+        };
+        if matcher.op() == MatchOp::NotEqual && matches_empty {
+            let value = symbols.get(matcher.value());
+            let refs = value.and_then(|value| self.index.posting(tenant, name, value));
+            refs.into_iter().for_each(|refs| refs.take_from(found));
+            return Ok(true);
+        }
+        // Whichever side the absent label is not on: those values can be listed.
+        let keep = |found: &mut RoaringBitmap, listed: &RoaringBitmap| match matches_empty {
+            true => *found -= listed,
+            false => *found &= listed,
+        };
+        let mut comparing = compare.with(matcher);
+        if let Some(listed) = comparing.listed(name) {
+            keep(found, listed);
+            return Ok(true);
+        }
         let mut sets: Vec<&Refs> = Vec::new();
-        if let Some(name) = symbols.get(matcher.name()) {
-            match matcher.op() {
-                MatchOp::NotEqual if matches_empty => {
-                    sets.extend(
-                        symbols
-                            .get(matcher.value())
-                            .and_then(|v| self.index.posting(tenant, name, v)),
-                    );
-                }
-                _ => {
-                    for (value, refs) in self.index.values(tenant, name) {
-                        // Whichever side the absent label is not on: those values can be listed.
-                        if matcher.matches_at(symbols.text(value), pace)? != matches_empty {
-                            sets.push(refs);
-                        }
-                    }
-                }
+        for (value, refs) in self.index.values(tenant, name) {
+            let holds = comparing.holds(value, symbols.text(value), pace)?;
+            if holds.is_some_and(|holds| holds != matches_empty) {
+                sets.push(refs);
             }
         }
-        match (matches_empty, sets.as_slice()) {
-            (true, few) if few.len() <= 4 => few.iter().for_each(|refs| refs.take_from(found)),
-            (true, many) => *found -= union(many, pace)?,
-            (false, many) => *found &= union(many, pace)?,
+        if comparing.lacks_some() {
+            return Ok(false);
         }
-        Ok(())
+        if matches_empty && sets.len() <= 4 {
+            sets.iter().for_each(|refs| refs.take_from(found));
+            return Ok(true);
+        }
+        let listed = union(&sets, pace)?;
+        keep(found, &listed);
+        comparing.list(name, listed);
+        Ok(true)
     }
 
     /// Those of `candidates` that satisfy all matchers, looked at one by one.
@@ -115,6 +145,7 @@ impl Head {
         &self,
         candidates: &RoaringBitmap,
         matchers: &[&Matcher],
+        compare: &mut Compare<'_>,
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Stopped> {
         let mut found = candidates.clone();
@@ -125,19 +156,24 @@ impl Head {
                 }
                 return Ok(RoaringBitmap::new());
             };
-            let mut verdicts: HashMap<Option<u32>, bool> = HashMap::new();
+            let mut verdicts: HashMap<u32, bool> = HashMap::new();
+            let matches_empty = matcher.matches_empty();
+            let mut comparing = compare.with(matcher);
             let mut kept = RoaringBitmap::new();
             for series in &found {
                 pace.work(2)?;
-                let value = self.labels.value_of(series, name);
-                let holds = match verdicts.get(&value) {
-                    Some(known) => *known,
-                    None => {
-                        let text = value.map_or("", |v| self.labels.symbols.text(v));
-                        let holds = matcher.matches_at(text, pace)?;
-                        verdicts.insert(value, holds);
-                        holds
-                    }
+                let holds = match self.labels.value_of(series, name) {
+                    None => matches_empty,
+                    Some(value) => match verdicts.get(&value) {
+                        Some(known) => *known,
+                        None => {
+                            let text = self.labels.symbols.text(value);
+                            // What is not known yet passes, so that other matchers ask for theirs.
+                            let holds = comparing.holds(value, text, pace)?.unwrap_or(true);
+                            verdicts.insert(value, holds);
+                            holds
+                        }
+                    },
                 };
                 if holds {
                     kept.insert(series);

@@ -18,15 +18,14 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use model::{Labels, Pace, Resolution, SeriesId, TENANT_LABEL, TimeRange};
-use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::block::{Block, Samples};
 use crate::downsample::Windows;
-use crate::head::{Head, SharedTimestamps};
+use crate::head::SharedTimestamps;
 use crate::hidden::Hidden;
-use crate::look_up::Question;
-use crate::place::Place;
+use crate::look_up::{InHead, Question};
+use crate::place::{Selectors, visible_in_block};
 use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 pub(crate) use intern::Interner;
@@ -110,18 +109,21 @@ impl Question for Selecting {
         self.request.range
     }
 
+    fn selectors(&self) -> Selectors<'_> {
+        std::slice::from_ref(&self.request.matchers)
+    }
+
     fn head(
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        head: &Head,
+        InHead { head, series }: InHead<'_>,
         oldest_ms: i64,
         pace: &mut Pace,
     ) -> Result<(), Error> {
         let TimeRange { start_ms, end_ms } = self.request.range;
         let range = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
-        let found = self.visible(&Place::Head(head), scope, tenant, pace)?;
-        check_series(scope, found.len())?;
+        check_series(scope, series.len())?;
         let counts = head.counts();
         let may_have_samples =
             counts.open.range.overlaps(range) || counts.frozen.range.overlaps(range);
@@ -129,7 +131,7 @@ impl Question for Selecting {
             return Ok(());
         }
         let mut shared = SharedTimestamps::default();
-        for number in found {
+        for number in series {
             pace.work(100)?;
             let samples = head.read(number, range, &mut shared);
             if samples.values.is_empty() && samples.histograms.is_empty() {
@@ -154,7 +156,8 @@ impl Question for Selecting {
         hidden: &Hidden,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let rows = hidden.left(self.visible(&Place::Block(block), scope, tenant, pace)?);
+        let found = visible_in_block(block, scope, tenant, self.selectors(), pace)?;
+        let rows = hidden.left(found);
         check_series(scope, rows.len())?;
         if rows.is_empty() {
             return Ok(());
@@ -242,17 +245,6 @@ impl Selecting {
             self.hidden.push(ranges);
         }
         self.hidden.len() as u32 - 1
-    }
-
-    /// The rows of a place that match and that the scope may see: only those count.
-    fn visible(
-        &self,
-        place: &Place<'_>,
-        scope: &ReadScope,
-        tenant: &TenantRead,
-        pace: &mut Pace,
-    ) -> Result<RoaringBitmap, Error> {
-        place.visible(scope, tenant, std::slice::from_ref(&self.request.matchers), pace)
     }
 
     /// The place of a series that the scope may see.

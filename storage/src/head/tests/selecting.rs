@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::*;
-use crate::head::Cardinality;
+use crate::head::{Cardinality, Verdicts};
 
 const NAMES: [&str; 4] = ["__name__", "a", "b", "pod"];
 const VALUES: [&str; 6] = ["", "x", "y", "xy", "zz", "x1"];
@@ -62,6 +62,53 @@ fn check_select(head: &Head, all: &BTreeMap<u32, Labels>, matchers: &[Matcher]) 
         expected,
         "{matchers:?}"
     );
+    assert_eq!(select_in_turns(head, matchers), expected, "{matchers:?}");
+}
+
+/// Patterns compared between looks at the head instead of at once.
+fn select_in_turns(head: &Head, matchers: &[Matcher]) -> RoaringBitmap {
+    let (mut verdicts, mut pace) = (Verdicts::default(), Pace::default());
+    loop {
+        let found = head.select_known(TenantId(1), matchers, &mut verdicts, &mut pace);
+        if verdicts.are_complete() {
+            return found.expect("nobody stops it");
+        }
+        verdicts.compare(&mut pace).expect("nobody stops it");
+    }
+}
+
+#[test]
+fn what_is_written_between_looks_came_after_the_question() {
+    let sets: Vec<[usize; 4]> = (0..400).map(|i| [1 + i % 5, i % 6, i / 7 % 6, i % 40]).collect();
+    let (mut rig, all) = head_of(&sets);
+    let matchers = [
+        Matcher::new(MatchOp::NotRegex, "pod", "pod-.*[13579]").expect("valid"),
+        Matcher::new(MatchOp::Regex, "b", "[xz]+|").expect("valid"),
+    ];
+    let before = rig.head.select(TenantId(1), &matchers, &mut Pace::default()).expect("not ended");
+    assert!((1..all.len() as u64).contains(&before.len()), "some of them");
+    let (mut verdicts, mut pace) = (Verdicts::default(), Pace::default());
+    let mut looks = 0;
+    let found = loop {
+        looks += 1;
+        let found = rig.head.select_known(TenantId(1), &matchers, &mut verdicts, &mut pace);
+        if verdicts.are_complete() {
+            break found.expect("nobody stops it");
+        }
+        let pod = format!("new-{looks}");
+        rig.send(1, &[sent(&[("__name__", "x"), ("pod", &pod)], &[(15_000, 1.0)])]);
+        verdicts.compare(&mut pace).expect("nobody stops it");
+    };
+    assert!((2..5).contains(&looks), "it comes to an end: {looks}");
+    assert_eq!(found, before);
+    // In another numbering nothing of it holds.
+    rig.head.cut(15_000, 1_000_000);
+    rig.head.thaw();
+    rig.send(1, &[sent(&[("__name__", "x"), ("b", "x"), ("pod", "even-2")], &[(900_000, 2.0)])]);
+    assert!(rig.head.cut(900_000, 10_000).renumbered.is_some());
+    let after = rig.head.select_known(TenantId(1), &matchers, &mut verdicts, &mut pace);
+    assert!(!verdicts.are_complete(), "{after:?}");
+    assert_eq!(select_in_turns(&rig.head, &matchers), RoaringBitmap::from([0]));
 }
 
 fn check_lists(head: &Head, all: &BTreeMap<u32, Labels>, within: Option<&RoaringBitmap>) {
