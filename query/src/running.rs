@@ -88,7 +88,7 @@ impl Entry {
     }
 
     /// Ends the question: its work stops, and whoever asked hears why.
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         self.cancel.set();
         self.ended.notify_one();
     }
@@ -96,7 +96,7 @@ impl Entry {
     /// Waits until somebody ends the question; what the asker then hears.
     pub(crate) async fn ended(&self) -> Error {
         self.ended.notified().await;
-        Error::Canceled("query was canceled: somebody ended it by status/queries".to_owned())
+        Error::Canceled("query was canceled: an administrator ended it".to_owned())
     }
 
     /// Whether somebody of this scope may see it: of all its tenants the scope must allow
@@ -145,12 +145,10 @@ impl Running {
         entries.values().filter(|entry| entry.is_visible(scope)).cloned().collect()
     }
 
-    /// Ends a question that somebody may see; says whether there is one.
-    pub(crate) fn end(&self, scope: &ReadScope, id: u64) -> Option<Arc<Entry>> {
+    /// A question that somebody may see.
+    pub(crate) fn find(&self, scope: &ReadScope, id: u64) -> Option<Arc<Entry>> {
         let entry = self.entries.lock().get(&id).cloned();
-        let entry = entry.filter(|entry| entry.is_visible(scope))?;
-        entry.end();
-        Some(entry)
+        entry.filter(|entry| entry.is_visible(scope))
     }
 }
 

@@ -36,7 +36,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use tenancy::{Authenticator, Read, ReadScope};
+use tenancy::{Authenticator, Principal, Read, ReadScope};
 use tracing::{Instrument, info_span, warn};
 
 pub(crate) use cors::Origins;
@@ -120,8 +120,18 @@ async fn authorized(api: &Api, endpoint: Endpoint, parts: &mut Parts, body: Body
         Ok(read) => read,
         Err(refusal) => return refusal,
     };
+    let who = match endpoint {
+        Endpoint::EndQuery => match api.authenticator.principal(&*parts) {
+            Ok(principal) => Some(Acting { authenticator: &api.authenticator, principal }),
+            Err(refusal) => return refusal.into_json(),
+        },
+        _ => None,
+    };
     let span = info_span!("query.request", handler = endpoint.name(), tenants = tenants(&scope));
-    let answer = async { answer(question(querier, scope, endpoint, parts, body).await?).await };
+    let answer = async {
+        let question = question(querier, scope, endpoint, parts, body).await?;
+        answer(Question { who, ..question }).await
+    };
     let reply = answer.instrument(span.clone()).await;
     let _entered = span.enter();
     match reply {
@@ -160,6 +170,14 @@ pub(super) struct Question<'a> {
     body: Bytes,
     /// The header `Accept`.
     accept: String,
+    /// Who asks, where something is done.
+    who: Option<Acting<'a>>,
+}
+
+/// Somebody who does something, and who keeps the record of it.
+pub(super) struct Acting<'a> {
+    authenticator: &'a Arc<Authenticator>,
+    principal: Principal,
 }
 
 impl Question<'_> {
@@ -199,7 +217,7 @@ async fn question<'a>(
     let named = path.iter().next().map_or("", |(_, value)| value).to_owned();
     let accept = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let accept = accept.collect::<Vec<_>>().join(",");
-    Ok(Question { endpoint, querier, scope, params, named, body, accept })
+    Ok(Question { endpoint, querier, scope, params, named, body, accept, who: None })
 }
 
 /// The body, if it is a form: other types are left alone, as Go does.
@@ -259,7 +277,7 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Federate => federate::federate(question).await,
         Endpoint::RemoteRead => remote_read::read(question).await,
         Endpoint::Queries => queries::list(&question),
-        Endpoint::EndQuery => queries::end(&question),
+        Endpoint::EndQuery => queries::end(question).await,
         Endpoint::Tsdb => status::tsdb(question).await,
     }
 }

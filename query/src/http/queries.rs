@@ -1,14 +1,19 @@
 //! `status/queries`: what is being asked, what it has used so far, and the end of it.
 //!
-//! Whoever may read all of a question's tenants sees it and may end it; with `X-Scope-OrgID: *`
-//! an administrator of the platform sees everybody's.
+//! Whoever may read all of a question's tenants sees it, and whoever administers them may end it,
+//! which is put on record. With `X-Scope-OrgID: *` an administrator of the platform sees everybody's.
 
-use super::Question;
+use std::convert::Infallible;
+
+use serde_json::{Value, json};
+use tenancy::Act;
+
 use super::documents::{List, Notes};
 use super::json::{comma, push_string, push_strings};
 use super::listings::restricted;
 use super::params::quoted;
 use super::reply::Reply;
+use super::{Acting, Question};
 use crate::Error;
 use crate::number::{push_seconds, push_unsigned, push_value};
 use crate::running::{Asked, Entry, State};
@@ -27,7 +32,7 @@ pub(super) fn list(question: &Question<'_>) -> Result<Reply, Error> {
 }
 
 /// `DELETE status/queries/{id}`, `POST status/queries/{id}/kill`
-pub(super) fn end(question: &Question<'_>) -> Result<Reply, Error> {
+pub(super) async fn end(question: Question<'_>) -> Result<Reply, Error> {
     if question.scope.is_restricted() {
         return Err(restricted("queries of others"));
     }
@@ -35,12 +40,34 @@ pub(super) fn end(question: &Question<'_>) -> Result<Reply, Error> {
     let number: u64 = id.parse().map_err(|_| {
         Error::BadData(format!("{} is no query's id; status/queries lists them", quoted(id)))
     })?;
-    let Some(entry) = question.querier.running().end(&question.scope, number) else {
+    let found = question.querier.running().find(&question.scope, number);
+    let (Some(entry), Some(Acting { authenticator, principal })) = (found, &question.who) else {
         return Err(Error::NotFound(format!("no query {number} runs or waits")));
     };
-    let tenants: Vec<&str> = entry.scope.tenants().iter().map(|t| t.name.as_str()).collect();
+    let tenants = entry.scope.tenants();
+    if let Some(tenant) = tenants.iter().find(|tenant| !principal.administers(&tenant.name)) {
+        return Err(Error::Forbidden(format!(
+            "query {number} can only be ended by an administrator of tenant {}",
+            tenant.name
+        )));
+    }
+    let names: Vec<&str> = tenants.iter().map(|t| t.name.as_str()).collect();
     let Asked { handler, text, .. } = &entry.asked;
-    tracing::info!(id = number, tenant = tenants.join("|"), handler, expr = text, "query ended");
+    let act = Act {
+        who: &principal.actor(),
+        action: "query.end",
+        // Of several tenants it says below which.
+        tenant: if let [one] = tenants { Some((&one.name, one.id)) } else { None },
+        old: json!({ "id": number, "handler": handler, "query": text, "tenants": names }),
+        new: Value::Null,
+    };
+    let ending = async {
+        entry.end();
+        Ok::<_, Infallible>(())
+    };
+    let recorded = authenticator.recorded(act, ending).await;
+    recorded.map_err(|error| Error::internal(format!("end query {number}"), error))?.ok();
+    tracing::info!(id = number, tenant = names.join("|"), handler, expr = text, "query ended");
     Ok(Reply::Nothing)
 }
 

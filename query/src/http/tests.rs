@@ -3,6 +3,7 @@
 mod documents;
 mod fake;
 mod flow;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::Response;
 use model::Labels;
-use tenancy::{AuthenticationMode, Authenticator, TenantName, TokenFile};
+use tenancy::{Authenticator, TenantName};
 use testkit::ManualClock;
 use tower::ServiceExt;
 
@@ -370,51 +371,6 @@ fn example(path: &str) -> String {
     path.replace("{name}", "job").replace("{id}", "1")
 }
 
-/// Two tokens: `whole` reads all of a tenant, `part` some of its series.
-fn guarded() -> Arc<Authenticator> {
-    let text = r#"
-        [[tokens]]
-        name = "whole"
-        # SHA-256 of `whole`.
-        sha256 = "WHOLE"
-        grants = [{ tenant = "team-a", access = "read" }]
-        [[tokens]]
-        name = "part"
-        # SHA-256 of `part`.
-        sha256 = "PART"
-        grants = [{ tenant = "team-a", access = "read", alternatives = [["namespace='shop'"]] }]
-    "#;
-    let text = text.replace("WHOLE", SHA256_OF_WHOLE).replace("PART", SHA256_OF_PART);
-    let tokens: TokenFile = toml::from_str(&text).expect("a token file");
-    let authenticator = everybody();
-    let config = tenancy::Config { mode: AuthenticationMode::Token, ..Default::default() };
-    authenticator.reload(&config, &tokens).expect("a configuration");
-    authenticator
-}
-
-const SHA256_OF_WHOLE: &str = "5d5766cf2d78701614200418ee1450690d9af12c84d52545e4802f001ad53099";
-const SHA256_OF_PART: &str = "37a680133bd09342f934afb8dd2c7d9e1b624da5f35e3a38adb103e37c055ed1";
-
-#[track_caller]
-fn status_with(token: &str, line: &str) -> StatusCode {
-    let mut request = request(line);
-    if !token.is_empty() {
-        let value = format!("Bearer {token}").parse().expect("a header");
-        request.headers_mut().insert(header::AUTHORIZATION, value);
-    }
-    let router = router(querier(&Arc::default()), guarded());
-    block_on(router.oneshot(request)).expect("routers do not fail").status()
-}
-
-#[test]
-fn no_route_answers_without_a_scope() {
-    for route in ROUTES {
-        let line = format!("{} {}?query=up&match[]=up", route.method, example(route.path));
-        assert_eq!(status_with("", &line), StatusCode::UNAUTHORIZED, "{line}");
-        assert_ne!(status_with("whole", &line), StatusCode::UNAUTHORIZED, "{line}");
-    }
-}
-
 #[test]
 fn tenants_are_merged_on_demand() {
     let querier = querier(&Arc::default());
@@ -445,19 +401,6 @@ fn other_methods_are_told_which_are_allowed() {
         assert_eq!(allow(&format!("PATCH {path}")).0, 405, "{path}");
         assert_eq!(allow(&format!("OPTIONS {path}")).0, 204, "{path}");
     }
-}
-
-#[test]
-fn a_restricted_scope_sees_no_totals() {
-    for path in ["/api/v1/metadata", "/api/v1/status/tsdb", "/api/v1/status/queries"] {
-        let line = format!("GET {path}");
-        assert_eq!(status_with("whole", &line), StatusCode::OK, "{path}");
-        assert_eq!(status_with("part", &line), StatusCode::FORBIDDEN, "{path}");
-    }
-    let end = "DELETE /api/v1/status/queries/1";
-    assert_eq!(status_with("whole", end), StatusCode::NOT_FOUND);
-    assert_eq!(status_with("part", end), StatusCode::FORBIDDEN);
-    assert_eq!(status_with("part", "GET /api/v1/query?query=up"), StatusCode::OK);
 }
 
 #[test]

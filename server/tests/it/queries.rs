@@ -206,4 +206,9 @@ fn questions_are_ended_by_those_who_may() {
     drop((running, waiting));
     let log = server.output();
     assert!(log.contains("query ended"), "{log}");
+    let records = call("GET", "/api/v1/admin/audit?limit=1", "*");
+    let records: serde_json::Value = serde_json::from_slice(&records.body).expect("JSON");
+    let record = &records["data"]["entries"][0];
+    assert_eq!((&record["action"], &record["tenant"]), (&"query.end".into(), &"turns".into()));
+    assert_eq!((&record["old"]["id"], &record["old"]["query"]), (&id.into(), &LONG.into()));
 }

@@ -171,7 +171,7 @@ fn small_answers_are_not_compressed() {
 
 /// Runs a question that never ends beside `beside`, which gets the list of what runs.
 #[track_caller]
-fn beside_a_slow_one(
+pub(super) fn beside_a_slow_one(
     querier: &crate::Querier,
     beside: impl AsyncFnOnce(serde_json::Value),
 ) -> String {
@@ -218,7 +218,7 @@ fn what_runs_is_shown_and_can_be_ended() {
         assert_eq!(end("team-a").await.status(), 404, "it is gone");
     });
     assert!(answer.contains("\"errorType\":\"canceled\""), "{answer}");
-    assert!(answer.contains("somebody ended it"), "{answer}");
+    assert!(answer.contains("an administrator ended it"), "{answer}");
     assert!(fake.cancels.lock()[0].is_set(), "the evaluation was told");
 }
 
