@@ -304,7 +304,16 @@ impl Planner {
         if let Some(ExprKind::Vector(selector)) = call.args.first().map(|arg| &unwrapped(arg).kind)
         {
             let plain = VectorSelector { edges: Edges::Plain, ..selector.clone() };
-            return Ok(Kind::Timestamps(self.instant_selector(&plain, grid)?, of));
+            let mut asked = self.instant_selector(&plain, grid)?;
+            if asked.times.at_ms.is_some() {
+                // As in Prometheus (`rangeEvalTimestampFunctionOverVectorSelector`): what is looked
+                // at is the time after `@`, whatever the offset. The samples that are there for it
+                // are still those the offset asks for.
+                let offset_ms = asked.times.offset_ms;
+                asked.times.offset_ms = offset_ms.max(0);
+                asked.reach_ms = asked.reach_ms.saturating_sub(offset_ms.saturating_abs()).max(0);
+            }
+            return Ok(Kind::Timestamps(asked, of));
         }
         let (func, name) = match of {
             InstantOf::Sample => (functions::TIMESTAMP, "timestamp"),
