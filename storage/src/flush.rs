@@ -109,6 +109,8 @@ impl Storage {
         let mut head = partition.head.write();
         let before = tenant_series(&head);
         let cut = head.cut(self.clock.now_ms(), idle_ms);
+        // Where none are left, their number alone would not tell that series went.
+        let mut lost_series = cut.renumbered.is_some();
         if let Some(payload) = cut.renumbered {
             self.log_one(partition, 0, RecordKind::Renumbered, &payload)?;
             self.usage.dropped(&before, &tenant_series(&head));
@@ -119,8 +121,10 @@ impl Storage {
         let metadata = partition.metadata_changes();
         if partition.take_deleted() {
             flush.snapshot_series = 0;
+            lost_series = true;
         }
-        let is_saved = series == flush.snapshot_series && metadata == flush.saved_metadata;
+        let is_saved =
+            !lost_series && series == flush.snapshot_series && metadata == flush.saved_metadata;
         if cut.frozen.is_none()
             && is_saved
             && tombstones_unsaved(partition, flush).is_empty()

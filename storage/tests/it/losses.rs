@@ -151,6 +151,30 @@ async fn one_lost_manifest_costs_nothing() {
 }
 
 /// Nobody knows then what was deleted: rather no answer than one with rows that are no more.
+/// A manifest stands between the rows of series and that they went, also where none are left.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_lost_manifest_costs_nothing_after_all_series_went() {
+    let (ground, mut journal) = lived().await;
+    let ground = Ground { disk: ground.disk.after_kill(), ..ground };
+    let storage = ground.open_with(tight()).await.expect("a sound disk");
+    storage.flush_all().await.expect("a good flush");
+    ground.clock.advance(std::time::Duration::from_secs(200));
+    storage.flush_all().await.expect("a good flush");
+    assert_eq!(storage.totals().active_series, 0);
+    drop(storage);
+    let ground = Ground { disk: ground.disk.after_kill(), ..ground };
+    for partition in ["0000", "0001"] {
+        let dir = format!("objects/manifest/{partition}");
+        let newest = file_of(&ground.disk, &dir, ".json", Which::Last);
+        ground.disk.tamper(&newest, |bytes| bytes.truncate(20)).expect("an existing file");
+    }
+    let storage = ground.open_with(tight()).await.expect("it starts");
+    assert_eq!((storage.incomplete(), storage.read_only()), (vec![], vec![]));
+    journal.check_all(&storage).await.expect("all there");
+    drop(storage);
+    sound_life(&mut journal, &ground, 100).await.expect("it goes on");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_lost_manifests_stop_questions_until_one_is_back() {
     let (ground, mut journal) = lived().await;
