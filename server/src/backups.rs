@@ -136,15 +136,28 @@ fn place_to(to: &str, objects: &Config, data_dir: &Path) -> Result<Place> {
     Place::to_directory(Arc::new(disk)).with_context(|| format!("open {to}"))
 }
 
-/// Where backups are. Blocks.
+/// Where backups are, to read them. Blocks.
 pub(crate) fn place_from(from: &str, objects: &Config) -> Result<Place> {
+    existing(from, objects, Place::from_directory)
+}
+
+/// Where backups are, to let some go. Blocks.
+pub(crate) fn place_to_prune(from: &str, objects: &Config) -> Result<Place> {
+    existing(from, objects, Place::to_directory)
+}
+
+fn existing(
+    from: &str,
+    objects: &Config,
+    open: impl FnOnce(Arc<dyn Disk>) -> Result<Place, storage::Error>,
+) -> Result<Place> {
     if from.starts_with("s3://") {
         return place_on_s3(from, objects);
     }
     let dir = Path::new(from);
     ensure!(dir.join("backup").is_dir(), "{from} holds no backups: it has no directory backup/");
     let disk = OsDisk::open(dir).with_context(|| format!("open {from}"))?;
-    Place::from_directory(Arc::new(disk)).with_context(|| format!("open {from}"))
+    open(Arc::new(disk)).with_context(|| format!("open {from}"))
 }
 
 fn place_on_s3(url: &str, objects: &Config) -> Result<Place> {

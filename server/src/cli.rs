@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Backup(crate::command::backup::Backup),
     /// Make a store of a backup, or see whether the backup is whole.
     Restore(crate::command::backup::Restore),
+    /// Let old backups go, and what no other one needs. Without --yes it says what would go.
+    Prune(crate::command::prune::Prune),
     /// Look at configuration without running anything.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -68,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Backup(arguments) => print!("{}", command::backup::back_up(&arguments)?),
         Command::Restore(arguments) => print!("{}", command::backup::run_restore(&arguments)?),
         Command::Query(arguments) => print!("{}", command::query::run(&arguments)?),
+        Command::Prune(arguments) => print!("{}", command::prune::run(&arguments)?),
         Command::Tenants(arguments) => print!("{}", command::tenants::run(&arguments)?),
         Command::Config(ConfigCommand::Check { file, config }) => {
             let file = file.or(config).context("no file is named")?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 mod client;
+pub(crate) mod prune;
 pub(crate) mod query;
 pub(crate) mod tenants;
 mod text;

@@ -70,6 +70,21 @@ fn fill(server: &Program, now_ms: i64) {
     assert!(pushed.status < 300, "{}", pushed.text());
 }
 
+/// Of two backups, of which this is the first, one is let go.
+fn check_pruning(shelf: &Path, first: &str) {
+    let prune = |more: &[&str]| run(&[&["prune", "--from", text(shelf)], more].concat());
+    assert!(!prune(&[]).0, "somebody has to say what to keep");
+    let (done, told) = prune(&["--keep", "1"]);
+    assert!(done && told.starts_with(&format!("goes   {first}\nstays  ")), "{told}");
+    assert!(told.contains("nothing was changed"), "{told}");
+    let (done, told) = prune(&["--keep", "1", "--older-than", "1", "--yes"]);
+    assert!(done && !told.contains("goes"), "of today: {told}");
+    assert!(prune(&["--keep", "1", "--yes"]).0);
+    let listed = must(&["restore", "--from", text(shelf), "--list"]);
+    assert!(listed.lines().count() == 1 && !listed.starts_with(first), "{listed}");
+    must(&["restore", "--from", text(shelf), "--check"]);
+}
+
 #[test]
 fn a_backup_of_a_running_server_is_restored() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -114,6 +129,8 @@ fn a_backup_of_a_running_server_is_restored() {
     assert_eq!(groups(&data), groups(&at("first/data")), "what was pushed goes on");
     send(&again, "one", now_ms + 1);
     drop(again);
+
+    check_pruning(&shelf, &first);
 
     // Onto S3, from a backup on S3.
     if s3.is_some() {

@@ -48,6 +48,11 @@ impl Backup {
         self.objects.iter().chain(&self.files).map(|copied| copied.bytes).sum()
     }
 
+    /// What everything in it is called in the backup.
+    pub(super) fn stored(self) -> impl Iterator<Item = String> {
+        self.objects.into_iter().chain(self.files).map(|copied| copied.stored)
+    }
+
     pub(super) fn encode(&self) -> Result<Bytes, Error> {
         let what = || path_of(self.created_ms).to_string();
         Ok(BACKUP.encode(self, 0, what)?.into())

@@ -12,6 +12,7 @@
 
 mod copy;
 mod format;
+mod prune;
 mod restore;
 mod take;
 
@@ -27,6 +28,7 @@ use object_store::path::Path;
 use crate::{Error, FarObjects, LocalObjects};
 use format::{BACKUPS, Backup, number_of};
 
+pub use prune::{Keep, Pruned, prune};
 pub use restore::{Restore, restore};
 
 /// How far a backup or a restore is. Read by others while it runs.

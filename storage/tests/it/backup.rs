@@ -18,13 +18,13 @@ use crate::store::{Ground, NOW_MS, Row, config, read, write};
 
 const MINUTE_MS: i64 = 60_000;
 
-fn rows(minute: i64, series: std::ops::Range<u32>) -> Vec<Row> {
+pub(crate) fn rows(minute: i64, series: std::ops::Range<u32>) -> Vec<Row> {
     let at = NOW_MS - 7_200_000 + minute * MINUTE_MS;
     series.map(|n| (n, at + i64::from(n % 3), f64::from(n) * 1.5 + minute as f64)).collect()
 }
 
 /// Blocks of two levels, a deletion, late rows, metadata-free tenants, rows that only the log has.
-async fn lived(ground: &Ground, far: Option<FarObjects>) -> Arc<Storage> {
+pub(crate) async fn lived(ground: &Ground, far: Option<FarObjects>) -> Arc<Storage> {
     let storage = ground.open_on(config(), far, 7).await.expect("a new store");
     for minute in 0..20 {
         for tenant in [1, 2] {
@@ -51,7 +51,7 @@ async fn lived(ground: &Ground, far: Option<FarObjects>) -> Arc<Storage> {
 }
 
 /// A file of another crate in the data directory.
-fn beside(disk: &FaultyDisk, path: &str, content: &[u8]) {
+pub(crate) fn beside(disk: &FaultyDisk, path: &str, content: &[u8]) {
     let path = Path::new(path);
     disk.create_dir_all(path.parent().expect("a directory")).expect("a sound disk");
     let file = disk.open(path, OpenMode::CreateNew).expect("a new file");
@@ -66,7 +66,7 @@ fn content(disk: &FaultyDisk, path: &str) -> Vec<u8> {
 }
 
 /// Everything two tenants have, listings included.
-async fn answers(storage: &Storage) -> String {
+pub(crate) async fn answers(storage: &Storage) -> String {
     let both = ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]);
     let mut out = String::new();
     for matchers in
@@ -88,19 +88,23 @@ async fn answers(storage: &Storage) -> String {
     out
 }
 
-fn disk_of(disk: &FaultyDisk) -> Arc<dyn Disk> {
+pub(crate) fn disk_of(disk: &FaultyDisk) -> Arc<dyn Disk> {
     Arc::new(disk.clone())
 }
 
-fn to(disk: &FaultyDisk) -> Place {
+pub(crate) fn to(disk: &FaultyDisk) -> Place {
     Place::to_directory(disk_of(disk)).expect("a place for backups")
 }
 
-fn from(disk: &FaultyDisk) -> Place {
+pub(crate) fn from(disk: &FaultyDisk) -> Place {
     Place::from_directory(disk_of(disk)).expect("a place with backups")
 }
 
-async fn take(ground: &Ground, storage: &Storage, place: &Place) -> Result<(u64, Progress), Error> {
+pub(crate) async fn take(
+    ground: &Ground,
+    storage: &Storage,
+    place: &Place,
+) -> Result<(u64, Progress), Error> {
     let progress = Progress::default();
     let info = storage.back_up(&disk_of(&ground.disk), place, "test", &progress).await?;
     let figures = progress.figures();
@@ -110,7 +114,7 @@ async fn take(ground: &Ground, storage: &Storage, place: &Place) -> Result<(u64,
 }
 
 /// A restored store on a disk of its own.
-async fn restored(
+pub(crate) async fn restored(
     place: &Place,
     backup: Option<u64>,
     far: Option<FarObjects>,
@@ -243,7 +247,7 @@ async fn a_backup_is_taken_while_everything_goes_on() {
     busy.await.expect("no panic");
 }
 
-fn files_of(disk: &FaultyDisk) -> Vec<PathBuf> {
+pub(crate) fn files_of(disk: &FaultyDisk) -> Vec<PathBuf> {
     disk.files().into_iter().filter(|file| file.starts_with("backup")).collect()
 }
 

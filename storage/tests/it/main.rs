@@ -18,6 +18,7 @@ mod losses;
 mod model;
 mod noise;
 mod placement;
+mod pruning;
 mod retention;
 mod s3;
 mod store;
