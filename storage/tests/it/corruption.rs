@@ -4,17 +4,22 @@
 //! `TAFFRAIL_CASES` says how many mutations are made, `TAFFRAIL_SEED` which one is first. All:
 //! `TAFFRAIL_CASES=10000 cargo test -p server -p storage --test it corruption`.
 
+mod copies;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ::model::{Disk, Matcher, OpenMode, TimeRange};
-use storage::{Delete, Extent, Severity, Storage, Verified, verify};
-use tenancy::{DeleteScope, Limits};
-use testkit::{FaultyDisk, SeededRandom};
+use ::model::{Disk, Matcher, OpenMode, Resolution, TimeRange};
+use storage::{
+    Config, Delete, DownsamplingConfig, Error, Extent, Severity, Storage, Verified, verify,
+};
+use tenancy::{DeleteScope, Limits, ReadScope};
+use testkit::{FaultyDisk, ManualClock, SeededRandom};
 
-use crate::facts::{Journal, Request, Step, everything, number_from_env, samples, text_of, tight};
+use crate::downsampling::stored_in;
+use crate::facts::{self, Journal, Request, Step, number_from_env, samples, text_of, tight};
 use crate::store::{Ground, NOW_MS};
 
 /// Longest this may take where the number of cases is not given.
@@ -40,6 +45,9 @@ enum Mutation {
     Replace,
 }
 
+/// Seconds from the first day of the test to the second.
+const DAY_SECONDS: i64 = 24 * 3600;
+
 const MUTATIONS: [Mutation; 7] = [
     Mutation::Flip,
     Mutation::ZeroSector,
@@ -60,8 +68,18 @@ struct Sound {
     files: BTreeMap<&'static str, Vec<PathBuf>>,
 }
 
-fn kind_of(path: &Path) -> Option<&'static str> {
+/// `windows` are the names of blocks of windows.
+fn kind_of(path: &Path, windows: &[String]) -> Option<&'static str> {
     let text = path.to_string_lossy();
+    if windows.iter().any(|name| text.starts_with(&format!("objects/{name}/"))) {
+        let objects = [
+            ("index.bin", "index.bin of windows"),
+            ("chunks.parquet", "chunks.parquet of windows"),
+            ("ts.parquet", "ts.parquet of windows"),
+            ("series.parquet", "series.parquet of windows"),
+        ];
+        return objects.into_iter().find(|(name, _)| text.ends_with(name)).map(|(_, kind)| kind);
+    }
     let kinds = [
         ("log/", "log"),
         ("objects/manifest/", "manifest"),
@@ -95,30 +113,63 @@ fn scrape(tenant: u32, second: i64) -> Step {
     })
 }
 
+fn config() -> Config {
+    Config { downsampling: DownsamplingConfig { enabled: true }, ..tight() }
+}
+
+/// All facts that can be read, among them what windows of both lengths say of the first day, which
+/// is downsampled.
+async fn everything(storage: &Storage) -> Result<BTreeSet<String>, Error> {
+    let mut all = facts::everything(storage).await?;
+    let first_day = TimeRange { start_ms: NOW_MS - 3_600_000, end_ms: NOW_MS + 3_600_000 };
+    for resolution in [Resolution::Minutes5, Resolution::Hour1] {
+        for tenant in [1, 2] {
+            let scope = ReadScope::for_test(&[(tenant, &format!("team-{tenant}"))]);
+            let lines = stored_in(storage, &scope, resolution, first_day).await?;
+            all.extend(lines.iter().map(|line| format!("{tenant} {resolution} {line}")));
+        }
+    }
+    Ok(all)
+}
+
 async fn sound() -> Sound {
     let ground = Ground::default();
     let mut journal = Journal::default();
-    let storage = ground.open_with(tight()).await.expect("a sound disk");
+    let storage = ground.open_with(config()).await.expect("a sound disk");
     let live = async |journal: &mut Journal, steps: &[Step]| {
         journal.live(&ground, &storage, steps).await.expect("right answers");
     };
     for round in 0..4 {
         live(&mut journal, &[scrape(1, round * 30), scrape(2, round * 30), Step::Flush]).await;
     }
+    // A day that is over, merged and downsampled; what follows is of the next one.
+    ground.clock.advance(Duration::from_secs(DAY_SECONDS as u64));
+    storage.compact(Extent::Due).await.expect("merged");
+    let windows = storage.blocks().into_iter().map(|(_, meta)| meta);
+    let windows = windows.filter(|meta| meta.resolution != Resolution::Raw);
+    let windows: Vec<String> = windows.map(|meta| meta.name).collect();
+    assert!(windows.len() >= 4, "{windows:?}");
+    for round in 0..4 {
+        let at = DAY_SECONDS + round * 30;
+        live(&mut journal, &[scrape(1, at), scrape(2, at), Step::Flush]).await;
+    }
     storage.compact(Extent::Everything).await.expect("merged");
     let scope = DeleteScope::for_test(1, "team-1", Limits::default());
     for (pod, from) in [("pod-3", 0), ("pod-6", 50)] {
-        let range = TimeRange { start_ms: NOW_MS + from * 1000, end_ms: NOW_MS + 75_000 };
+        let day_ms = NOW_MS + DAY_SECONDS * 1000;
+        let range = TimeRange { start_ms: day_ms + from * 1000, end_ms: day_ms + 75_000 };
         let delete = Delete { selectors: vec![vec![Matcher::equal("pod", pod)]], range };
         storage.delete(&scope, delete).await.expect("a deletion");
     }
     for round in 5..9 {
-        live(&mut journal, &[scrape(1, round * 30), scrape(2, round * 30), Step::Flush]).await;
+        let at = DAY_SECONDS + round * 30;
+        live(&mut journal, &[scrape(1, at), scrape(2, at), Step::Flush]).await;
     }
     let before = everything(&storage).await.expect("readable");
     // Beyond what one segment holds, so that the log has more than one.
     for round in 10..14 {
-        live(&mut journal, &[scrape(1, round * 30), scrape(2, round * 30)]).await;
+        let at = DAY_SECONDS + round * 30;
+        live(&mut journal, &[scrape(1, at), scrape(2, at)]).await;
     }
     let segments = || {
         let mut all: Vec<_> =
@@ -133,12 +184,20 @@ async fn sound() -> Sound {
     let disk = ground.disk.after_kill();
     let mut files: BTreeMap<&'static str, Vec<PathBuf>> = BTreeMap::new();
     for path in disk.files() {
-        if let Some(kind) = kind_of(&path) {
+        if let Some(kind) = kind_of(&path, &windows) {
             files.entry(kind).or_default().push(path);
         }
     }
-    assert_eq!(files.len(), 9, "a file of every kind: {:?}", files.keys());
+    assert_eq!(files.len(), 13, "a file of every kind: {:?}", files.keys());
     Sound { disk, facts, in_last_segment, files }
+}
+
+impl Sound {
+    /// The same again, at the time at which it was left.
+    fn again(&self) -> Ground {
+        let clock = Arc::new(ManualClock::new(NOW_MS + DAY_SECONDS * 1000));
+        Ground { disk: self.disk.after_kill(), clock }
+    }
 }
 
 fn content(disk: &FaultyDisk, path: &Path) -> Vec<u8> {
@@ -232,7 +291,7 @@ async fn check(
     let of_kind = &sound.files[kind];
     let (path, other) = (&of_kind[pick(of_kind.len())], &of_kind[pick(of_kind.len())]);
     let mutation = MUTATIONS[pick(MUTATIONS.len())];
-    let ground = Ground { disk: sound.disk.after_kill(), ..Ground::default() };
+    let ground = sound.again();
     let touched = mutate(&ground.disk, &random, mutation, path, other);
     if touched.is_empty() {
         return Ok(None);
@@ -248,7 +307,7 @@ async fn check(
 
 /// Opens and asks for everything.
 async fn answer(sound: &Sound, ground: &Ground, touched: &[PathBuf]) -> Result<Outcome, String> {
-    let storage = match ground.open_with(tight()).await {
+    let storage = match ground.open_with(config()).await {
         Ok(storage) => storage,
         Err(error) if names(&text_of(&error), touched) => return Ok(Outcome::Stopped),
         Err(error) => {
@@ -294,14 +353,15 @@ async fn answer(sound: &Sound, ground: &Ground, touched: &[PathBuf]) -> Result<O
 async fn goes_on(sound: &Sound, storage: &Arc<Storage>) -> Result<(), String> {
     let mut known = sound.facts.clone();
     for n in 60..66 {
-        let request = samples(1, &[(n, NOW_MS + 500_000, 1.0)]);
+        let request = samples(1, &[(n, NOW_MS + DAY_SECONDS * 1000 + 500_000, 1.0)]);
         known.extend(request.facts());
         drop(request.send(storage).await);
     }
     drop(storage.flush_all().await);
     drop(storage.compact(Extent::Everything).await);
-    // What was merged was read: nothing of it can be what was never written.
-    let Ok(found) = everything(storage).await else { return Ok(()) };
+    // What was merged was read: nothing of it can be what was never written. (Of rows that were given
+    // up and others that came windows may say something new.)
+    let Ok(found) = facts::everything(storage).await else { return Ok(()) };
     match found.difference(&known).next() {
         Some(phantom) => {
             Err(format!("never written, or deleted, and there after a merge: {phantom}"))

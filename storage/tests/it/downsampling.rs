@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ::model::{Clock, MatchOp, Matcher, Resolution, TimeRange, is_stale, stale_nan};
 use storage::retention::Rule;
-use storage::{Config, Delete, DownsamplingConfig, Extent, SelectWindows, Storage};
+use storage::{Config, Delete, DownsamplingConfig, Error, Extent, SelectWindows, Storage};
 use tenancy::{DeleteScope, Limits, ReadScope, Retention, TenantId};
 use testkit::SeededRandom;
 
@@ -27,7 +27,7 @@ const WINDOWED: [Resolution; 2] = [Resolution::Minutes5, Resolution::Hour1];
 type Facts = BTreeMap<(u32, u32, i64), f64>;
 
 /// Windows of one tenant as text: labels, start, figures.
-type Lines = BTreeSet<String>;
+pub(crate) type Lines = BTreeSet<String>;
 
 /// What windows of these samples are, worked out plainly.
 fn expected(facts: &Facts, tenant: u32, resolution: Resolution, range: TimeRange) -> Lines {
@@ -70,22 +70,22 @@ fn line(labels: &str, start_ms: i64, figures: &[f64; 7], ended: bool) -> String 
 
 async fn stored(storage: &Storage, tenant: u32, resolution: Resolution, range: TimeRange) -> Lines {
     let scope = ReadScope::for_test(&[(tenant, "team")]);
-    stored_in(storage, &scope, resolution, range).await
+    stored_in(storage, &scope, resolution, range).await.expect("readable")
 }
 
-async fn stored_in(
+pub(crate) async fn stored_in(
     storage: &Storage,
     scope: &ReadScope,
     resolution: Resolution,
     range: TimeRange,
-) -> Lines {
+) -> Result<Lines, Error> {
     let request = SelectWindows { matchers: vec![], range, resolution };
-    let selection = storage.select_windows(scope, &request).await.expect("readable");
+    let selection = storage.select_windows(scope, &request).await?;
     let mut lines = Lines::new();
     for from in (0..selection.len()).step_by(4) {
         let some = from..(from + 4).min(selection.len());
-        let fetched = selection.fetch(some.clone()).await.expect("readable");
-        for (i, w) in some.zip(fetched.decode().expect("readable")) {
+        let fetched = selection.fetch(some.clone()).await?;
+        for (i, w) in some.zip(fetched.decode()?) {
             for at in 0..w.starts.len() {
                 let figures = [
                     w.count[at],
@@ -101,7 +101,7 @@ async fn stored_in(
             }
         }
     }
-    lines
+    Ok(lines)
 }
 
 #[track_caller]
@@ -344,7 +344,8 @@ async fn windows_are_made_where_they_are_wanted() {
     let scope = ReadScope::for_test(&[(2, "team")]).retained_for_test(raw_only);
     for resolution in WINDOWED {
         let wanted = expected(&facts, 2, resolution, TimeRange::ALL);
-        assert_same(&stored_in(&storage, &scope, resolution, TimeRange::ALL).await, &wanted, "raw");
+        let found = stored_in(&storage, &scope, resolution, TimeRange::ALL).await;
+        assert_same(&found.expect("readable"), &wanted, "raw");
     }
     let blocks = storage.blocks().len();
     storage.compact(Extent::Due).await.expect("nothing to do");
