@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::RoutingConfig;
+use crate::forward::ForwardConfig;
 use crate::ha::HaConfig;
 use crate::otlp::OtlpConfig;
 use crate::pushgateway::PushgatewayConfig;
@@ -31,6 +32,8 @@ pub struct Config {
     pub pushgateway: PushgatewayConfig,
     /// Targets of others.
     pub scrape: ScrapeConfig,
+    /// Where rows go on to.
+    pub forward: ForwardConfig,
     /// The machine's own metrics and Taffrail's.
     pub self_scrape: SelfScrapeConfig,
 }
@@ -46,6 +49,7 @@ impl Default for Config {
             otlp: OtlpConfig::default(),
             pushgateway: PushgatewayConfig::default(),
             scrape: ScrapeConfig::default(),
+            forward: ForwardConfig::default(),
             self_scrape: SelfScrapeConfig::default(),
         }
     }

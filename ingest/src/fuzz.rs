@@ -4,6 +4,7 @@ use storage::MetricRows;
 use tenancy::Limits;
 
 use crate::exposition::{Entry, Exposition, Format, Forms, TextParser};
+use crate::forward::ForwardFile;
 use crate::relabel::Pattern;
 use crate::remote_write::{walk, walk_v2};
 use crate::scrape::ScrapeFile;
@@ -141,6 +142,18 @@ pub fn scrape_config(text: &[u8]) {
         // Whether it is right does not matter, only that all of it is looked at.
         let _ = ScrapeFile::parse(text);
     }
+}
+
+/// A file of destinations.
+pub fn forward_config(text: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(text) {
+        let _ = ForwardFile::parse(text, std::path::Path::new(""));
+    }
+}
+
+/// A file of a forwarding queue, and the payload of one of its records.
+pub fn forward_queue(bytes: &[u8]) {
+    crate::forward::fuzz(bytes, check);
 }
 
 /// An expression of a relabelling rule, and after a line feed a value for it.

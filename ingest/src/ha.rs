@@ -214,7 +214,7 @@ fn spilled(rows: &mut MetricRows<'_>, wire: &[u8]) -> std::ops::Range<u32> {
 
 /// The label fields of a series: each with its bytes, name and value. Ends at what is malformed;
 /// that is refused where it is stored.
-fn fields(wire: &[u8]) -> impl Iterator<Item = (&[u8], &str, &str)> {
+pub(crate) fn fields(wire: &[u8]) -> impl Iterator<Item = (&[u8], &str, &str)> {
     let mut reader = Reader::new(wire);
     std::iter::from_fn(move || {
         let start = reader.at();

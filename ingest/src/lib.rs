@@ -1,9 +1,10 @@
-//! Every wire protocol in: receiving, taking apart, admission, and scraping of what is near.
+//! Every wire protocol in: receiving, taking apart, admission, scraping, and forwarding to others.
 //!
 //! ```text
 //! remote write, OTLP, text import, Influx, Pushgateway ─► intake: body ─► inflate ─► take apart ─┐
 //!                                                           admission ─► Appender (storage) ◄───┘
 //! host, /metrics ─► exposition ─► scrape ─► Appender
+//! Appender ─► forward: queue on disk ─► remote write to others
 //! ```
 //!
 //! Bodies come from strangers: every size is checked before memory is taken for it, every count
@@ -19,6 +20,7 @@ pub mod discovery;
 mod door;
 pub mod exposition;
 mod families;
+pub mod forward;
 pub mod fuzz;
 mod ha;
 pub mod host;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ingest::Intake;
+use ingest::forward::ForwardingAppender;
 use ingest::scrape::Scraper;
+use ingest::{Appender, Intake};
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::retention::TenantRules;
 use storage::{FarObjects, OsDisk, Storage};
@@ -23,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::own_scrape::OwnScrape;
 use crate::reload::{Part, Reload, Reloader};
 use crate::routes::{self, Doors, Parts};
-use crate::scraping;
+use crate::{forwarding, scraping};
 
 /// Runs the server until SIGINT or SIGTERM.
 pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
@@ -41,7 +42,10 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let (listener, tls, connections) = open_port(&config).await?;
 
     let metrics = Arc::new(ingest::Metrics::default());
-    let doors = open_doors(&config, &storage, &disk, &metrics, &clock).await?;
+    let stored = Arc::clone(&storage) as Arc<dyn Appender>;
+    let appender = forwarding::start(&config, stored, &authenticator, &disk, &clock).await?;
+    let forwarder = Arc::clone(appender.forwarder());
+    let doors = open_doors(&config, &appender, &disk, &metrics, &clock).await?;
     let engine = executor(&config, &storage);
     let querier =
         query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
@@ -61,11 +65,13 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         reload: Arc::clone(reloader.status()),
         connections,
         routing: Arc::clone(&routing),
+        forwarder: Arc::clone(&forwarder),
         started_ms,
     };
     let backups = Backups::new(&config, &storage, &disk, &clock);
     let parts = Parts {
         storage: Arc::clone(&storage),
+        appender,
         authenticator,
         metrics,
         querier,
@@ -87,7 +93,11 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
-    shut_down(serving, tasks, storage, Duration::from_secs(config.shutdown_seconds)).await
+    end_writes(serving, tasks, Duration::from_secs(config.shutdown_seconds)).await;
+    forwarder.stop().await;
+    storage.close().await.context("flush and close the store")?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 /// The port, and its TLS if it has any.
@@ -123,6 +133,8 @@ fn in_background(
     parts.reloader.add(Arc::new(Arc::clone(&own)) as Arc<dyn Reload>);
     tasks.push(tokio::spawn(own.run(stopping.clone())));
     parts.reloader.add(Arc::new(scraping::Reloaded(Arc::clone(&scraper))));
+    let forwarder = Arc::clone(&parts.metrics.forwarder);
+    parts.reloader.add(Arc::new(forwarding::Reloaded(forwarder)) as Arc<dyn Reload>);
     tasks.push(tokio::spawn(scraper.run(stopping.clone())));
     tasks.push(tokio::spawn(Arc::clone(&parts.routing).watch(stopping.clone())));
     let who = Arc::clone(&parts.authenticator);
@@ -223,13 +235,13 @@ fn check_tenants(storage: &Storage, disk: &Arc<dyn Disk>) -> Result<()> {
 /// Everything by which rows come in, before one intake.
 async fn open_doors(
     config: &Config,
-    storage: &Arc<Storage>,
+    appender: &Arc<ForwardingAppender>,
     disk: &Arc<dyn Disk>,
     metrics: &Arc<ingest::Metrics>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Doors> {
     let intake = Intake::new(
-        Arc::clone(storage) as Arc<dyn ingest::Appender>,
+        Arc::clone(appender) as Arc<dyn Appender>,
         Arc::default(),
         Arc::clone(metrics),
         Arc::clone(clock),
@@ -290,13 +302,13 @@ async fn wait_for_signal() -> Result<()> {
     }
 }
 
-/// Requests end first, then what writes by itself, then the store: nothing accepted is left behind.
-async fn shut_down(
+/// Requests end first, then what writes by itself; after them what sends rows on, and the store:
+/// nothing accepted is left behind.
+async fn end_writes(
     serving: JoinHandle<std::io::Result<()>>,
     tasks: Vec<JoinHandle<()>>,
-    storage: Arc<Storage>,
     patience: Duration,
-) -> Result<()> {
+) {
     if tokio::time::timeout(patience, serving).await.is_err() {
         tracing::warn!("requests did not end in time and were cut off");
     }
@@ -305,7 +317,4 @@ async fn shut_down(
             tracing::warn!("a background task did not end in time");
         }
     }
-    storage.close().await.context("flush and close the store")?;
-    tracing::info!("stopped");
-    Ok(())
 }

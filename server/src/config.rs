@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use ingest::bounded_file;
+use ingest::forward::ForwardFile;
 use ingest::scrape::{ScrapeFile, Scraper};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Serve;
 use crate::listener::TlsConfig;
-use crate::{scraping, telemetry};
+use crate::{forwarding, scraping, telemetry};
 
 /// Every key with its default, unit and reason: what `taffrail config default` prints.
 pub(crate) const DEFAULT: &str = include_str!("default.toml");
@@ -92,6 +93,7 @@ impl Config {
         self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
         self.tls.check().context("[tls]")?;
         Scraper::check(&scraping::read(self)?).context("ingest.scrape.config_file")?;
+        forwarding::read(self)?;
         let tokens = self.tokens()?;
         let authenticator = tenancy::Authenticator::check(&self.tenancy, &tokens);
         authenticator.context("[tenancy]")
@@ -124,16 +126,19 @@ impl Config {
 }
 
 /// Checks a file as it would be used: YAML is Prometheus' configuration with the jobs to scrape, the
-/// rest is our own. Gives what of it is passed over.
+/// and the destinations to forward to, the rest is our own. Gives what of it is passed over.
 pub(crate) fn check_file(file: &Path) -> Result<Vec<String>> {
     let is_yaml = file.extension().is_some_and(|end| end == "yml" || end == "yaml");
     if !is_yaml {
         let config = Config::read(file)?;
-        return Ok(scraping::read(&config)?.notes);
+        return Ok([scraping::read(&config)?.notes, forwarding::read(&config)?.notes].concat());
     }
     let jobs = ScrapeFile::read(file)?;
     Scraper::check(&jobs).with_context(|| format!("{} is wrong", file.display()))?;
-    Ok(jobs.notes)
+    let destinations = ForwardFile::read(file)?;
+    // Here both count.
+    let notes = jobs.notes.into_iter().filter(|note| !note.starts_with("remote_write "));
+    Ok(notes.chain(destinations.notes).collect())
 }
 
 #[cfg(test)]

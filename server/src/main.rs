@@ -14,6 +14,7 @@ mod cli;
 mod command;
 mod config;
 mod far;
+mod forwarding;
 mod listener;
 mod look;
 mod metrics;

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
+use ingest::forward::Forwarder;
 use model::Clock;
 use storage::objects::{CacheTotals, RequestTotals};
 use storage::{CompactionTotals, Storage};
@@ -23,6 +24,7 @@ pub(crate) struct Metrics {
     pub(crate) reload: Arc<reload::Status>,
     pub(crate) connections: Arc<listener::Counters>,
     pub(crate) routing: Arc<Routing>,
+    pub(crate) forwarder: Arc<Forwarder>,
     /// Milliseconds since the Unix epoch.
     pub(crate) started_ms: i64,
 }
@@ -37,6 +39,7 @@ impl Metrics {
         self.write_reload(out);
         self.connections.write(out);
         self.routing.write_metrics(out);
+        self.forwarder.write_metrics(out);
         write_process(out, self.started_ms);
         let version = env!("CARGO_PKG_VERSION");
         let _ = write!(

@@ -122,7 +122,7 @@ fn scraper(config: &Config, parts: &Parts, clock: &Arc<dyn Clock>) -> Result<Opt
         TenantName::new(&config.tenancy.default_tenant).context("tenancy.default_tenant")?;
     let authenticator = Arc::clone(&parts.authenticator);
     Ok(Some(SelfScraper::new(
-        Arc::clone(&parts.storage) as Arc<dyn ingest::Appender>,
+        Arc::clone(&parts.appender) as Arc<dyn ingest::Appender>,
         Arc::new(move || authenticator.internal_write_scope(&tenant)),
         Arc::clone(clock),
         Arc::clone(&parts.metrics.ingest),

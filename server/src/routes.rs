@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
 use ingest::Intake;
+use ingest::forward::ForwardingAppender;
 use ingest::import::{self, Import};
 use ingest::influx::{self, Influx};
 use ingest::otlp::{self, Otlp};
@@ -78,6 +79,8 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) storage: Arc<Storage>,
+    /// Takes what this process measures itself.
+    pub(crate) appender: Arc<ForwardingAppender>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Metrics,
     pub(crate) querier: Querier,

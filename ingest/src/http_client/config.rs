@@ -167,6 +167,32 @@ impl HttpConfig {
     }
 }
 
+impl HttpConfig {
+    /// Adds a header that every request has.
+    pub(crate) fn add_header(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if is_reserved(name) {
+            return Err(format!("setting header {name:?} is not allowed"));
+        }
+        if reqwest::header::HeaderValue::from_str(value).is_err() {
+            return Err(format!("header {name:?} has a value that cannot be sent"));
+        }
+        let values = vec![Secret::Text(value.to_owned())];
+        self.headers.push(Header { name: name.to_owned(), values });
+        Ok(())
+    }
+
+    /// The names of headers that every request has.
+    pub(crate) fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|header| header.name.as_str())
+    }
+}
+
+/// Whether a header is not for configurations to set, or cannot be.
+fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name.to_ascii_lowercase().as_str())
+        || reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err()
+}
+
 impl TlsConfig {
     fn check(&self) -> Result<(), &'static str> {
         match (&self.cert, &self.key) {
@@ -333,9 +359,7 @@ fn headers(node: &Node, dir: &Path) -> Result<Vec<Header>, YamlError> {
     let mut headers = Vec::new();
     for (key, node) in node.entries()? {
         let name = key.name.clone();
-        let is_reserved = RESERVED.contains(&name.to_ascii_lowercase().as_str())
-            || reqwest::header::HeaderName::from_bytes(name.as_bytes()).is_err();
-        if is_reserved {
+        if is_reserved(&name) {
             let what = format!("setting header {name:?} is not allowed");
             return Err(YamlError::at(key.place, what));
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Identity, NoProxy, Proxy, RequestBuilder, Url, redirect, tls};
+use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, Url, redirect, tls};
 
 use super::Client;
 use super::config::{HttpConfig, ProxyConfig, Secret, TlsConfig, TlsVersion};
@@ -157,6 +157,7 @@ impl Connected {
     /// header keeps the target's, and the name stands for the target's host.
     pub(super) fn request(
         &self,
+        method: Method,
         url: &str,
         mut headers: HeaderMap,
     ) -> Result<RequestBuilder, ClientError> {
@@ -165,14 +166,14 @@ impl Connected {
         let server_name = &self.pool.way.tls.server_name;
         if server_name.is_empty() || url_parsed.scheme() != "https" {
             let client = self.pool.client("")?;
-            return Ok(client.get(url_parsed).headers(headers));
+            return Ok(client.request(method, url_parsed).headers(headers));
         }
         let host = url_parsed.host_str().unwrap_or("").to_owned();
         let port = url_parsed.port().map_or_else(String::new, |port| format!(":{port}"));
         let value = HeaderValue::from_str(&format!("{host}{port}"));
         headers.insert(HOST, value.map_err(|_| wrong("has no host"))?);
         url_parsed.set_host(Some(server_name)).map_err(|_| wrong("cannot get server_name"))?;
-        Ok(self.pool.client(&host)?.get(url_parsed).headers(headers))
+        Ok(self.pool.client(&host)?.request(method, url_parsed).headers(headers))
     }
 
     /// A form to be sent.

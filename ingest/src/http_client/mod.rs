@@ -1,5 +1,5 @@
-//! Asking others by HTTP, with everything Prometheus' `http_config` offers: scraping and discovery
-//! stand on it.
+//! Asking others by HTTP, with everything Prometheus' `http_config` offers: scraping, discovery and
+//! forwarding stand on it.
 //!
 //! ```text
 //! config ─► Clients (one pool of connections for all that connect alike) ─► Client: credentials, headers ─► Answer
@@ -16,10 +16,12 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, USER_AGENT,
 };
+use reqwest::{Method, StatusCode};
 
 pub(crate) use config::{Credentials, HttpConfig};
 pub(crate) use connect::{ClientError, Clients};
@@ -32,6 +34,9 @@ use oauth2::Token;
 
 /// Who asks.
 const AGENT: &str = concat!("Taffrail/", env!("CARGO_PKG_VERSION"));
+
+/// How much is read of an answer to a body. Bytes.
+const POSTED_TEXT_BYTES_MAX: usize = 512;
 
 /// A room that a body gets at first if the answer does not say how long it is. Bytes.
 const BODY_BYTES_FIRST: usize = 16 << 10;
@@ -83,20 +88,33 @@ impl Body {
     }
 }
 
+/// What was answered to a body, with any status.
+#[derive(Debug)]
+pub(crate) struct Posted {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// How the answer's body begins, for messages.
+    pub(crate) text: String,
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
     /// No connection, or it broke.
-    #[error("Get {url:?}: {why}")]
+    #[error("{verb} {url:?}: {why}")]
     Request {
+        /// What was done, as Go says it.
+        verb: &'static str,
         /// The address.
         url: String,
         /// What happened.
         why: String,
     },
     /// It took too long.
-    #[error("Get {url:?}: context deadline exceeded")]
+    #[error("{verb} {url:?}: context deadline exceeded")]
     Timeout {
+        /// What was done.
+        verb: &'static str,
         /// The address.
         url: String,
     },
@@ -141,19 +159,61 @@ impl Client {
     ) -> Result<Answer, FetchError> {
         match tokio::time::timeout(timeout, self.ask(question)).await {
             Ok(answer) => answer,
-            Err(_) => Err(FetchError::Timeout { url: question.url.to_owned() }),
+            Err(_) => Err(FetchError::Timeout { verb: "Get", url: question.url.to_owned() }),
         }
+    }
+
+    /// Sends a body; the answer's head is there within `timeout`, or there is an error. Every status
+    /// is an answer.
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Posted, FetchError> {
+        match tokio::time::timeout(timeout, self.send(url, headers, body)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(FetchError::Timeout { verb: "Post", url: url.to_owned() }),
+        }
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        headers: &[(&'static str, String)],
+        body: Bytes,
+    ) -> Result<Posted, FetchError> {
+        let headers = self.headers(headers).await?;
+        let request = self.connected.request(Method::POST, url, headers)?.body(body);
+        let mut response = request.send().await.map_err(|e| FetchError::Request {
+            verb: "Post",
+            url: url.to_owned(),
+            why: causes(&e),
+        })?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut text = Vec::new();
+        while text.len() < POSTED_TEXT_BYTES_MAX {
+            match response.chunk().await {
+                Ok(Some(chunk)) => text.extend_from_slice(&chunk),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        text.truncate(POSTED_TEXT_BYTES_MAX);
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        Ok(Posted { status, headers, text })
     }
 
     async fn ask(&self, question: &Question<'_>) -> Result<Answer, FetchError> {
         let failed = |e: &reqwest::Error| FetchError::Request {
+            verb: "Get",
             url: question.url.to_owned(),
             why: causes(e),
         };
-        let headers = self.headers(question).await?;
-        let request = self.connected.request(question.url, headers)?;
+        let headers = self.headers(question.headers).await?;
+        let request = self.connected.request(Method::GET, question.url, headers)?;
         let response = request.send().await.map_err(|e| failed(&e))?;
-        if response.status() != reqwest::StatusCode::OK {
+        if response.status() != StatusCode::OK {
             let status = response.status();
             let words = status.canonical_reason().unwrap_or("");
             return Err(FetchError::Status(
@@ -167,12 +227,12 @@ impl Client {
         Ok(Answer { content_type, body: Body { bytes, is_gzip: encoding == "gzip" } })
     }
 
-    async fn headers(&self, question: &Question<'_>) -> Result<HeaderMap, FetchError> {
+    async fn headers(&self, own: &[(&'static str, String)]) -> Result<HeaderMap, FetchError> {
         let wrong = |name: &str| FetchError::Credentials(format!("header {name:?} is not valid"));
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        for (name, value) in question.headers {
+        for (name, value) in own {
             let value = HeaderValue::from_str(value).map_err(|_| wrong(name))?;
             headers.insert(HeaderName::from_static(name), value);
         }

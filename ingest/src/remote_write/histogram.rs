@@ -59,7 +59,7 @@ impl Count {
 
 /// Reads one histogram into the rows of a request, coarse enough to be stored. `buckets` counts
 /// those of the request so far; the limits are of its histograms and of all their buckets.
-pub(super) fn read_into(
+pub(crate) fn read_into(
     message: Reader<'_>,
     rows: &mut MetricRows<'_>,
     buckets: &mut usize,

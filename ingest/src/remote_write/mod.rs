@@ -3,7 +3,7 @@
 
 mod answer;
 mod headers;
-mod histogram;
+pub(crate) mod histogram;
 mod labels;
 mod v2;
 mod walk;

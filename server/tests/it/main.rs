@@ -9,6 +9,7 @@ mod beside;
 mod bombs;
 mod clients;
 mod differential;
+mod forward;
 mod golden;
 mod kill;
 mod limits;

@@ -11,10 +11,11 @@ use super::partition::{Survey, all_objects};
 use crate::Error;
 
 /// What a data directory has at its top.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "audit",
     "binding",
     "cache",
+    "forward",
     "lock",
     "log",
     "objects",

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use global::Global;
 pub(crate) use job::Job;
 pub(crate) use protocol::{Protocol, accept};
+pub(crate) use rules::rule;
 
 use crate::yaml::{Fields, Node, YamlError};
 use crate::{bounded_file, discovery};
@@ -108,7 +109,12 @@ impl ScrapeFile {
         let files = fields.read("scrape_config_files", Node::texts)?.unwrap_or_default();
         for section in OTHER_SECTIONS {
             if fields.take(section).is_some() {
-                self.notes.push(format!("{section} is passed over: it is not about scraping"));
+                self.notes.push(match section {
+                    "remote_write" => "remote_write is not read here: ingest.forward.config_file \
+                                       names the file whose destinations count"
+                        .to_owned(),
+                    _ => format!("{section} is passed over: it is not about scraping"),
+                });
             }
         }
         fields.done()?;

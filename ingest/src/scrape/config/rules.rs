@@ -1,10 +1,10 @@
-//! `relabel_configs` and `metric_relabel_configs`.
+//! `relabel_configs`, `metric_relabel_configs` and `write_relabel_configs`.
 
 use crate::relabel::{NameScheme, Rule, Written};
 use crate::yaml::{Content, Fields, Node, YamlError};
 
 /// One rule.
-pub(super) fn rule(node: &Node, names: NameScheme) -> Result<Rule, YamlError> {
+pub(crate) fn rule(node: &Node, names: NameScheme) -> Result<Rule, YamlError> {
     if node.content == Content::Null {
         return Err(YamlError::at(node.place, "empty or null relabeling rule"));
     }
