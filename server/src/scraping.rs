@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ingest::relabel::{Rule, Step};
-use ingest::scrape::{Defaults, PreparedJobs, ScopeOfName, ScrapeFile, Scraper, TargetStatus};
+use ingest::scrape::{
+    Defaults, PreparedJobs, RowsOf, ScopeOfRows, ScrapeFile, Scraper, TargetStatus,
+};
 use model::{Labels, Matcher};
 use query::{FamiliesAsked, Targets, TargetsAsked};
 use serde_json::{Map, Value, json};
@@ -22,10 +24,13 @@ pub(crate) fn start(
     authenticator: &Arc<Authenticator>,
 ) -> Result<Arc<Scraper>> {
     let who = Arc::clone(authenticator);
-    let scope_of: ScopeOfName = Arc::new(move |name| {
-        let scope = who.internal_write_scope(name)?;
-        // Not while the tenant is suspended.
-        who.write_scope_of(scope.tenant())
+    let scope_of: ScopeOfRows = Arc::new(move |whose| match whose {
+        RowsOf::Namespaces => who.internal_routed_scope().map(Some),
+        RowsOf::Tenant(name) => {
+            let scope = who.internal_write_scope(name)?;
+            // Not while the tenant is suspended.
+            who.write_scope_of(scope.tenant())
+        }
     });
     let scraper = Arc::new(Scraper::new(Arc::clone(&doors.intake), scope_of));
     scraper.take_over(prepare(&scraper, config)?);

@@ -334,7 +334,19 @@ impl Authenticator {
             let name = TenantName::new(name).expect("the names of our own tenants are names");
             tenants.push(self.find_or_create(name, usize::MAX).await?);
         }
-        let [system, unassigned] = [&tenants[0], &tenants[1]];
+        Ok(self.routed_over([&tenants[0], &tenants[1]]))
+    }
+
+    /// The same for what the process itself collects of all. Blocks if one of our own tenants is new.
+    pub fn internal_routed_scope(self: &Arc<Self>) -> Result<WriteScope, DirectoryError> {
+        let own = |name| {
+            let name = TenantName::new(name).expect("the names of our own tenants are names");
+            self.directory.find_or_create(&name, usize::MAX)
+        };
+        Ok(self.routed_over([&own(SYSTEM)?, &own(UNASSIGNED)?]))
+    }
+
+    fn routed_over(self: &Arc<Self>, [system, unassigned]: [&Arc<Tenant>; 2]) -> WriteScope {
         let limits = self.limits_for(&self.rules(), system);
         let rates = self.rates.of(system.id, &limits, self.clock.monotonic());
         // How long labels may be is up to each destination, and checked when it is known.
@@ -345,7 +357,7 @@ impl Authenticator {
             ..(*limits).clone()
         });
         let routes = Routes::new(self.routing(), Arc::clone(self), [system.id, unassigned.id]);
-        Ok(WriteScope::new(system.id, system.name.clone(), limits, rates).routed(routes))
+        WriteScope::new(system.id, system.name.clone(), limits, rates).routed(routes)
     }
 
     /// Which workspace owned which namespace when, as is in force.

@@ -68,6 +68,15 @@ pub(crate) trait TakeApart: Send + 'static {
     ) -> Result<AppendOutcome, Refusal>;
 }
 
+/// Where rows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// Somebody who may be one of a pair.
+    Sender,
+    /// A target that we asked: no replica of another.
+    Target,
+}
+
 /// A write that was carried out, if only in part.
 #[derive(Debug)]
 pub(crate) struct Written<P> {
@@ -272,21 +281,23 @@ impl Intake {
         Ok((appended, dropped, door))
     }
 
-    /// Admits and appends what was scraped, and counts what became of it. Targets are no replicas, and
-    /// their cluster is among their labels.
+    /// Admits and appends what was scraped, and counts what became of it. The cluster of targets is
+    /// among their labels.
     pub(crate) fn append_scraped(
         &self,
         scope: &WriteScope,
-        rows: &MetricRows<'_>,
+        rows: &mut MetricRows<'_>,
     ) -> Result<Appended, Refusal> {
-        let appended = self
-            .admission
-            .admit(scope, priced(rows) as u64, self.clock.monotonic())
-            .map_err(Refusal::from)
-            .and_then(|()| Ok(self.appender.append(scope, rows)?))
-            .map_err(|why| self.refused(scope, why))?;
+        let (none, from) = (AppendOutcome::default(), Origin::Target);
+        let appended = match scope.routes() {
+            None => self.append_to(scope, from, none, rows),
+            Some(routes) => self.append_routed(routes, from, none, rows),
+        };
+        let (appended, _) = appended.map_err(|why| self.refused(scope, why))?;
         self.metrics.appended(&appended.outcome);
-        self.admission.rejected(scope.tenant(), &appended.outcome);
+        if scope.routes().is_none() {
+            self.admission.rejected(scope.tenant(), &appended.outcome);
+        }
         Ok(appended)
     }
 
@@ -302,8 +313,8 @@ impl Intake {
             add_label(rows, CLUSTER, &cluster);
         }
         match scope.routes() {
-            None => self.append_to(scope, refused, rows),
-            Some(routes) => self.append_routed(routes, refused, rows),
+            None => self.append_to(scope, Origin::Sender, refused, rows),
+            Some(routes) => self.append_routed(routes, Origin::Sender, refused, rows),
         }
     }
 
@@ -311,11 +322,15 @@ impl Intake {
     fn append_to(
         &self,
         scope: &WriteScope,
+        from: Origin,
         mut refused: AppendOutcome,
         rows: &mut MetricRows<'_>,
     ) -> Result<(Appended, Dropped), Refusal> {
         let now = self.clock.monotonic();
-        let dropped = self.elections.apply(scope.tenant(), rows, now, &mut refused);
+        let dropped = match from {
+            Origin::Sender => self.elections.apply(scope.tenant(), rows, now, &mut refused),
+            Origin::Target => Dropped::default(),
+        };
         if rows.series.is_empty() && rows.metadata.is_empty() {
             return Ok((Appended { outcome: refused, position: None }, dropped));
         }

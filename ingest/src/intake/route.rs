@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use storage::{AppendOutcome, Appended, MetricRows, Reason, SeriesRows};
 use tenancy::{Closed, Period, Routes, TenantId, Unassigned, WriteScope};
 
-use super::{Intake, Refusal};
+use super::{Intake, Origin, Refusal};
 use crate::ha::Dropped;
 use crate::wire::Reader;
 
@@ -328,6 +328,7 @@ impl Intake {
     pub(super) fn append_routed(
         &self,
         routes: &Routes,
+        from: Origin,
         refused: AppendOutcome,
         rows: &mut MetricRows<'_>,
     ) -> Result<(Appended, Dropped), Refusal> {
@@ -347,7 +348,7 @@ impl Intake {
             let (text, reason) = match share.scope {
                 Ok(scope) => {
                     rows.metadata = self.news_of(&scope, &share.families, &metadata);
-                    match self.append_to(&scope, AppendOutcome::default(), rows) {
+                    match self.append_to(&scope, from, AppendOutcome::default(), rows) {
                         Ok(done) => {
                             self.admission.rejected(share.tenant, &done.0.outcome);
                             together.add(done);

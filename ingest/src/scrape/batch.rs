@@ -89,12 +89,12 @@ impl Batch {
     /// Hands the rows on and is empty then; `None` if there are none.
     pub(super) fn append(
         &mut self,
-        append: impl FnOnce(&MetricRows<'_>) -> Result<Appended, Refusal>,
+        append: impl FnOnce(&mut MetricRows<'static>) -> Result<Appended, Refusal>,
     ) -> Result<Option<Appended>, Refusal> {
         if self.rows.series.is_empty() && self.rows.metadata.is_empty() {
             return Ok(None);
         }
-        let appended = append(&self.rows);
+        let appended = append(&mut self.rows);
         self.clear();
         appended.map(Some)
     }

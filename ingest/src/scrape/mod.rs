@@ -32,7 +32,7 @@ mod tests;
 
 pub use config::{ScrapeFile, ScrapeFileError};
 pub use own::{ScopeOf, SelfScraper, Target};
-pub use scraper::{Defaults, PreparedJobs, ScopeOfName, ScrapeConfig, Scraper};
+pub use scraper::{Defaults, PreparedJobs, RowsOf, ScopeOfRows, ScrapeConfig, Scraper};
 pub use status::{Dropped, Health, TargetFamily, TargetStatus};
 
 pub use crate::yaml::shown_duration;

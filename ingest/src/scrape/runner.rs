@@ -1,5 +1,6 @@
 //! The loop of one target: at every tick it is asked, and what it answers is stored.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -33,14 +34,32 @@ const LATE_MS_MAX: i64 = 2;
 /// Length of a body if the job sets no limit, decompressed. Bytes; a million samples.
 const BODY_BYTES_MAX: usize = 256 << 20;
 
-/// Gives the scope to write under for a tenant; `None` while it may not be written to.
-pub type ScopeOfName =
-    Arc<dyn Fn(&TenantName) -> Result<Option<WriteScope>, DirectoryError> + Send + Sync>;
+/// Whose the rows of a job are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsOf<'n> {
+    /// One tenant's.
+    Tenant(&'n TenantName),
+    /// Each series belongs to whoever owned its namespace then.
+    Namespaces,
+}
+
+impl fmt::Display for RowsOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(name) => write!(f, "tenant {name}"),
+            Self::Namespaces => f.write_str("the platform"),
+        }
+    }
+}
+
+/// Gives the scope to write under; `None` while its tenant may not be written to.
+pub type ScopeOfRows =
+    Arc<dyn Fn(RowsOf<'_>) -> Result<Option<WriteScope>, DirectoryError> + Send + Sync>;
 
 /// What all loops share.
 pub(super) struct Shared {
     pub(super) intake: Arc<Intake>,
-    pub(super) scope_of: ScopeOfName,
+    pub(super) scope_of: ScopeOfRows,
     /// Bodies are taken apart by so many threads at a time.
     pub(super) workers: Arc<Semaphore>,
     pub(super) work: Mutex<Vec<Work>>,
@@ -87,8 +106,11 @@ impl JobRun {
     }
 
     /// Whose rows its samples are.
-    pub(super) fn tenant(&self) -> &TenantName {
-        self.job.tenant.as_ref().unwrap_or(&self.defaults.tenant)
+    pub(super) fn rows_of(&self) -> RowsOf<'_> {
+        match self.job.routed {
+            true => RowsOf::Namespaces,
+            false => RowsOf::Tenant(self.job.tenant.as_ref().unwrap_or(&self.defaults.tenant)),
+        }
     }
 }
 
@@ -390,26 +412,28 @@ fn append(
     shared: &Shared,
     batch: &mut Batch,
 ) -> Result<Option<TenantId>, ScrapeError> {
-    let name = run.tenant();
-    let appended = append_for(name, run, shared, batch);
+    let appended = append_for(run.rows_of(), run, shared, batch);
     // What was not stored must not be found by the next scrape that uses this memory.
     batch.clear();
     appended
 }
 
 fn append_for(
-    name: &TenantName,
+    whose: RowsOf<'_>,
     run: &JobRun,
     shared: &Shared,
     batch: &mut Batch,
 ) -> Result<Option<TenantId>, ScrapeError> {
     let failed = |why: &dyn std::fmt::Display| ScrapeError::Stored(why.to_string());
-    let scope = (shared.scope_of)(name).map_err(|e| failed(&e))?;
-    let scope = scope.ok_or_else(|| failed(&format_args!("tenant {name} takes no writes")))?;
-    batch.only_news(|family, told| {
-        let is = (told.kind, told.help.as_str(), told.unit.as_str());
-        shared.intake.families.is_news(scope.tenant(), family, is)
-    });
+    let scope = (shared.scope_of)(whose).map_err(|e| failed(&e))?;
+    let scope = scope.ok_or_else(|| failed(&format_args!("{whose} takes no writes")))?;
+    // What is news for each owner is asked when it is known who owns what.
+    if scope.routes().is_none() {
+        batch.only_news(|family, told| {
+            let is = (told.kind, told.help.as_str(), told.unit.as_str());
+            shared.intake.families.is_news(scope.tenant(), family, is)
+        });
+    }
     let appended = batch.append(|rows| shared.intake.append_scraped(&scope, rows));
     let appended = appended.map_err(|why| {
         shared.intake.families.forget(scope.tenant());

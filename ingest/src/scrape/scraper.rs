@@ -13,8 +13,8 @@ use tracing::info;
 
 use super::config::{Job, ScrapeFile, ScrapeFileError};
 use super::pool::Pool;
-pub use super::runner::ScopeOfName;
 use super::runner::{JobRun, Shared};
+pub use super::runner::{RowsOf, ScopeOfRows};
 use super::status::{Dropped, TargetFamily, TargetStatus};
 use crate::Intake;
 use crate::discovery::Provider;
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Scraper {
 
 impl Scraper {
     /// A scraper without jobs.
-    pub fn new(intake: Arc<Intake>, scope_of: ScopeOfName) -> Self {
+    pub fn new(intake: Arc<Intake>, scope_of: ScopeOfRows) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (stop, stopping) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
@@ -113,7 +113,7 @@ impl Scraper {
             let (client, providers) = parts_of(job, &self.clients)?;
             let run = JobRun::new(Arc::clone(job), client, defaults.clone());
             // So that whoever may read the tenant sees the job before anything is stored.
-            let scope = (self.shared.scope_of)(run.tenant());
+            let scope = (self.shared.scope_of)(run.rows_of());
             scope.map_err(|why| unusable(job, &why))?;
             Ok((run, providers))
         });
@@ -162,9 +162,9 @@ impl Scraper {
         self.pools.lock().values().cloned().collect()
     }
 
-    /// The tenant of a job's rows.
+    /// The tenant of a job's rows; the platform's own if they are many tenants'.
     fn tenant_of(&self, run: &JobRun) -> Option<TenantId> {
-        let scope = (self.shared.scope_of)(run.tenant()).ok().flatten();
+        let scope = (self.shared.scope_of)(run.rows_of()).ok().flatten();
         scope.map(|scope| scope.tenant())
     }
 

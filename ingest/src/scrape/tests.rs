@@ -7,7 +7,7 @@ use model::{Clock, SystemClock};
 use tenancy::{Limits, TenantName, WriteScope};
 use tokio::sync::watch;
 
-use super::{Defaults, Health, ScopeOfName, ScrapeFile, Scraper};
+use super::{Defaults, Health, RowsOf, ScopeOfRows, ScrapeFile, Scraper};
 use crate::testing::Kept;
 use crate::testing::server::{Answer, Server};
 use crate::{Appender, Config, Intake, Metrics};
@@ -31,7 +31,8 @@ impl Rig {
             clock,
             &Config::default(),
         );
-        let scope_of: ScopeOfName = Arc::new(|name| {
+        let scope_of: ScopeOfRows = Arc::new(|whose| {
+            let RowsOf::Tenant(name) = whose else { panic!("no job is routed") };
             let id = if name.as_str() == "team-b" { 2 } else { 1 };
             Ok(Some(WriteScope::for_test(id, name.as_str(), Limits::default())))
         });

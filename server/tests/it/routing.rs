@@ -168,6 +168,66 @@ fn rows_go_to_whoever_owned_the_namespace_then() {
     assert!(entry["failed"].as_str().unwrap_or_default().contains("entry 1"), "{audit}");
 }
 
+/// A target on a port of its own that always exposes the same; ends with the process.
+fn target(text: &'static str) -> std::net::SocketAddr {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+                text.len()
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_trusted_job_scrapes_goes_to_the_owners_of_namespaces() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (routing, jobs) = (dir.path().join("namespaces.toml"), dir.path().join("jobs.yml"));
+    let entry = "[[namespaces]]\ncluster = \"c\"\nnamespace = \"shop\"\ntenant = \"team-a\"\n";
+    std::fs::write(&routing, entry).expect("write the routing file");
+    let address = target(
+        "# HELP x Things.\n# TYPE x gauge\nx{cluster=\"c\",namespace=\"shop\"} 1\nx{cluster=\"c\"} 2\n\
+         x{cluster=\"c\",namespace=\"other\"} 3\n",
+    );
+    let job = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\nscrape_configs: [{{job_name: state, \
+         honor_labels: true, x-taffrail: {{routed: true}}, static_configs: [{{targets: ['{address}']}}]}}]\n"
+    );
+    std::fs::write(&jobs, job).expect("write the jobs");
+    let top = format!("routing_file = {routing:?}\ningest.scrape.config_file = {jobs:?}");
+    let platform = Platform::start(&top);
+    let last = |tenant: &str, query: &str| {
+        let path = format!("GET /api/v1/query?query={}", escaped(query));
+        let (_, answer) = platform.admin(&path, Some(tenant), &Value::Null);
+        answer["data"]["result"][0]["value"][1].as_str().unwrap_or_default().to_owned()
+    };
+    let begun = std::time::Instant::now();
+    while last("unassigned", "x").is_empty() {
+        assert!(begun.elapsed().as_secs() < 40, "{}", platform.server.output());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    assert_eq!(
+        [last("team-a", "x"), last("system", "x"), last("unassigned", "x")],
+        ["1", "2", "3"]
+    );
+    assert_eq!([last("system", "up"), last("team-a", "up")], ["1", ""]);
+    let counted = "taffrail_ingest_unassigned_rows_total{reason=\"unknown_namespace\"}";
+    assert!(platform.metric(counted) >= 1.0);
+    let (_, told) = platform.admin("GET /api/v1/metadata?metric=x", Some("team-a"), &Value::Null);
+    assert_eq!(told["data"]["x"][0]["help"], json!("Things."), "{told}");
+    let (_, told) = platform.admin("GET /api/v1/targets", Some("system"), &Value::Null);
+    assert_eq!(told["data"]["activeTargets"][0]["scrapePool"], json!("state"), "{told}");
+    let (_, told) = platform.admin("GET /api/v1/targets", Some("team-a"), &Value::Null);
+    assert_eq!(told["data"]["activeTargets"], json!([]), "{told}");
+}
+
 #[test]
 fn a_file_of_namespaces_is_taken_over_when_it_changes() {
     let dir = tempfile::tempdir().expect("a temporary directory");

@@ -22,6 +22,8 @@ pub(crate) struct Job {
     pub(crate) name: String,
     /// Where its series go, if not to the default tenant: `x-taffrail: {tenant: …}`.
     pub(crate) tenant: Option<TenantName>,
+    /// Whether each series goes to the owner of its namespace: `x-taffrail: {routed: …}`.
+    pub(crate) routed: bool,
     /// Whether telemetry of NVIDIA's exporter is normalised: `x-taffrail: {dcgm: …}`.
     pub(crate) dcgm: bool,
     pub(crate) interval_ms: i64,
@@ -67,7 +69,7 @@ impl Job {
         }
         let (interval_ms, timeout_ms) = times(fields, global, &name)?;
         let names = read_names(fields)?.unwrap_or(global.names);
-        let (tenant, dcgm) = extension(fields)?;
+        let Extension { tenant, routed, dcgm } = Extension::read(fields)?;
         let histograms = histograms(fields, global)?;
         let rules = |fields: &mut Fields<'_>, field: &str| {
             let nodes = fields.take(field).map_or(Ok(&[][..]), Node::list)?;
@@ -81,6 +83,7 @@ impl Job {
         };
         let job = Self {
             tenant,
+            routed,
             dcgm,
             interval_ms,
             timeout_ms,
@@ -139,18 +142,31 @@ fn times(fields: &mut Fields<'_>, global: &Global, name: &str) -> Result<(i64, i
     Ok((interval_ms, timeout_ms))
 }
 
-/// The extension's fields: the tenant, and whether GPU telemetry is normalised.
-fn extension(fields: &mut Fields<'_>) -> Result<(Option<TenantName>, bool), YamlError> {
-    let read = fields.read(EXTENSION, |node| {
-        let mut fields = Fields::of(node, EXTENSION)?;
-        let tenant = fields.read("tenant", |node| {
-            TenantName::new(&node.text()?).map_err(|e| YamlError::at(node.place, e.to_string()))
+/// The extension's fields.
+struct Extension {
+    tenant: Option<TenantName>,
+    routed: bool,
+    dcgm: bool,
+}
+
+impl Extension {
+    fn read(outer: &mut Fields<'_>) -> Result<Self, YamlError> {
+        let read = outer.read(EXTENSION, |node| {
+            let mut fields = Fields::of(node, EXTENSION)?;
+            let tenant = fields.read("tenant", |node| {
+                TenantName::new(&node.text()?).map_err(|e| YamlError::at(node.place, e.to_string()))
+            })?;
+            let routed = fields.read("routed", Node::switch)?.unwrap_or(false);
+            let dcgm = fields.read("dcgm", Node::switch)?.unwrap_or(true);
+            fields.done()?;
+            if routed && tenant.is_some() {
+                let what = "tenant and routed exclude each other";
+                return Err(YamlError::at(node.place, what));
+            }
+            Ok(Self { tenant, routed, dcgm })
         })?;
-        let dcgm = fields.read("dcgm", Node::switch)?.unwrap_or(true);
-        fields.done()?;
-        Ok((tenant, dcgm))
-    })?;
-    Ok(read.unwrap_or((None, true)))
+        Ok(read.unwrap_or(Self { tenant: None, routed: false, dcgm: true }))
+    }
 }
 
 fn histograms(fields: &mut Fields<'_>, global: &Global) -> Result<Forms, YamlError> {

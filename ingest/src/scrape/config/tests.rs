@@ -209,6 +209,10 @@ fn what_is_wrong_with_access_and_discovery_is_told_with_its_place() {
         "line 3, column 22: scrape_protocols: unknown scrape protocol \"Proto\", supported: PrometheusProto, PrometheusText0.0.4, PrometheusText1.0.0, OpenMetricsText0.0.1, OpenMetricsText1.0.0, OpenMetricsText2.0.0",
     );
     check(
+        "x-taffrail: {tenant: a, routed: true}",
+        "line 3, column 15: x-taffrail: tenant and routed exclude each other",
+    );
+    check(
         "x-taffrail: {tenant: 'a/b'}",
         "line 3, column 24: x-taffrail: tenant: tenant name \"a/b\" contains '/'; allowed are letters, digits and !-_.*'()",
     );
