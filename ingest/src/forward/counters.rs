@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::plan::LeftOut;
 use super::queue::Totals;
 use super::record::Counts;
+use crate::http_client::shown;
 
 /// Upper bounds of how long requests take, seconds.
 const BOUNDS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -96,10 +97,10 @@ pub(super) struct Figures<'a> {
 }
 
 impl Figures<'_> {
-    /// What tells it from others.
+    /// What tells it from others. Names have nothing to escape.
     fn labels(&self) -> String {
-        // Quotes and backslashes do not occur in names and addresses, which were parsed.
-        format!("remote_name=\"{}\",url=\"{}\"", self.name, self.url)
+        let url = shown(self.url).replace('\\', "\\\\").replace('"', "\\\"");
+        format!("remote_name=\"{}\",url=\"{url}\"", self.name)
     }
 
     /// Rows that were dropped, by reason; the words are Prometheus' where it has one.
@@ -218,4 +219,40 @@ fn line(out: &mut String, name: &str, labels: &str, value: f64) {
 fn capitalised(kind: &str) -> String {
     let mut letters = kind.chars();
     letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_passwords_and_can_be_read() {
+        let counters = Counters::default();
+        counters.sent.add(Counts { samples: 3, ..Counts::default() });
+        counters.took(Duration::from_millis(20));
+        let figures = Figures {
+            name: "a",
+            url: "http://u:secret@h/w?x=\\y",
+            shards: (1, 16),
+            samples_per_send: 2_000,
+            queue: Totals::default(),
+            counters: &counters,
+        };
+        let mut text = String::new();
+        write(&mut text, &[figures]);
+        let labels = r#"remote_name="a",url="http://u:xxxxx@h/w?x=\\y""#;
+        let family = "taffrail_remote_storage_sent_batch_duration_seconds_bucket";
+        for line in [
+            format!("taffrail_remote_storage_samples_total{{{labels}}} 3"),
+            format!(
+                "taffrail_remote_storage_samples_dropped_total{{{labels},reason=\"too_old\"}} 0"
+            ),
+            format!("{family}{{{labels},le=\"0.01\"}} 0"),
+            format!("{family}{{{labels},le=\"0.025\"}} 1"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        let mut parser = crate::exposition::TextParser::new(text.as_bytes());
+        while parser.next_entry().expect("what Prometheus can read").is_some() {}
+    }
 }

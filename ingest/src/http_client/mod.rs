@@ -21,7 +21,7 @@ use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
     HeaderValue, USER_AGENT,
 };
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 
 pub(crate) use config::{Credentials, HttpConfig};
 pub(crate) use connect::{ClientError, Clients};
@@ -159,7 +159,7 @@ impl Client {
     ) -> Result<Answer, FetchError> {
         match tokio::time::timeout(timeout, self.ask(question)).await {
             Ok(answer) => answer,
-            Err(_) => Err(FetchError::Timeout { verb: "Get", url: question.url.to_owned() }),
+            Err(_) => Err(FetchError::Timeout { verb: "Get", url: shown(question.url) }),
         }
     }
 
@@ -174,7 +174,7 @@ impl Client {
     ) -> Result<Posted, FetchError> {
         match tokio::time::timeout(timeout, self.send(url, headers, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(FetchError::Timeout { verb: "Post", url: url.to_owned() }),
+            Err(_) => Err(FetchError::Timeout { verb: "Post", url: shown(url) }),
         }
     }
 
@@ -188,7 +188,7 @@ impl Client {
         let request = self.connected.request(Method::POST, url, headers)?.body(body);
         let mut response = request.send().await.map_err(|e| FetchError::Request {
             verb: "Post",
-            url: url.to_owned(),
+            url: shown(url),
             why: causes(&e),
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -207,7 +207,7 @@ impl Client {
     async fn ask(&self, question: &Question<'_>) -> Result<Answer, FetchError> {
         let failed = |e: &reqwest::Error| FetchError::Request {
             verb: "Get",
-            url: question.url.to_owned(),
+            url: shown(question.url),
             why: causes(e),
         };
         let headers = self.headers(question.headers).await?;
@@ -270,6 +270,18 @@ impl Client {
             }
             Credentials::OAuth2(config) => self.token.get(config).await.map(Some),
         }
+    }
+}
+
+/// An address for logs and metrics: a password in it becomes `xxxxx`, as Go shows it.
+pub(crate) fn shown(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut parsed) if parsed.password().is_some() => {
+            // It has a host, or it could have no password.
+            let _ = parsed.set_password(Some("xxxxx"));
+            parsed.into()
+        }
+        _ => url.to_owned(),
     }
 }
 
