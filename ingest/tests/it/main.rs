@@ -2,6 +2,7 @@
 //! store on a disk in memory that can be killed, filled and made to fail.
 
 mod pairs;
+mod round_trip;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -239,23 +239,25 @@ fn check(call: &str, path: &str, answer: &Response, may_be_missing: bool) {
     }
 }
 
-/// Where `.ci/run` installs client libraries; skipped loudly where they are not.
-fn libraries() -> Option<PathBuf> {
+/// Where `.ci/run` installs client libraries from npm, this one among them; skipped loudly where it is not.
+pub(crate) fn libraries(package: &str) -> Option<PathBuf> {
     let of_home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(of_home)?;
     let dir = cache.join("taffrail-ci/clients");
-    if dir.join("node_modules/prometheus-query").is_dir() {
+    if dir.join("node_modules").join(package).is_dir() {
         return Some(dir);
     }
     let required = std::env::var_os("TAFFRAIL_REQUIRE_PROGRAMS").is_some();
-    assert!(!required, "no client library in {}", dir.display());
-    println!("SKIPPED: no client library in {}; .ci/run installs it", dir.display());
+    assert!(!required, "no {package} in {}", dir.display());
+    println!("SKIPPED: no {package} in {}; .ci/run installs it", dir.display());
     None
 }
 
 #[test]
 fn an_independent_client_library_works() {
-    let (Some(node), Some(libraries)) = (installed("node"), libraries()) else { return };
+    let (Some(node), Some(libraries)) = (installed("node"), libraries("prometheus-query")) else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (server, now_ms) = serving(&dir.path().join("server"));
     let script = dir.path().join("client.cjs");

@@ -16,6 +16,7 @@ mod limits;
 mod otel;
 mod process;
 mod prometheus;
+mod pushgateway;
 mod queries;
 mod rare;
 mod reader;
