@@ -1,12 +1,14 @@
 //! One HTTP request at a time to a running server: all a command needs.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::Value;
+
+use super::secured::{Tls, Trust, secured};
 
 /// How long a server may take to accept, and between two pieces of its answer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,6 +25,8 @@ pub(crate) struct Server {
     /// $TAFFRAIL_TOKEN, if it is set].
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 impl Server {
@@ -36,7 +40,7 @@ impl Server {
             }
             None => std::env::var("TAFFRAIL_TOKEN").ok().filter(|token| !token.is_empty()),
         };
-        Client::new(&url, token)
+        Client::new(&url, token, &self.trust)
     }
 }
 
@@ -45,18 +49,20 @@ impl Server {
 pub(crate) struct Client {
     /// Host and port.
     authority: String,
+    /// How to speak TLS, if at all.
+    tls: Option<Tls>,
     /// What stands before every path.
     prefix: String,
     token: Option<String>,
 }
 
 impl Client {
-    /// From a URL such as `http://127.0.0.1:9550`.
-    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Self> {
-        let Some(rest) = url.strip_prefix("http://") else {
-            bail!(
-                "{url:?} does not start with http://; use an address this machine reaches without TLS"
-            );
+    /// From a URL such as `https://taffrail.example:9550`.
+    pub(crate) fn new(url: &str, token: Option<String>, trust: &Trust) -> Result<Self> {
+        let (rest, tls, port) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, None, 80),
+            (None, Some(rest)) => (rest, Some(trust.tls()?), 443),
+            (None, None) => bail!("{url:?} does not start with http:// or https://"),
         };
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         ensure!(!authority.is_empty(), "{url:?} names no host");
@@ -73,9 +79,9 @@ impl Client {
         let with_port = if authority.rsplit(']').next().unwrap_or("").contains(':') {
             authority.to_owned()
         } else {
-            format!("{authority}:80")
+            format!("{authority}:{port}")
         };
-        Ok(Self { authority: with_port, prefix, token })
+        Ok(Self { authority: with_port, tls, prefix, token })
     }
 
     /// The data of a successful answer.
@@ -92,7 +98,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value> {
-        let url = format!("http://{}{}{path}", self.authority, self.prefix);
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}{}{path}", self.authority, self.prefix);
         let (status, answer) = self
             .exchange(method, path, headers, body)
             .with_context(|| format!("{method} {url}"))?;
@@ -116,7 +123,7 @@ impl Client {
     ) -> Result<(u16, Vec<u8>)> {
         let mut addresses = self.authority.to_socket_addrs().context("look up the host")?;
         let address = addresses.next().context("the host has no address")?;
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)
             .context("connect; is the server running?")?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -137,11 +144,30 @@ impl Client {
         }
         request.push_str("\r\n");
         request.push_str(&body);
-        stream.write_all(request.as_bytes()).context("send the request")?;
-        let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).context("read the answer")?;
+        let answer = match &self.tls {
+            None => asked(stream, &request)?,
+            Some(tls) => asked(secured(tls, self.host(), stream)?, &request)?,
+        };
         parse(&answer).context("the answer is not HTTP")
     }
+
+    /// The host without its port, an address of version 6 without its brackets.
+    fn host(&self) -> &str {
+        let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
+}
+
+/// The whole answer to a request after which the server closes the connection.
+fn asked(mut stream: impl Read + Write, request: &str) -> Result<Vec<u8>> {
+    stream.write_all(request.as_bytes()).context("send the request")?;
+    let mut answer = Vec::new();
+    match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer) {
+        // Some close without saying so by TLS; whether the answer is whole, it says itself.
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof && !answer.is_empty() => {}
+        read => drop(read.context("read the answer")?),
+    }
+    Ok(answer)
 }
 
 /// Status and body of a whole answer.
@@ -193,7 +219,7 @@ mod tests {
 
     #[track_caller]
     fn url(url: &str, expected: Result<(&str, &str), &str>) {
-        match (Client::new(url, None), expected) {
+        match (Client::new(url, None, &Trust::default()), expected) {
             (Ok(client), Ok(parts)) => {
                 assert_eq!((client.authority.as_str(), client.prefix.as_str()), parts);
             }
@@ -208,7 +234,15 @@ mod tests {
         url("http://taffrail/", Ok(("taffrail:80", "")));
         url("http://[::1]:9550/below/", Ok(("[::1]:9550", "/below")));
         url("http://[::1]", Ok(("[::1]:80", "")));
-        url("https://taffrail", Err("does not start with http://"));
+        url("https://taffrail", Ok(("taffrail:443", "")));
+        url("https://[::1]:9550/x", Ok(("[::1]:9550", "/x")));
+        url("ftp://taffrail", Err("does not start with http:// or https://"));
         url("http:///x", Err("names no host"));
+        for (text, host) in
+            [("http://a", "a"), ("http://[::1]:9/", "::1"), ("http://127.0.0.1:9550", "127.0.0.1")]
+        {
+            let client = Client::new(text, None, &Trust::default()).expect("a client");
+            assert_eq!(client.host(), host);
+        }
     }
 }

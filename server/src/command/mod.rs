@@ -4,6 +4,7 @@ pub(crate) mod backup;
 mod client;
 pub(crate) mod prune;
 pub(crate) mod query;
+mod secured;
 pub(crate) mod tenants;
 mod text;
 pub(crate) mod tool;

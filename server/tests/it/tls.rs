@@ -18,7 +18,9 @@ use rustls::{
 };
 use testkit::http::{Connection, Response};
 
-use crate::process::{Program, Start, free_address, installed, taffrail_started, token_file_of};
+use crate::process::{
+    Program, Start, free_address, installed, run, taffrail_started, token_file_of,
+};
 
 /// An authority that signs certificates.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -302,4 +304,48 @@ fn a_client_certificate_says_who_asks() {
     std::fs::write(dir.path().join("taffrail.toml"), text).expect("write the configuration");
     assert_eq!(ask(Some(&reader), "POST /-/reload", &platform), 200);
     assert_eq!((ask(None, query, &platform), ask(Some(&reader), query, &[])), (0, 200));
+}
+
+#[test]
+fn tenants_are_administered_over_tls() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (authority, stranger) = (Authority::new("root"), Authority::new("stranger"));
+    put(dir.path(), &authority.server());
+    let file = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("write a file");
+        file.display().to_string()
+    };
+    let (ca, other) = (file("ca.crt", &authority.pem()), file("other.crt", &stranger.pem()));
+    let token = file("platform.token", "platform\n");
+    let tokens = token_file_of(&[("platform", r#"{ tenant = "*", access = "admin" }"#)]);
+    let top = format!("token_file = {:?}", file("tokens.toml", &tokens));
+    let tls = format!("client_ca_file = {ca:?}\nclient_auth = \"require\"");
+    let server = start(dir.path(), &top, &tls, "[tenancy]\nmode = \"token\"");
+    let pair = authority.sign("admin", Vec::new());
+    let (cert, key) = (file("admin.crt", &pair.cert), file("admin.key", &pair.key));
+    let url = format!("https://{}", server.address);
+    let ask = |arguments: &[&str]| {
+        let of_server = ["tenants", "--url", &url, "--token-file", &token];
+        let output = run(&[&of_server[..], arguments].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let shown = ["--cert-file", &cert, "--key-file", &key];
+    let with = |trust: &[&str], command: &[&str]| ask(&[trust, &shown, command].concat());
+    let (is_done, said) = with(&["--ca-file", &ca], &["create", "team-a"]);
+    assert!(is_done, "{said}");
+    let (is_done, said) = with(&["--insecure"], &["list"]);
+    assert!(is_done && said.contains("team-a"), "{said}");
+    for (trust, why) in [
+        (&["--ca-file", &*other][..], "UnknownIssuer"),
+        (&[], "invalid peer certificate"),
+        (&["--ca-file", &*key], "has no certificate"),
+        (&["--ca-file", "/missing"], "read /missing"),
+    ] {
+        let (is_done, said) = with(trust, &["list"]);
+        assert!(!is_done && said.contains(why), "{trust:?}: {said}");
+    }
+    let (is_done, said) = ask(&["--ca-file", &ca, "list"]);
+    assert!(!is_done && said.contains("CertificateRequired"), "{said}");
 }
