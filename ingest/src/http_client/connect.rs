@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, Url, redirect, tls};
+use tokio::sync::Semaphore;
 
-use super::Client;
 use super::config::{HttpConfig, ProxyConfig, Secret, TlsConfig, TlsVersion};
 use super::oauth2::Token;
+use super::{Client, LONG_BODIES_BYTES_MAX};
 
 /// Redirects that are followed, as Go does.
 const REDIRECTS_MAX: usize = 10;
@@ -43,12 +44,24 @@ struct Way {
 }
 
 /// All pools of connections in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Clients {
     pools: Mutex<Vec<Weak<Pool>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self::with_room(LONG_BODIES_BYTES_MAX)
+    }
 }
 
 impl Clients {
+    /// Clients whose long bodies may hold so many bytes together.
+    pub(super) fn with_room(bytes: usize) -> Self {
+        Self { pools: Mutex::default(), room: Arc::new(Semaphore::new(bytes)) }
+    }
+
     /// A client for a part of the configuration.
     pub(crate) fn client(&self, config: HttpConfig) -> Result<Client, ClientError> {
         let connected = self.connected(Way {
@@ -66,7 +79,7 @@ impl Clients {
             })?),
             _ => Token::nobody(),
         };
-        Ok(Client::new(config, connected, token))
+        Ok(Client::new(config, connected, token, Arc::clone(&self.room)))
     }
 
     fn connected(&self, way: Way) -> Result<Connected, ClientError> {

@@ -12,6 +12,7 @@ mod oauth2;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,6 +23,7 @@ use reqwest::header::{
     HeaderValue, USER_AGENT,
 };
 use reqwest::{Method, StatusCode, Url};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use config::{Credentials, HttpConfig};
 pub(crate) use connect::{ClientError, Clients};
@@ -40,6 +42,12 @@ const POSTED_TEXT_BYTES_MAX: usize = 512;
 
 /// A room that a body gets at first if the answer does not say how long it is. Bytes.
 const BODY_BYTES_FIRST: usize = 16 << 10;
+
+/// A body up to here is held whoever else holds what: targets are like that. Bytes.
+const BODY_BYTES_SHORT: usize = 1 << 20;
+
+/// What longer bodies may hold together beyond that. Bytes; two of the longest there may be.
+const LONG_BODIES_BYTES_MAX: usize = 512 << 20;
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +73,8 @@ pub(crate) struct Answer {
 pub(crate) struct Body {
     bytes: Vec<u8>,
     is_gzip: bool,
+    /// Its part of what long bodies may hold.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Body {
@@ -144,11 +154,13 @@ pub(crate) struct Client {
     config: HttpConfig,
     connected: Connected,
     token: Token,
+    /// What is left for long bodies, bytes.
+    room: Arc<Semaphore>,
 }
 
 impl Client {
-    fn new(config: HttpConfig, connected: Connected, token: Token) -> Self {
-        Self { config, connected, token }
+    fn new(config: HttpConfig, connected: Connected, token: Token, room: Arc<Semaphore>) -> Self {
+        Self { config, connected, token, room }
     }
 
     /// Asks; the whole body is there within `timeout`, or there is an error.
@@ -222,9 +234,10 @@ impl Client {
         }
         let content_type = text_of(response.headers().get(CONTENT_TYPE));
         let encoding = text_of(response.headers().get(CONTENT_ENCODING));
-        let body = read(response, question.bytes_max).await?;
-        let bytes = body.map_err(|e| failed(&e))?;
-        Ok(Answer { content_type, body: Body { bytes, is_gzip: encoding == "gzip" } })
+        let body = read(response, question.bytes_max, Some(&self.room)).await?;
+        let (bytes, room) = body.map_err(|e| failed(&e))?;
+        let is_gzip = encoding == "gzip";
+        Ok(Answer { content_type, body: Body { bytes, is_gzip, _room: room } })
     }
 
     async fn headers(&self, own: &[(&'static str, String)]) -> Result<HeaderMap, FetchError> {
@@ -289,11 +302,16 @@ fn text_of(value: Option<&HeaderValue>) -> String {
     value.map_or_else(String::new, |v| String::from_utf8_lossy(v.as_bytes()).into_owned())
 }
 
-/// The whole body, if it is short enough.
+/// A body and its part of the room for long ones.
+type Whole = (Vec<u8>, Option<OwnedSemaphorePermit>);
+
+/// The whole body, if it is short enough. What is beyond a short one waits until there is room for it
+/// beside those of everybody else.
 async fn read(
     mut response: reqwest::Response,
     bytes_max: usize,
-) -> Result<Result<Vec<u8>, reqwest::Error>, FetchError> {
+    room: Option<&Arc<Semaphore>>,
+) -> Result<Result<Whole, reqwest::Error>, FetchError> {
     let too_large = || FetchError::TooLarge { limit: bytes_max };
     let declared = response.content_length().unwrap_or(0);
     if declared > bytes_max as u64 {
@@ -301,13 +319,25 @@ async fn read(
     }
     // What is declared is given room as it comes, not before.
     let mut bytes = Vec::with_capacity((declared as usize).clamp(BODY_BYTES_FIRST, 1 << 20));
+    let mut held: Option<OwnedSemaphorePermit> = None;
     loop {
-        match response.chunk().await {
+        let chunk = match response.chunk().await {
             Ok(Some(chunk)) if bytes.len() + chunk.len() > bytes_max => return Err(too_large()),
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
-            Ok(None) => return Ok(Ok(bytes)),
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(Ok((bytes, held))),
             Err(error) => return Ok(Err(error)),
+        };
+        let long = (bytes.len() + chunk.len()).saturating_sub(BODY_BYTES_SHORT.max(bytes.len()));
+        if let Some(room) = room.filter(|_| long > 0)
+            // It is never closed.
+            && let Ok(more) = Arc::clone(room).acquire_many_owned(long as u32).await
+        {
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
         }
+        bytes.extend_from_slice(&chunk);
     }
 }
 

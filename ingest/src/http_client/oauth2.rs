@@ -99,8 +99,8 @@ impl Token {
         }
         let response = request.send().await.map_err(|e| failed(super::causes(&e)))?;
         let status = response.status();
-        let body = super::read(response, ANSWER_BYTES_MAX).await?;
-        let body = body.map_err(|e| failed(super::causes(&e)))?;
+        let body = super::read(response, ANSWER_BYTES_MAX, None).await?;
+        let (body, _) = body.map_err(|e| failed(super::causes(&e)))?;
         if !status.is_success() {
             return Err(failed(format!("cannot fetch token: {status}")));
         }

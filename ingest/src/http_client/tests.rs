@@ -5,17 +5,21 @@ mod tls;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Client, Clients, FetchError, HttpConfig, Question};
+use super::{BODY_BYTES_SHORT, Client, Clients, FetchError, HttpConfig, Question};
 use crate::testing::server::{Answer, Server};
 use crate::yaml::{Fields, Node};
 
 /// A client of a configuration in YAML.
 fn client(yaml: &str) -> Client {
+    Clients::default().client(config(yaml)).expect("usable")
+}
+
+fn config(yaml: &str) -> HttpConfig {
     let node = Node::parse(yaml).expect("YAML");
     let mut fields = Fields::of(&node, "http_config").expect("a mapping");
     let config = HttpConfig::take(&mut fields, Path::new("")).expect("a configuration");
     fields.done().expect("every field is known");
-    Clients::default().client(config).expect("usable")
+    config
 }
 
 async fn ask(client: &Client, url: &str) -> Result<String, FetchError> {
@@ -105,6 +109,28 @@ async fn servers_that_say_nothing_are_not_waited_for() {
     let late = client("{}").get(&question, Duration::from_millis(50)).await;
     let text = late.expect_err("no time").to_string();
     assert_eq!(text, format!("Get \"{url}\": context deadline exceeded"));
+}
+
+#[tokio::test]
+async fn long_bodies_wait_for_each_other_and_short_ones_do_not() {
+    const LONG: usize = BODY_BYTES_SHORT + 1_000;
+    let body = |request: &str| if request.starts_with("GET /long") { LONG } else { 1_000 };
+    let server =
+        Server::answering(move |_, request| Answer::text(&"x".repeat(body(request)))).await;
+    let clients = Clients::with_room(1_500);
+    let client = clients.client(config("{}")).expect("usable");
+    let ask = async |path: &str, milliseconds: u64| {
+        let url = format!("http://{}{path}", server.address);
+        let question = Question { url: &url, headers: &[], bytes_max: 4 * BODY_BYTES_SHORT };
+        client.get(&question, Duration::from_millis(milliseconds)).await
+    };
+    let first = ask("/long", 20_000).await.expect("there is room");
+    let late = ask("/long", 300).await.expect_err("there is none");
+    assert!(late.to_string().ends_with("context deadline exceeded"), "{late}");
+    ask("/short", 20_000).await.expect("needs none");
+    drop(first);
+    let again = ask("/long", 20_000).await.expect("there is room again");
+    assert_eq!(again.body.inflated(2 * LONG).expect("a body").len(), LONG);
 }
 
 #[tokio::test]
