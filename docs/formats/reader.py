@@ -1,76 +1,21 @@
 #!/usr/bin/env python3
-"""Reads a data directory of Taffrail by nothing but these pages: the map of partitions, manifests, snapshots, the log,
-and the indexes of blocks. Prints JSON. Python's standard library and the system's libzstd.
-
-What it leaves out: the value dictionary and postings of an index (an FST, for look-ups), Parquet tables (any Parquet
-library reads them) and the codecs of the chunks in them.
+"""Reads a data directory of Taffrail by nothing but these pages: the map of partitions, manifests, snapshots, the log, and
+blocks with all that is in them: indexes, look-ups, Parquet tables, codecs. Prints JSON; floats as the hexadecimal digits of their
+64 bits. Python's standard library and the system's libzstd.
 
     python3 reader.py DATA_DIR
 """
 
-import ctypes
-import ctypes.util
 import json
 import os
 import struct
 import sys
 
-TABLE = []
-for byte in range(256):
-    for _ in range(8):
-        byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-    TABLE.append(byte)
+sys.dont_write_bytecode = True
 
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = TABLE[(crc ^ byte) & 255] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-def need(right, what):
-    if not right:
-        raise ValueError(what)
-
-
-class Bytes:
-    """Takes numbers and texts off the front."""
-
-    def __init__(self, data):
-        self.data, self.at = data, 0
-
-    def take(self, count):
-        need(self.at + count <= len(self.data), "cut short")
-        self.at += count
-        return self.data[self.at - count:self.at]
-
-    def left(self):
-        return len(self.data) - self.at
-
-    def varint(self):
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-
-    def signed(self):
-        value = self.varint()
-        return (value >> 1) ^ -(value & 1)
-
-    def bytes(self):
-        return self.take(self.varint())
-
-    def text(self):
-        return self.bytes().decode()
-
-
-def wrap(value):
-    """An integer of 64 bits, two's complement."""
-    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+from reader_block import rows
+from reader_bytes import Bytes, crc32c, need, wrap
+from reader_index import index
 
 
 def read(*parts):
@@ -97,7 +42,7 @@ def manifest(data_dir, partition, number):
     magic, version, length, features, checksum, header = struct.unpack("<8sIIQII", raw[:32])
     need(magic == b"TAFFRMAN" and header == crc32c(raw[:28]), "header of a manifest")
     need(version == 1, f"manifest of version {version}")
-    need(features & ~1 == 0, f"manifest with features {features}")
+    need(features & ~3 == 0, f"manifest with features {features}")
     need(len(raw) == 32 + length and crc32c(raw[32:]) == checksum, "content of a manifest")
     stored = json.loads(raw[32:])
     need((stored["partition"], stored["number"]) == (partition, number), "place of a manifest")
@@ -254,64 +199,23 @@ def log(data_dir, floor):
 
 # block.md
 
-def unzstd(data, size):
-    library = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
-    library.ZSTD_decompress.restype = ctypes.c_size_t
-    out = ctypes.create_string_buffer(max(size, 1))
-    done = library.ZSTD_decompress(out, ctypes.c_size_t(size), data, ctypes.c_size_t(len(data)))
-    need(done == size, "a section that does not decompress")
-    return out.raw[:size]
+def hexed(value):
+    """Floats as digits: all numbers of a row but instants are."""
+    return f"{value:016x}"
 
 
-def index(data_dir, block):
-    raw = read(data_dir, "objects", block["name"], "index.bin")
-    magic, version, features, count = struct.unpack("<8sHQH", raw[:20])
-    need(magic == b"TFBLOCK\n" and version == 2 and features & ~3 == 0, "header of an index")
-    head = 20 + 32 * count
-    checksum = struct.unpack("<I", raw[head:head + 4])[0]
-    need(checksum == crc32c(raw[:head]) == block["index_checksum"], "checksum of an index")
-    sections = {}
-    for at in range(20, head, 32):
-        kind, coding, _, offset, stored, size, check = struct.unpack("<HBBQQQI", raw[at:at + 32])
-        data = raw[offset:offset + stored]
-        need(crc32c(data) == check, "checksum of a section")
-        sections[kind] = unzstd(data, size) if coding == 1 else data
-    meta = Bytes(sections[1])
-    counts = [meta.varint() for _ in range(5)]
-    if meta.take(1)[0]:
-        need([meta.signed(), meta.signed()] == block["range"], "range of a block")
-    for name in ["chunks", "series", "ts", "exemplars"][:meta.take(1)[0]]:
-        size, _ = meta.varint(), meta.varint()
-        data = read(data_dir, "objects", block["name"], name + ".parquet")
-        need(len(data) == size, "size of an object")
-        for at in range(0, size, 16384):
-            need(struct.unpack("<I", meta.take(4))[0] == crc32c(data[at:at + 16384]), "stripe of an object")
-    need(counts[:4] == [block[key] for key in ("series", "chunks", "samples", "histograms")], "counts of a block")
-    return index_series(sections, counts[0])
-
-
-def index_series(sections, rows):
-    texts = Bytes(sections[3])
-    lengths = [texts.varint() for _ in range(texts.varint())]
-    symbols = [texts.take(length).decode() for length in lengths]
-    tenants, owners = Bytes(sections[2]), []
-    for _ in range(tenants.varint()):
-        tenant, own = tenants.varint(), tenants.varint()
-        tenants.varint(), tenants.signed(), tenants.signed()
-        owners += [tenant] * own
-    need(len(owners) == rows, "series of the tenants")
-    taken, pairs, series = Bytes(sections.get(4, b"")), [], []
-    for tenant in owners:
-        if taken.take(1)[0] == 0:
-            pairs = [[taken.varint(), taken.varint()] for _ in range(taken.varint())]
-        else:
-            mask, pairs = taken.varint(), [list(pair) for pair in pairs]
-            for at, pair in enumerate(pairs):
-                if mask >> at & 1:
-                    pair[1] = taken.varint()
-        series.append((tenant, {symbols[name]: symbols[value] for name, value in pairs}))
-    need(taken.left() == 0, "end of the labels")
-    return series
+def block_rows(data_dir, block):
+    resolution, series, ends, objects = index(data_dir, block)
+    found, exemplars, codecs = rows(ends, objects)
+    need(len(found["samples"]) == (block["samples"] if resolution == "raw" else 0), "samples of a block")
+    return {
+        "name": block["name"], "level": block["level"], "resolution": resolution, "series": series, "codecs": codecs,
+        "exemplars": exemplars,
+        "samples": [[row, at, hexed(bits), since] for row, at, bits, since in found["samples"]],
+        "histograms": found["histograms"],
+        "windows": [[row, at, [hexed(bits) for bits in figures], ended] for row, at, figures, ended in found["windows"]],
+        "histogram_windows": found["histogram_windows"],
+    }
 
 
 def main(data_dir):
@@ -331,8 +235,7 @@ def main(data_dir):
     json.dump({
         "partitions": [{
             "manifest": state["number"], "covered": state["covered"], "tombstones": state["tombstones"],
-            "blocks": [{"name": block["name"], "level": block["level"], "samples": block["samples"],
-                        "series": index(data_dir, block)} for block in state["blocks"]],
+            "blocks": [block_rows(data_dir, block) for block in state["blocks"]],
             "head_series": head.series,
             "log_samples": [[*head.series[number], ms, f"{bits:016x}"] for number, ms, bits in head.samples],
             "log_histograms": head.histograms, "log_exemplars": head.exemplars,

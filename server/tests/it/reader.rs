@@ -33,6 +33,32 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().expect("a list").iter()
 }
 
+/// What was exported, as series, value and seconds, lies in blocks to the bit, but for what only the
+/// log has.
+fn check_blocks<'a>(blocks: impl Iterator<Item = &'a Value>, lines: &[(&str, f64, f64)]) {
+    let of_block = |block: &Value| -> Vec<(String, i64, u64)> {
+        let series: Vec<&Value> = items(&block["series"]).collect();
+        let row = |row: &Value| {
+            let series = series[row[0].as_u64().expect("a series row") as usize];
+            let bits = u64::from_str_radix(row[2].as_str().expect("bits"), 16).expect("bits");
+            (series[0] == 1).then(|| (text_of(&series[1]), row[1].as_i64().unwrap_or(0), bits))
+        };
+        items(&block["samples"]).filter_map(row).collect()
+    };
+    let stored: BTreeSet<(String, i64, u64)> = blocks.flat_map(of_block).collect();
+    let in_blocks = |line: &&(&str, f64, f64)| {
+        let at_ms = (line.2 * 1000.0).round() as i64;
+        let same = |bits: u64| {
+            let value = f64::from_bits(bits);
+            bits == line.1.to_bits() || (value.is_nan() && line.1.is_nan())
+        };
+        let of_series = (line.0.to_owned(), at_ms, 0)..=(line.0.to_owned(), at_ms, u64::MAX);
+        stored.range(of_series).any(|(.., bits)| same(*bits))
+    };
+    let count = lines.iter().filter(in_blocks).count();
+    assert!(count > 500 && count < lines.len(), "{count} of {} in blocks", lines.len());
+}
+
 #[test]
 fn another_reader_finds_the_same_series_and_samples() {
     let dir = copied();
@@ -74,6 +100,8 @@ fn another_reader_finds_the_same_series_and_samples() {
         .map(|s| text_of(&s[1]))
         .collect();
     assert_eq!(in_heads, named);
+
+    check_blocks(blocks(), &lines);
 
     let mut found = 0;
     for sample in partitions().flat_map(|p| items(&p["log_samples"])).filter(of_golden) {

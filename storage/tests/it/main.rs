@@ -19,6 +19,7 @@ mod model;
 mod noise;
 mod placement;
 mod pruning;
+mod reader;
 mod retention;
 mod s3;
 mod store;
