@@ -12,7 +12,7 @@ use axum::http::Request;
 use ingest::import::Import;
 use ingest::otlp::{Otlp, OtlpConfig};
 use ingest::remote_write::RemoteWrite;
-use ingest::scrape::{Defaults, ScopeOfName, ScrapeFile, Scraper};
+use ingest::scrape::{Defaults, ScopeOfRows, ScrapeFile, Scraper};
 use ingest::{Appender, Config, Intake, Metrics};
 use model::{
     Buckets, Cancel, Clock, Exemplar, Histogram, Labels, MatchOp, Matcher, Metadata, MetricKind,
@@ -335,7 +335,7 @@ fn target(content_type: &'static str, body: String) -> std::net::SocketAddr {
 async fn scraped(content_type: &'static str, body: String, fields: &str) -> Way {
     let way = Way::new().await;
     let address = target(content_type, body);
-    let scope_of: ScopeOfName = Arc::new(|_| Ok(Some(scope())));
+    let scope_of: ScopeOfRows = Arc::new(|_| Ok(Some(scope())));
     let scraper = Arc::new(Scraper::new(Arc::clone(&way.intake), scope_of));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let running = tokio::spawn(Arc::clone(&scraper).run(stopped));
