@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
 use crate::block::Block;
-use crate::head::{Cardinality, Head};
+use crate::head::{Cardinality, Counts, Head};
 use crate::hidden::Hidden;
 use crate::look_up::{InHead, Question};
 use crate::partition::Partition;
@@ -184,6 +184,14 @@ impl<G: Gather> Question for Listing<G> {
     ) -> Result<(), Error> {
         pace.work(series.len() as usize)?;
         let from_ms = self.range.start_ms.max(oldest_ms);
+        let counts = head.counts();
+        let here = |counts: Counts| {
+            counts.time_range().is_some_and(|held| held.start_ms <= self.range.end_ms)
+        };
+        // What is not buffered any more lies in blocks, which say from when to when.
+        if !here(counts.open) && !here(counts.frozen) {
+            return Ok(());
+        }
         let rows = series.into_iter().filter(|&n| was_active(head, n, from_ms)).collect();
         self.add(scope, tenant, &Place::Head(head), &rows, pace)
     }

@@ -169,7 +169,9 @@ impl Storage {
         let mut waiting = VecDeque::new();
         let mut number = 0;
         let now_ms = self.retention_now_ms();
-        for partition in &self.partitions {
+        // A range that ends before it begins holds nothing.
+        let partitions = if range.start_ms > range.end_ms { &[] } else { &self.partitions[..] };
+        for partition in partitions {
             partition.check_blocks(range, resolution)?;
             let heads = if resolution == Resolution::Raw { scope.tenants() } else { &[] };
             for tenant in heads {

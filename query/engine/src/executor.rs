@@ -262,8 +262,8 @@ impl Executor for StorageExecutor {
             Ok(Statistics {
                 series: found.series,
                 label_pairs: found.labels.values().map(|values| values.len() as u64).sum(),
-                chunks: 0,
-                range: None,
+                chunks: found.buffered,
+                range: found.range,
                 series_by_metric: owned(found.top_metrics(limit)),
                 values_by_label: owned(found.top_labels(limit)),
                 bytes_by_label: owned(found.top_label_bytes(limit)),

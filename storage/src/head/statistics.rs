@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{METRIC_NAME, Pace, Stopped};
+use model::{METRIC_NAME, Pace, Stopped, TimeRange};
 use tenancy::TenantId;
 
 use super::{Counts, Head};
@@ -60,6 +60,19 @@ impl Head {
             + self.flushed_histograms.values().map(|(_, h)| h.len() + 48).sum::<usize>()
     }
 
+    /// Rows of a tenant's series that lie together: those of a series since the last cut, and those
+    /// that were cut off and are not flushed.
+    fn buffered(&self, tenant: TenantId) -> u64 {
+        let mut count = 0;
+        let Some(held) = self.index.tenants.get(&tenant) else { return 0 };
+        held.refs.for_each(|series| {
+            let open = !self.series.all[series as usize].buffer.is_empty() || self.open.has(series);
+            let frozen = self.frozen.as_deref().is_some_and(|frozen| frozen.has(series));
+            count += u64::from(open) + u64::from(frozen);
+        });
+        count
+    }
+
     /// Adds a tenant's cardinality to that of other partitions.
     pub fn add_cardinality(
         &self,
@@ -68,6 +81,13 @@ impl Head {
         pace: &mut Pace,
     ) -> Result<(), Stopped> {
         sum.series += self.tenant_series(tenant);
+        let buffered = self.buffered(tenant);
+        if buffered > 0 {
+            sum.buffered += buffered;
+            let counts = self.counts();
+            let held = [counts.open, counts.frozen].into_iter().filter_map(|c| c.time_range());
+            sum.range = held.chain(sum.range).reduce(TimeRange::union);
+        }
         for name in self.label_names(tenant, None, pace)? {
             let values = match sum.labels.get_mut(name) {
                 Some(values) => values,
@@ -91,6 +111,11 @@ impl Head {
 pub struct Cardinality {
     /// How many series.
     pub series: u64,
+    /// How many of them have rows in memory, counted once more while some are being flushed.
+    pub buffered: u64,
+    /// Between which instants the rows in memory lie, those of other tenants in the same partitions
+    /// included.
+    pub range: Option<TimeRange>,
     /// Label name → value → how many series have it.
     pub labels: BTreeMap<String, BTreeMap<String, u64>>,
 }

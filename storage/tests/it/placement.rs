@@ -304,3 +304,27 @@ async fn a_conflicting_sample_is_refused_and_the_first_one_stays() {
         storage.flush_all().await.expect("a good flush");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listings_are_of_their_range() {
+    let storage = Ground::default().open().await.expect("a new store");
+    write(&storage, 1, &[(1, NOW_MS, 1.0), (1, NOW_MS + 60_000, 2.0)]).await.expect("a good write");
+    let scope = ReadScope::for_test(&[(1, "team-1")]);
+    for place in ["head", "block"] {
+        for (start, end, listed) in [
+            (0, 60_000, 1),
+            (30_000, 90_000, 1),
+            (60_000, 60_000, 1),
+            (-90_000, -1, 0),
+            (60_001, 90_000, 0),
+            (60_000, 0, 0),
+        ] {
+            let range = TimeRange { start_ms: NOW_MS + start, end_ms: NOW_MS + end };
+            let series = storage.series(&scope, &[], range).await.expect("series");
+            assert_eq!(series.len(), listed, "{place} {start} {end}");
+            let pods = storage.label_values(&scope, "pod", &[], range).await.expect("values");
+            assert_eq!(pods.len(), listed, "{place} {start} {end}");
+        }
+        storage.flush_all().await.expect("a good flush");
+    }
+}

@@ -215,6 +215,8 @@ fn cardinality_adds_up_over_partitions() {
         (sum.series, sum.top_metrics(5)),
         (series, vec![("x", series / 2), ("y", series / 2)])
     );
+    let held = TimeRange { start_ms: 15_000, end_ms: 15_000 };
+    assert_eq!((sum.buffered, sum.range), (series, Some(held)));
     assert_eq!(sum.top_labels(2), [("pod", 39), ("__name__", 2)]);
     assert_eq!(sum.top_pairs(1), [("a=x".to_owned(), series)]);
     assert_eq!(sum.top_label_bytes(5).iter().find(|(n, _)| *n == "a"), Some(&("a", series)));
