@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRef, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
@@ -158,8 +158,10 @@ pub(crate) fn router(parts: Parts, doors: Doors) -> Router {
         router.route(asset.path, get(move || async move { asset.answer() }))
     });
     let own = own.merge(admin::router());
-    let [at_root, below] = PROMETHEUS.map(|prefix| (prefix, prometheus()));
-    own.with_state(parts).merge(root).merge(at_root.1).nest(below.0, below.1).fallback(not_found)
+    let [at_root, below] =
+        PROMETHEUS.map(|prefix| (prefix, prometheus().method_not_allowed_fallback(wrong_method)));
+    let root = own.with_state(parts).merge(root).method_not_allowed_fallback(wrong_method);
+    root.merge(at_root.1).nest(below.0, below.1).fallback(not_found)
 }
 
 fn handler(method: &str, own: Own) -> MethodRouter<Parts> {
@@ -176,9 +178,20 @@ fn handler(method: &str, own: Own) -> MethodRouter<Parts> {
     }
 }
 
-/// As Prometheus answers what it does not know.
-async fn not_found() -> (StatusCode, &'static str) {
-    (StatusCode::NOT_FOUND, "404 page not found\n")
+/// As Prometheus answers what it does not know. Whoever asks for options gets none.
+async fn not_found(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
+    }
+}
+
+/// As Prometheus answers a method that a path does not have; the header `Allow` names the others.
+async fn wrong_method(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response(),
+    }
 }
 
 async fn ready(State(parts): State<Parts>) -> Response {

@@ -11,7 +11,7 @@ use model::{Histogram, Labels, METRIC_NAME, TimeRange, is_stale};
 use super::Question;
 use super::documents::Document;
 use super::exposition::{Form, negotiate, push_family, push_line};
-use super::reply::Reply;
+use super::reply::{self, Reply};
 use crate::{Cancel, Error, RawSeries, ReadRequest};
 
 /// The newest value of a series.
@@ -24,8 +24,12 @@ pub(super) enum Newest {
 /// Newest values by labels, names first.
 type Found = BTreeMap<(String, Labels), (i64, Newest)>;
 
-/// `/federate`
-pub(super) async fn federate(question: Question<'_>) -> Result<Reply, Error> {
+/// `/federate`; what scrapes it expects errors as a text.
+pub(super) async fn federate(question: Question<'_>) -> Reply {
+    exposition(question).await.unwrap_or_else(|error| reply::plain(error.status(), &error))
+}
+
+async fn exposition(question: Question<'_>) -> Result<Reply, Error> {
     let asked = question.asked();
     let Question { querier, scope, params, accept, .. } = question;
     let form = negotiate(&accept);

@@ -274,7 +274,7 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::OpenApi => Ok(openapi::document(&question.querier.about().version)),
         Endpoint::TsdbBlocks => blocks::blocks(question).await,
         Endpoint::Features => Ok(status::features(&question)),
-        Endpoint::Federate => federate::federate(question).await,
+        Endpoint::Federate => Ok(federate::federate(question).await),
         Endpoint::RemoteRead => remote_read::read(question).await,
         Endpoint::Queries => queries::list(&question),
         Endpoint::EndQuery => queries::end(question).await,

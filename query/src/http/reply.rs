@@ -3,6 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tracing::warn;
 
 use super::documents::Document;
 use super::encoding::{Encoder, Encoding};
@@ -64,6 +65,22 @@ pub(super) fn failure(error: &Error, asked: &HeaderMap) -> Response {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// An error in plain text, where that is what clients expect.
+pub(super) fn plain(status: u16, error: &Error) -> Reply {
+    let mut text = error.to_string();
+    if let Error::Internal { source, .. } = error {
+        text = format!("{text}: {}", chain(&**source));
+        warn!(error = text, "question failed");
+    }
+    text.push('\n');
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, text).into_response();
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Reply::Ready(response)
 }
 
 /// An error and what caused it, on one line.

@@ -11,7 +11,6 @@ use super::listings::restricted;
 use super::reply::Reply;
 use super::times::rfc3339_text;
 use crate::promql::{FUNCTIONS, Function};
-use crate::turns::seconds;
 use crate::{Config, Error, Statistics};
 
 /// The level of Prometheus' API that is answered. Clients choose by it what they may ask: Grafana,
@@ -64,19 +63,41 @@ fn switches(config: &Config) -> String {
 pub(super) fn flags(question: &Question<'_>) -> Reply {
     let limits = question.scope.limits();
     let lookback_ms = u64::try_from(question.querier.config().lookback_ms()).unwrap_or(0);
-    let timeout =
-        std::time::Duration::try_from_secs_f64(limits.query_seconds_max).unwrap_or_default();
+    let timeout_ms = (limits.query_seconds_max * 1e3) as u64;
     let pairs = [
         ("enable-feature", switches(&question.querier.config())),
-        ("query.lookback-delta", seconds(std::time::Duration::from_millis(lookback_ms))),
+        ("query.lookback-delta", go_duration(lookback_ms)),
         ("query.max-concurrency", limits.queries_concurrent_max.to_string()),
         ("query.max-samples", limits.query_samples_max.to_string()),
-        ("query.timeout", seconds(timeout)),
+        ("query.timeout", go_duration(timeout_ms)),
         ("web.cors.origin", question.querier.config().cors_origin.clone()),
         ("web.enable-admin-api", "false".to_owned()),
         ("web.enable-remote-write-receiver", "true".to_owned()),
     ];
     Reply::document(Single::new(|out| push_string_map(out, &pairs)))
+}
+
+/// A duration as Prometheus writes one: `5m`, `1h30m`, `1s500ms`; years, weeks and days only
+/// where nothing is left over.
+fn go_duration(mut ms: u64) -> String {
+    const UNITS: [(u64, &str, bool); 7] = [
+        (31_536_000_000, "y", true),
+        (604_800_000, "w", true),
+        (86_400_000, "d", true),
+        (3_600_000, "h", false),
+        (60_000, "m", false),
+        (1_000, "s", false),
+        (1, "ms", false),
+    ];
+    let mut text = String::new();
+    for (unit_ms, name, alone) in UNITS {
+        if ms < unit_ms || (alone && !ms.is_multiple_of(unit_ms)) {
+            continue;
+        }
+        let _ = write!(text, "{}{name}", ms / unit_ms);
+        ms %= unit_ms;
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// `status/config`: what applies to whoever asks. The file itself names other tenants.
@@ -230,4 +251,22 @@ fn push_statistics(out: &mut Vec<u8>, statistics: &Statistics, limit: usize) {
         push_counts(out, &counts[..counts.len().min(limit)]);
     }
     out.push(b'}');
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations_are_written_as_prometheus_does() {
+        for (ms, text) in [
+            (0, "0s"),
+            (300_000, "5m"),
+            (120_000, "2m"),
+            (90_061_001, "25h1m1s1ms"),
+            (1_209_600_000, "2w"),
+            (86_400_000, "1d"),
+            (1_500, "1s500ms"),
+        ] {
+            assert_eq!(super::go_duration(ms), text);
+        }
+    }
 }

@@ -57,7 +57,8 @@ pub(super) async fn metadata(question: Question<'_>) -> Result<Reply, Error> {
     let deadline = querier.deadline(scope, None)?;
     let selector = params.selector("match_target");
     let work = async |cancel| selector.read(querier, &cancel).await;
-    let read = querier.run(scope, deadline, asked, work).await?.answer.map_err(Error::BadData)?;
+    let read = querier.run(scope, deadline, asked, work).await?.answer;
+    let read = read.map_err(|reason| invalid("match_target", &reason))?;
     let asked = FamiliesAsked {
         matchers: read.into_iter().next().unwrap_or_default(),
         family: params.get("metric").to_owned(),

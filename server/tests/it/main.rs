@@ -7,6 +7,7 @@ mod admin;
 mod backup;
 mod beside;
 mod bombs;
+mod checklist;
 mod clients;
 mod differential;
 mod forward;

@@ -14,14 +14,14 @@ pub(super) mod wire;
 use std::vec::IntoIter;
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use tenancy::ReadScope;
 use tokio::sync::mpsc;
 
 use super::Question;
-use super::reply::{Reply, chain};
+use super::reply::{self, Reply};
 use crate::running::Asked;
 use crate::{Batches, Cancel, Error, Querier, RawSeries, ReadRequest as Selection};
 use chunks::Chunks;
@@ -68,18 +68,7 @@ fn plain(error: &Error) -> Reply {
         422 => 400,
         status => status,
     };
-    let mut text = error.to_string();
-    if let Error::Internal { source, .. } = error {
-        text = format!("{text}: {}", chain(&**source));
-        tracing::warn!(error = text, "remote read failed");
-    }
-    text.push('\n');
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, text).into_response();
-    if let Some(seconds) = error.retry_after_seconds() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    Reply::Ready(response)
+    reply::plain(status, error)
 }
 
 /// What is asked, for the list of what runs.
