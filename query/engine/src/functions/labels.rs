@@ -125,8 +125,9 @@ fn with_label(labels: &Labels, name: &str, value: &str) -> Labels {
     builder.build()
 }
 
+/// Series that are one now; an error where two of them have a point at the same time.
 fn unique(mut frame: Frame) -> Result<Outcome, Error> {
-    frame.unify(Twins::Refused)?;
+    frame.unify(Twins::Merged)?;
     Ok(Outcome::Vector(frame))
 }
 
