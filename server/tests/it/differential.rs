@@ -3,8 +3,10 @@
 //!
 //! `TAFFRAIL_DIFFERENTIAL_SEED` and `TAFFRAIL_DIFFERENTIAL_QUESTIONS` choose another run; what
 //! fails prints the question. The peer is older than the language we speak; what changed since and
-//! can be seen here is listed in [`CHANGED`] or kept out of the questions with the reason beside it.
+//! can be seen here is listed in [`changed::CHANGES`], or kept out of rows and questions with the
+//! reason beside it. `docs/promql.md` has all of it.
 
+mod changed;
 mod questions;
 
 use model::stale_nan;
@@ -19,45 +21,11 @@ use questions::Questions;
 
 /// First instant of the rows. Samples never stand on whole seconds plus 37 ms, and questions
 /// always do, so that no window begins or ends on a sample: Prometheus 3 leaves the left end out.
+/// Counters either have no holes or stay far from zero: where one near zero begins inside a window,
+/// Prometheus 3 extrapolates otherwise.
 const START_MS: i64 = 1_750_000_000_000;
 const SPAN_MS: i64 = 1_800_000;
 const INTERVAL_MS: i64 = 10_000;
-
-/// What Prometheus changed since the peer's 2.42: a difference is left out of the count if it has
-/// all three marks.
-///
-/// Rows keep out of the way of one more change: since 3.0 the extrapolation of a rate to zero looks
-/// at the limited distance to the start of the window. It shows only where a counter near zero
-/// begins inside the window, so counters here either have no holes or stay far from zero.
-const CHANGED: &[Changed] = &[
-    // Of a NaN or an infinity there is no deviation; 2.42 said 0 for a single one.
-    Changed { question: "stddev", theirs: "", ours: "\"NaN\"" },
-    Changed { question: "stdvar", theirs: "", ours: "\"NaN\"" },
-    // A compensated sum that overflows is infinite; 2.42 said NaN.
-    Changed { question: "_over_time", theirs: "\"NaN\"", ours: "Inf\"" },
-    // The name does not survive `atan2`, as with other arithmetic, since 2.47.
-    Changed { question: "atan2", theirs: "__name__", ours: "" },
-    Changed { question: "atan2", theirs: "same labelset", ours: "" },
-    // Several matches on one side are refused before a comparison drops them, not after.
-    Changed { question: "", theirs: "\"success\"", ours: "multiple matches for labels" },
-    // Series that a lost name makes equal, but of which no two have a point at a time, are one.
-    Changed { question: "", theirs: "same labelset", ours: "\"success\"" },
-];
-
-/// One change of the language since the peer, by texts that the three contain.
-struct Changed {
-    question: &'static str,
-    theirs: &'static str,
-    ours: &'static str,
-}
-
-impl Changed {
-    fn explains(&self, question: &str, difference: &Difference) -> bool {
-        question.contains(self.question)
-            && difference.theirs.contains(self.theirs)
-            && difference.ours.contains(self.ours)
-    }
-}
 
 /// The first place where two answers differ.
 struct Difference {
@@ -105,7 +73,7 @@ fn random_questions_have_the_same_answers() {
         tally.count(&question, &both.ask(&range), &range);
     }
     println!(
-        "seed {seed}: {} answers equal, of them {} empty and {} refusals; {} left out",
+        "seed {seed}: {} answers equal, of them {} empty and {} refusals; left out: {:?}",
         tally.equal, tally.empty, tally.refused, tally.left_out
     );
     assert!(tally.different.is_empty(), "{} differ:\n{}", tally.different.len(), tally.report());
@@ -119,7 +87,8 @@ struct Tally {
     equal: usize,
     empty: usize,
     refused: usize,
-    left_out: usize,
+    /// By what changed since.
+    left_out: changed::LeftOut,
     different: Vec<String>,
 }
 
@@ -132,10 +101,17 @@ impl Tally {
                 let rows = theirs["data"]["result"].as_array();
                 self.empty += usize::from(rows.is_some_and(Vec::is_empty));
             }
-            Some(what) if CHANGED.iter().any(|c| c.explains(question, &what)) => self.left_out += 1,
-            Some(Difference { theirs, ours }) => self
-                .different
-                .push(format!("{question}\n  {path}\n  Prometheus {theirs}\n  Taffrail   {ours}")),
+            Some(what) => {
+                match changed::CHANGES.iter().find(|change| change.explains(question, &what)) {
+                    Some(change) => *self.left_out.entry(change.what).or_default() += 1,
+                    None => {
+                        let Difference { theirs, ours } = what;
+                        self.different.push(format!(
+                            "{question}\n  {path}\n  Prometheus {theirs}\n  Taffrail   {ours}"
+                        ));
+                    }
+                }
+            }
         }
     }
 
