@@ -22,7 +22,7 @@ pub(crate) fn table(repeats: usize) -> String {
     let bodies = [
         ("remote write 1.0", testkit::remote_write::body(&series, &[])),
         ("remote write 2.0", testkit::remote_write_v2::body(&series, &[])),
-        ("OTLP", otlp(&labels)),
+        ("OTLP", otlp(&labels, 1_700_000_000_000, 1.5)),
     ];
     let mut out = String::from(
         "| walk | bytes per sample | M samples per CPU s, labels hashed |\n| --- | ---: | ---: |\n",
@@ -37,7 +37,7 @@ pub(crate) fn table(repeats: usize) -> String {
 }
 
 /// Eleven labels as the targets of a cluster have them.
-fn labels(i: usize) -> Labels {
+pub(crate) fn labels(i: usize) -> Labels {
     let pairs = [
         ("__name__", format!("container_cpu_usage_seconds_{}_total", i % 20)),
         ("cluster", "production-1".to_owned()),
@@ -90,7 +90,7 @@ fn emptied(rows: MetricRows<'_>) -> MetricRows<'static> {
 }
 
 /// `ExportMetricsServiceRequest` with a metric for each name and the other labels as attributes.
-fn otlp(labels: &[Labels]) -> Vec<u8> {
+pub(crate) fn otlp(labels: &[Labels], at_ms: i64, value: f64) -> Vec<u8> {
     let field = |number: u8, bytes: &[u8]| {
         let mut out = vec![number << 3 | 2];
         model::varint::put(&mut out, bytes.len() as u64);
@@ -100,9 +100,9 @@ fn otlp(labels: &[Labels]) -> Vec<u8> {
     let mut metrics: std::collections::BTreeMap<&str, Vec<u8>> = Default::default();
     for one in labels {
         let mut point = vec![0x19];
-        point.extend(1_700_000_000_000_000_000u64.to_le_bytes());
+        point.extend((at_ms as u64 * 1_000_000).to_le_bytes());
         point.push(0x21);
-        point.extend(1.5f64.to_le_bytes());
+        point.extend(value.to_le_bytes());
         for (name, value) in one.iter().filter(|(name, _)| *name != "__name__") {
             let value = field(2, &field(1, value.as_bytes()));
             point.extend(field(7, &[field(1, name.as_bytes()), value].concat()));

@@ -87,7 +87,7 @@ pub(crate) fn cold(dir: &Path, start_ms: i64, repeats: usize) -> Result<String> 
     let service = S3Server::start().context("no Python with moto; set TAFFRAIL_PYTHON")?;
     let load = load::wide(dir, "cold", SERIES, start_ms, 0..ROUNDS)?;
     let server = Server::start(dir, &service.endpoint())?;
-    sender::send(&load, PORT, "/api/v1/write", "cold → Taffrail")?;
+    sender::send(&load, PORT, &sender::REMOTE_WRITE, "cold → Taffrail")?;
     call("POST", "/api/v1/admin/storage/compact")?;
     drop(server);
     let seconds = |ms: i64| format!("{}.{:03}", ms / 1000, ms % 1000);

@@ -91,15 +91,20 @@ impl Writer {
     }
 
     fn cut(&mut self) -> Result<()> {
-        use std::io::Write;
         if self.request.samples == 0 {
             return Ok(());
         }
         let (body, samples) = self.request.take();
+        self.put(&body, samples)
+    }
+
+    /// A whole request.
+    fn put(&mut self, body: &[u8], samples: u32) -> Result<()> {
+        use std::io::Write;
         self.samples += u64::from(samples);
         self.out.write_all(&(body.len() as u32).to_le_bytes())?;
         self.out.write_all(&samples.to_le_bytes())?;
-        Ok(self.out.write_all(&body)?)
+        Ok(self.out.write_all(body)?)
     }
 
     fn finish(mut self) -> Result<u64> {
@@ -124,6 +129,22 @@ fn writers(dir: &Path, name: &str) -> Result<(Vec<PathBuf>, Vec<Writer>)> {
     let files: Vec<_> = (0..CONNECTIONS).map(|i| dir.join(format!("{name}.{i}"))).collect();
     let writers = files.iter().map(|f| Writer::create(f)).collect::<Result<_>>()?;
     Ok((files, writers))
+}
+
+/// Bodies as they are to be sent, each with its connection and its samples.
+pub(crate) fn prepared(
+    dir: &Path,
+    name: &str,
+    bodies: impl Iterator<Item = (usize, Vec<u8>, u32)>,
+    series: u64,
+    end_ms: i64,
+) -> Result<Load> {
+    let (files, mut writers) = writers(dir, name)?;
+    for (connection, body, samples) in bodies {
+        writers[connection].put(&body, samples)?;
+    }
+    let samples = writers.into_iter().map(Writer::finish).sum::<Result<u64>>()?;
+    Ok(Load { files, samples, series, end_ms })
 }
 
 /// SIM or SIM0: the cluster from `start_ms` on, for so many hours.

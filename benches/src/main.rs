@@ -11,6 +11,7 @@ mod cluster;
 mod codec;
 mod cold;
 mod compaction;
+mod doors;
 mod load;
 mod random;
 mod report;
@@ -30,6 +31,9 @@ use cluster::Jitter;
 use scenario::Run;
 use system::Kind;
 
+/// Series of the scenario doors: as many as many senders share; bodies for all are prepared beforehand.
+const DOOR_SERIES_MAX: u64 = 100_000;
+
 /// Measures Taffrail beside its peers on the same bytes.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -37,7 +41,8 @@ struct Arguments {
     /// Systems to run, in this order.
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
-    /// What to measure: sim, sim0 (without jitter), wide, scrape; or alone one of cold, which reads from an S3
+    /// What to measure: sim, sim0 (without jitter), wide, scrape, doors (remote write 1.0, 2.0 and OTLP, the whole
+    /// way); or alone one of cold, which reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
     /// what that costs questions and what it leaves, in this process; and codec,
     /// which runs no system: what the walks of the wire formats cost.
@@ -58,13 +63,13 @@ struct Arguments {
     /// Series of each tenant of the tenants load.
     #[arg(long, default_value_t = 30)]
     tenant_series: u64,
-    /// Targets of the scenario scrape.
+    /// Targets of the scenario scrape. With a thousand series each 2,000 of them take Prometheus some 8 GiB.
     #[arg(long, default_value_t = 2_000)]
     targets: u64,
     /// Series of each of them.
     #[arg(long, default_value_t = 1_000)]
     target_series: u64,
-    /// Repetitions of each query; the median counts.
+    /// Repetitions of each query, and intervals of 15 s that the scenario scrape looks at; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
     /// Where loads and data go. Needs about 20 GB for a whole run; emptied afterwards.
@@ -122,7 +127,15 @@ fn main() -> Result<()> {
                 let scale = scrape::Scale { targets, series, rounds: arguments.repeats as u64 };
                 scrape::measure(&run, scale, &mut figures)?;
             }
-            other => bail!("unknown scenario {other:?}; there are sim, sim0, wide and scrape"),
+            "doors" => {
+                let series = arguments.series.min(DOOR_SERIES_MAX) as usize;
+                let scale = doors::Scale { series, rounds: arguments.rounds };
+                let start_ms = today_ms() - (scale.rounds as i64 + 1) * 15_000;
+                doors::measure(&run, scale, start_ms, &mut figures)?;
+            }
+            other => {
+                bail!("unknown scenario {other:?}; there are sim, sim0, wide, scrape and doors")
+            }
         }
         eprint_table(&figures, &run);
     }
@@ -151,8 +164,13 @@ fn kind(name: &str) -> Result<Kind> {
 }
 
 /// The last whole minute: peers refuse samples that are too old or in the future.
-#[expect(clippy::disallowed_methods, reason = "the benchmark places its samples before now")]
 fn today_ms() -> i64 {
+    now_ms() / 60_000 * 60_000
+}
+
+/// Now.
+#[expect(clippy::disallowed_methods, reason = "the benchmark's samples lie around now")]
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_secs() as i64 / 60 * 60_000)
+    since.map_or(0, |d| d.as_millis() as i64)
 }

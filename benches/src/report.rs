@@ -30,13 +30,14 @@ pub(crate) fn table(figures: &[Figure], kinds: &[Kind]) -> String {
 }
 
 fn line(out: &mut String, measure: &str, figures: &[Figure], kinds: &[Kind], peers: &[Kind]) {
-    let of = |kind: Kind| {
-        figures.iter().find(|f| f.measure == measure && f.kind == kind).and_then(|f| f.value)
-    };
+    let figure = |kind| figures.iter().find(|f| f.measure == measure && f.kind == kind);
+    let of = |kind: Kind| figure(kind).and_then(|f| f.value);
     let more = figures.iter().any(|f| f.measure == measure && f.more_is_better);
     let _ = write!(out, "| {measure} ({} is better) |", if more { "more" } else { "less" });
     for kind in kinds {
-        let text = of(*kind).map_or("refused".to_owned(), shown);
+        // What was not asked of a system was not refused by it.
+        let none = if figure(*kind).is_some() { "refused" } else { "–" };
+        let text = of(*kind).map_or(none.to_owned(), shown);
         let _ = write!(out, " {text} |");
     }
     for peer in peers {

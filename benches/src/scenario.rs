@@ -41,7 +41,7 @@ pub(crate) struct Run {
 }
 
 /// A port nobody else uses during a run.
-const PORT: u16 = 19_550;
+pub(crate) const PORT: u16 = 19_550;
 
 /// SIM or SIM0: ingest rate, stored size, queries.
 pub(crate) fn simulated(
@@ -58,7 +58,7 @@ pub(crate) fn simulated(
         let (system, _) = System::start(kind, &data, PORT)?;
         let before = system.cpu_seconds();
         let sent =
-            sender::send(load, PORT, kind.write_path(), &format!("{name} → {}", kind.name()))?;
+            sender::send(load, PORT, &sender::REMOTE_WRITE, &format!("{name} → {}", kind.name()))?;
         let at_end = system.cpu_seconds() - before;
         system.settle();
         let cpu = system.cpu_seconds() - before;
@@ -118,15 +118,19 @@ pub(crate) fn wide(run: &Run, start_ms: i64, figures: &mut Vec<Figure>) -> Resul
         let sent = sender::send(
             &first,
             PORT,
-            kind.write_path(),
+            &sender::REMOTE_WRITE,
             &format!("new series → {}", kind.name()),
         )?;
         system.settle();
         let cpu = system.cpu_seconds() - before.0;
         put("new series, thousand per CPU s", sent.samples as f64 / cpu / 1e3, true);
         let before_rest = system.cpu_seconds();
-        let sent =
-            sender::send(&rest, PORT, kind.write_path(), &format!("30 minutes → {}", kind.name()))?;
+        let sent = sender::send(
+            &rest,
+            PORT,
+            &sender::REMOTE_WRITE,
+            &format!("30 minutes → {}", kind.name()),
+        )?;
         // Read at once: a collector that empties the heap later was not there when memory was needed.
         let memory = system.anonymous_bytes().saturating_sub(before.1);
         put(

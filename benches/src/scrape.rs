@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::random::SplitMix;
-use crate::scenario::{Figure, Run, fresh, median};
+use crate::scenario::{Figure, PORT, Run, fresh, median};
 use crate::system::{Kind, System};
-
-const PORT: u16 = 19_550;
 
 /// Seconds between two scrapes of a target.
 const INTERVAL_SECONDS: u64 = 15;
@@ -73,6 +71,7 @@ fn measure_one(
     if scraped < due * 95 / 100 {
         bail!("{} made {scraped} of {due} scrapes", kind.name());
     }
+    is_stored(&system, scale)?;
     let cores = median(&mut shares);
     let samples = (scale.targets * scale.series / INTERVAL_SECONDS) as f64;
     let what = format!(
@@ -91,6 +90,23 @@ fn measure_one(
     );
     let data: PathBuf = system.kill()?;
     Ok(std::fs::remove_dir_all(data)?)
+}
+
+/// Whether every target was scraped well and all of it was stored.
+fn is_stored(system: &System, scale: Scale) -> Result<()> {
+    let all = scale.targets * scale.series;
+    for (query, expected) in [
+        ("sum(up{job=\"bench\"})", scale.targets),
+        ("sum(scrape_samples_post_metric_relabeling{job=\"bench\"})", all),
+        ("count({__name__=~\"bench_family_.*\"})", all),
+    ] {
+        let never = || format!("{}: {query} is not {expected}", system.kind.name());
+        let now_ms = crate::now_ms();
+        system
+            .wait_for_answer(query, now_ms, &expected.to_string(), Instant::now())
+            .with_context(never)?;
+    }
+    Ok(())
 }
 
 /// A job whose targets are told apart by their paths.

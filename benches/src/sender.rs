@@ -11,13 +11,23 @@ use anyhow::{Result, bail};
 use crate::load::{self, Load};
 use testkit::http::Connection;
 
-/// What a remote-write 1.0 sender says of its body.
-const WRITE_HEADERS: &[(&str, &str)] = &[
-    ("Content-Type", "application/x-protobuf"),
-    ("Content-Encoding", "snappy"),
-    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
-    ("User-Agent", "taffrail-bench"),
-];
+/// Where bodies go, and what is said of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    pub(crate) path: &'static str,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+}
+
+/// Remote write 1.0; every system has it at the same place.
+pub(crate) const REMOTE_WRITE: Door = Door {
+    path: "/api/v1/write",
+    headers: &[
+        ("Content-Type", "application/x-protobuf"),
+        ("Content-Encoding", "snappy"),
+        ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+        ("User-Agent", "taffrail-bench"),
+    ],
+};
 
 /// What sending took.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +69,7 @@ impl Drop for Leaves<'_> {
 }
 
 /// Sends everything; any answer but 2xx ends the run.
-pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sent> {
+pub(crate) fn send(load: &Load, port: u16, door: &Door, what: &str) -> Result<Sent> {
     let started = Instant::now();
     let done = AtomicU64::new(0);
     let pace = Pace(load.files.iter().map(|_| AtomicU64::new(0)).collect());
@@ -72,7 +82,7 @@ pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sen
                 let (pace, done) = (&pace, &done);
                 scope.spawn(move || {
                     let leaves = Leaves(pace, own);
-                    one_connection(file, port, path, done, |part| leaves.0.keep(own, part))
+                    one_connection(file, port, door, done, |part| leaves.0.keep(own, part))
                 })
             })
             .collect();
@@ -88,7 +98,7 @@ pub(crate) fn send(load: &Load, port: u16, path: &str, what: &str) -> Result<Sen
 fn one_connection(
     file: &Path,
     port: u16,
-    path: &str,
+    door: &Door,
     done: &AtomicU64,
     keep_pace: impl Fn(f64),
 ) -> Result<()> {
@@ -97,7 +107,7 @@ fn one_connection(
     let mut body = Vec::new();
     while let Some(samples) = requests.next(&mut body)? {
         loop {
-            let response = connection.call("POST", path, WRITE_HEADERS, &body)?;
+            let response = connection.call("POST", door.path, door.headers, &body)?;
             match response.status {
                 200..=299 => break,
                 // A full queue asks us to come back: that is part of how fast a system is.

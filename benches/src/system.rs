@@ -41,11 +41,6 @@ impl Kind {
         }
     }
 
-    /// Where remote write goes.
-    pub(crate) fn write_path(self) -> &'static str {
-        "/api/v1/write"
-    }
-
     /// What it says of its version.
     pub(crate) fn version(self) -> String {
         let flag = if self == Self::VictoriaMetrics { "-version" } else { "--version" };
