@@ -137,7 +137,8 @@ impl Group {
 /// The family of a series as Pushgateway sees it: a name without what histograms and summaries add,
 /// if that was declared one.
 pub(super) fn family_of<'n>(name: &'n str, declared: &BTreeSet<String>) -> &'n str {
-    let stripped = ["_bucket", "_count", "_sum"].iter().find_map(|s| name.strip_suffix(s));
+    const ADDED: [&str; 5] = ["_bucket", "_count", "_sum", "_gcount", "_gsum"];
+    let stripped = ADDED.iter().find_map(|s| name.strip_suffix(s));
     stripped.filter(|family| declared.contains(*family)).unwrap_or(name)
 }
 

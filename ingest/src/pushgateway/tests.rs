@@ -96,6 +96,31 @@ async fn families_are_replaced_with_all_their_series() {
 }
 
 #[tokio::test]
+async fn composite_values_are_one_family() {
+    let setup = setup();
+    let push = async |value: &str| {
+        let body = format!("# TYPE h gaugehistogram\nh {value}\n# EOF\n");
+        let headers = [("content-type", "application/openmetrics-text; version=2.0.0")];
+        let request = testing::request("POST", PATH, &headers, body);
+        let answer = Answer::of(setup.gateway.handle(0, scope(), request).await).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        setup.stored()
+    };
+    let bucket = |le: &str, value: &str| {
+        format!(r#"{{__name__="h_bucket", instance="a", job="backup", le="{le}"}} {value}"#)
+    };
+    assert_eq!(push("{gcount:2,gsum:3,bucket:[1:1,+Inf:2]}").await.len(), 4);
+    let again = push("{gcount:1,gsum:4,bucket:[+Inf:1]}").await;
+    let now = [line("h_gcount", "1"), line("h_gsum", "4"), bucket("+Inf", "1")];
+    assert_eq!(again, [&now[..], &[bucket("1.0", "stale")]].concat());
+    // The file tells the format.
+    let restarted = setup_on(setup.disk.after_kill(), PushgatewayConfig::default());
+    let mut now = now.to_vec();
+    now.sort();
+    assert_eq!(restarted.tick(), now);
+}
+
+#[tokio::test]
 async fn the_time_of_a_push_is_told() {
     let setup = setup();
     let request = testing::request("PUT", PATH, &[], "a 1\n");
