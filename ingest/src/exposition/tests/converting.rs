@@ -85,3 +85,20 @@ fn exemplars_of_buckets_become_the_histograms() {
     assert!(of(true)[1].ends_with(exemplars), "{:?}", of(true));
     assert!(of(true)[2].ends_with(r#" # id="x" 0.5 @1000"#), "{:?}", of(true));
 }
+
+proptest::proptest! {
+    #[test]
+    fn noise_is_survived(lines in proptest::collection::vec("(# TYPE h (histogram|gauge)|h(_bucket|_sum|_count)?(\\{(le=\"(1|\\+Inf|NaN|x)\"|a=\"1\")?\\})? (-?[0-9.]{1,3}|NaN|\\+Inf|1e300)( [0-9])?)", 0..12)) {
+        let text = lines.join("\n") + "\n";
+        crate::fuzz::exposition_converting(text.as_bytes());
+        crate::fuzz::exposition_converting(format!("{text}# EOF\n").as_bytes());
+        // No series of text that reads is lost: each stays, or is part of a histogram.
+        let forms = Forms { classic_too: true, convert_classic: true, ..Forms::default() };
+        let of = |forms| entries(Exposition::in_forms(Format::Text, text.as_bytes(), forms));
+        if let (Ok(plain), Ok(both)) = (of(Forms::NATIVE), of(forms)) {
+            for line in plain {
+                proptest::prop_assert!(both.contains(&line), "{line} is not in {both:?}");
+            }
+        }
+    }
+}
