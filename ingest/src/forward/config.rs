@@ -176,6 +176,9 @@ impl Destination {
         let headers = fields.read("headers", Node::text_map)?.unwrap_or_default();
         let place = fields.place();
         let mut http = HttpConfig::take(fields, dir)?;
+        // A request that is redirected mostly goes on as a GET without a body: it would be answered
+        // with 200, and nothing would be written.
+        http.follow_redirects = false;
         for (name, value) in &headers {
             http.add_header(name, value).map_err(|what| YamlError::at(place, what))?;
         }

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use model::{Labels, OsRandom, SystemClock};
 use storage::AppendOutcome;
 use tenancy::{Authenticator, Limits, TenantName};
@@ -29,6 +29,8 @@ enum Answer {
     Later(u16, u64),
     /// 200, as if the message had been understood, by a receiver of 1.0 alone.
     Misread,
+    /// 302 to where a GET is answered with 200.
+    Moved,
     /// Taken, after so many milliseconds.
     Slow(u64),
 }
@@ -52,6 +54,7 @@ async fn receive(State(inbox): State<Arc<Inbox>>, headers: HeaderMap, bytes: Byt
             return (status(code), [("Retry-After", seconds.to_string())]).into_response();
         }
         Some(Answer::Misread) => return StatusCode::OK.into_response(),
+        Some(Answer::Moved) => return (status(302), [("Location", "/page")]).into_response(),
         Some(Answer::Slow(ms)) => tokio::time::sleep(Duration::from_millis(ms)).await,
         None => {}
     }
@@ -123,7 +126,8 @@ impl Rig {
     async fn new(answers: &[Answer]) -> Self {
         let inbox = Arc::new(Inbox::default());
         inbox.answers.lock().extend(answers);
-        let router = Router::new().route("/write", post(receive)).with_state(Arc::clone(&inbox));
+        let router = Router::new().route("/write", post(receive)).route("/page", get(|| async {}));
+        let router = router.with_state(Arc::clone(&inbox));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/write", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -276,6 +280,16 @@ async fn what_may_be_taken_later_is_repeated_and_the_rest_given_up() {
     rig.write("a", &[("x", 4.0, 4)]).await;
     assert_eq!(rig.arrived(1).await, ["2.0.0 x 4@4"]);
     rig.metric("samples_total", 8.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_moved_has_taken_nothing() {
+    let rig = Rig::new(&[Answer::Moved]).await;
+    rig.forward("");
+    rig.write("a", &[("x", 1.0, 1)]).await;
+    rig.metric("samples_failed_total", 1.0).await;
+    rig.write("a", &[("x", 2.0, 2)]).await;
+    assert_eq!(rig.arrived(1).await, ["2.0.0 x 2@2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
