@@ -12,6 +12,7 @@ mod codec;
 mod cold;
 mod compaction;
 mod doors;
+mod forward;
 mod load;
 mod random;
 mod report;
@@ -42,7 +43,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
     /// What to measure: sim, sim0 (without jitter), wide, scrape, doors (remote write 1.0, 2.0 and OTLP, the whole
-    /// way); or alone one of cold, which reads from an S3
+    /// way), forward; or alone one of cold, which reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
     /// what that costs questions and what it leaves, in this process; and codec,
     /// which runs no system: what the walks of the wire formats cost.
@@ -121,6 +122,7 @@ fn main() -> Result<()> {
                 let load = load::simulated(&run.dir, name, jitter, start_ms, run.hours)?;
                 scenario::simulated(&run, name, &load, &mut figures)?;
             }
+            "forward" => forward::measure(&run, today_ms, &mut figures)?,
             "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
             "scrape" => {
                 let (targets, series) = (arguments.targets, arguments.target_series);
@@ -134,7 +136,9 @@ fn main() -> Result<()> {
                 doors::measure(&run, scale, start_ms, &mut figures)?;
             }
             other => {
-                bail!("unknown scenario {other:?}; there are sim, sim0, wide, scrape and doors")
+                bail!(
+                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors and forward"
+                )
             }
         }
         eprint_table(&figures, &run);

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::random::SplitMix;
 use crate::scenario::{Figure, PORT, Run, fresh, median};
-use crate::system::{Kind, System};
+use crate::system::{Configuration, Kind, System};
 
 /// Seconds between two scrapes of a target.
 const INTERVAL_SECONDS: u64 = 15;
@@ -57,7 +57,7 @@ fn measure_one(
     figures: &mut Vec<Figure>,
 ) -> Result<()> {
     let data = fresh(run.dir.join(format!("scrape-{}", kind.name())))?;
-    let (system, _) = System::start_scraping(kind, &data, PORT, file)?;
+    let (system, _) = System::start_with(kind, &data, PORT, Configuration::Scrape(file))?;
     thread::sleep(Duration::from_secs(WARM_UP_ROUNDS * INTERVAL_SECONDS));
     let (mut shares, mut scraped) = (Vec::new(), 0);
     for _ in 0..scale.rounds {

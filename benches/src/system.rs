@@ -56,6 +56,17 @@ impl Kind {
     }
 }
 
+/// What a system is started with: a file as Prometheus reads it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Configuration<'f> {
+    /// Nothing beside what all have.
+    Plain,
+    /// It scrapes what the file says.
+    Scrape(&'f Path),
+    /// It sends on what it takes, to where the file says.
+    Forward(&'f Path),
+}
+
 /// A running server with a data directory of its own.
 #[derive(Debug)]
 pub(crate) struct System {
@@ -70,28 +81,19 @@ pub(crate) struct System {
 impl System {
     /// Starts it and waits until it answers.
     pub(crate) fn start(kind: Kind, data: &Path, port: u16) -> Result<(Self, Duration)> {
-        Self::start_with(kind, data, port, None)
+        Self::start_with(kind, data, port, Configuration::Plain)
     }
 
-    /// The same; it scrapes what a configuration of Prometheus says.
-    pub(crate) fn start_scraping(
+    /// The same under a configuration.
+    pub(crate) fn start_with(
         kind: Kind,
         data: &Path,
         port: u16,
-        file: &Path,
-    ) -> Result<(Self, Duration)> {
-        Self::start_with(kind, data, port, Some(file))
-    }
-
-    fn start_with(
-        kind: Kind,
-        data: &Path,
-        port: u16,
-        scrape: Option<&Path>,
+        configuration: Configuration<'_>,
     ) -> Result<(Self, Duration)> {
         fs::create_dir_all(data)?;
         let mut command = Command::new(kind.program());
-        arguments(kind, data, port, scrape, &mut command)?;
+        arguments(kind, data, port, configuration, &mut command)?;
         let log =
             fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
         command.stdout(log.try_clone()?).stderr(Stdio::from(log)).stdin(Stdio::null());
@@ -270,17 +272,21 @@ fn arguments(
     kind: Kind,
     data: &Path,
     port: u16,
-    scrape: Option<&Path>,
+    configuration: Configuration<'_>,
     command: &mut Command,
 ) -> Result<()> {
     let listen = format!("127.0.0.1:{port}");
     match kind {
         Kind::Taffrail => {
             let config = data.with_extension("toml");
-            let scrape = scrape.map_or_else(String::new, |file| {
-                format!("[ingest.scrape]\nconfig_file = {:?}\n", file.display().to_string())
-            });
-            fs::write(&config, format!("{TAFFRAIL_CONFIG}{scrape}"))?;
+            let more = match configuration {
+                Configuration::Plain => String::new(),
+                Configuration::Scrape(file) => format!("[ingest.scrape]\nconfig_file = {file:?}\n"),
+                Configuration::Forward(file) => {
+                    format!("[ingest.forward]\nconfig_file = {file:?}\n")
+                }
+            };
+            fs::write(&config, format!("{TAFFRAIL_CONFIG}{more}"))?;
             command
                 .args(["serve", "--listen", &listen, "--data-dir"])
                 .arg(data)
@@ -298,13 +304,20 @@ fn arguments(
                     "-search.maxUniqueTimeseries=3000000",
                     "-search.maxSeries=3000000",
                 ])
-                .args(scrape.map(|file| format!("-promscrape.config={}", file.display())));
+                .args(match configuration {
+                    Configuration::Scrape(file) => {
+                        Some(format!("-promscrape.config={}", file.display()))
+                    }
+                    Configuration::Plain | Configuration::Forward(_) => None,
+                });
         }
         Kind::Prometheus => {
             let config = data.with_extension("yml");
-            match scrape {
-                None => fs::write(&config, "global: {}\n")?,
-                Some(file) => drop(fs::copy(file, &config)?),
+            match configuration {
+                Configuration::Plain => fs::write(&config, "global: {}\n")?,
+                Configuration::Scrape(file) | Configuration::Forward(file) => {
+                    fs::copy(file, &config)?;
+                }
             }
             command
                 .arg(format!("--config.file={}", config.display()))
