@@ -25,7 +25,7 @@ impl Rows {
         }
     }
 
-    fn read(&self) -> Counts {
+    pub(super) fn read(&self) -> Counts {
         let [samples, histograms, exemplars] = self.0.each_ref().map(|total| total.load(Relaxed));
         Counts { samples, histograms, exemplars }
     }
@@ -47,7 +47,7 @@ pub(super) struct Counters {
     too_old: Rows,
     not_in_v1: Rows,
     tenant_deleted: Rows,
-    unreadable: Rows,
+    pub(super) unreadable: Rows,
     /// Bytes of requests, compressed.
     pub(super) bytes: AtomicU64,
     /// Lanes of the last batch, and how many the rows that waited would have filled.
@@ -56,7 +56,7 @@ pub(super) struct Counters {
     /// The newest row that was queued, milliseconds.
     pub(super) queued_ms: AtomicI64,
     /// The newest row that was sent.
-    sent_ms: AtomicI64,
+    pub(super) sent_ms: AtomicI64,
     durations: [AtomicU64; BOUNDS.len() + 1],
     duration_nanoseconds: AtomicU64,
 }

@@ -20,6 +20,7 @@ mod queue;
 mod record;
 mod selection;
 mod sender;
+mod status;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use model::{Clock, Disk, Position, Random};
 use parking_lot::{Mutex, RwLock};
@@ -40,13 +41,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use config::{ForwardConfig, ForwardFile};
+pub use status::DestinationStatus;
 
-use crate::http_client::Clients;
+use crate::http_client::{Clients, shown};
 use crate::yaml::YamlError;
 use crate::{Appender, Durable};
-use config::Destination;
+use config::{Destination, Protocol};
 use counters::{Counters, Figures};
 use queue::{Queue, Record};
+use record::Counts;
 use selection::Selection;
 use sender::{Receiver, Sender, Settings};
 
@@ -249,6 +252,11 @@ impl Forwarder {
         futures::future::join_all(waits).await;
     }
 
+    /// How all destinations stand, in the order of the file.
+    pub fn status(&self) -> Vec<DestinationStatus> {
+        self.lines.read().iter().map(|line| line.status()).collect()
+    }
+
     /// Appends what is counted in Prometheus' text format.
     pub fn write_metrics(&self, out: &mut String) {
         let lines = Arc::clone(&self.lines.read());
@@ -268,6 +276,32 @@ impl Forwarder {
 impl Line {
     fn name(&self) -> String {
         self.settings.borrow().destination.name.clone()
+    }
+
+    fn status(&self) -> DestinationStatus {
+        let settings = self.settings.borrow().clone();
+        let (destination, queue, counters) =
+            (&settings.destination, self.queue.totals(), &self.counters);
+        let instant = |of: &AtomicI64| Some(of.load(Relaxed)).filter(|ms| *ms != 0);
+        let lost = [queue.dropped_full, queue.dropped_failed, counters.unreadable.read()];
+        DestinationStatus {
+            name: destination.name.clone(),
+            url: shown(&destination.url),
+            protocol: match self.receiver.protocol(destination.protocol) {
+                Protocol::V1 => "1.0",
+                Protocol::V2 => "2.0",
+            },
+            rows_pending: queue.pending.all(),
+            queue_bytes: queue.bytes,
+            queue_bytes_max: destination.queue_bytes_max,
+            rows_sent: counters.sent.read().all(),
+            rows_retried: counters.retried.read().all(),
+            rows_failed: counters.failed.read().all(),
+            rows_lost: lost.into_iter().map(Counts::all).sum(),
+            newest_queued_ms: instant(&counters.queued_ms),
+            newest_sent_ms: instant(&counters.sent_ms),
+            last_error: self.receiver.last_error.lock().clone(),
+        }
     }
 
     fn end(&self) {

@@ -57,6 +57,8 @@ pub(super) struct Receiver {
     wants_v1: Mutex<Option<Duration>>,
     /// It takes nothing at the moment, and that was told.
     is_away: AtomicBool,
+    /// What was wrong with the last attempt; empty if nothing was.
+    pub(super) last_error: Mutex<String>,
     /// When it was told last that it refused rows for ever, in monotonic time.
     refusal_told: Mutex<Option<Duration>>,
 }
@@ -66,6 +68,11 @@ impl Receiver {
     pub(super) fn forget(&self) {
         self.speaks_v2.store(false, Relaxed);
         *self.wants_v1.lock() = None;
+    }
+
+    /// What it is sent, where `offered` is sent first.
+    pub(super) fn protocol(&self, offered: Protocol) -> Protocol {
+        if self.wants_v1.lock().is_some() { Protocol::V1 } else { offered }
     }
 
     /// Whether a refusal is told; not each of many.
@@ -212,12 +219,10 @@ impl Sender {
     }
 
     fn protocol(&self, destination: &Destination) -> Protocol {
-        let mut wants_v1 = self.receiver.wants_v1.lock();
         let now = self.clock.monotonic();
-        if wants_v1.is_some_and(|since| now.saturating_sub(since) > OFFER_AGAIN) {
-            *wants_v1 = None;
-        }
-        if wants_v1.is_some() { Protocol::V1 } else { destination.protocol }
+        let is_over = |since: &mut Duration| now.saturating_sub(*since) > OFFER_AGAIN;
+        self.receiver.wants_v1.lock().take_if(is_over);
+        self.receiver.protocol(destination.protocol)
     }
 
     async fn send_lane(&self, lane: Lane, protocol: Protocol) -> Sent {
@@ -242,6 +247,7 @@ impl Sender {
             match self.attempt(&now, org_id, request, protocol).await {
                 Attempt::Taken => {
                     self.counters.taken(request.newest_ms);
+                    self.receiver.last_error.lock().clear();
                     if self.receiver.is_away.swap(false, Relaxed) {
                         info!(destination = name, "the destination takes rows again");
                     }
@@ -257,6 +263,7 @@ impl Sender {
                             rows, why, "the destination refused rows for ever"
                         );
                     }
+                    *self.receiver.last_error.lock() = why;
                     return Sent::Done;
                 }
                 Attempt::WantsV1(why) => {
@@ -275,6 +282,7 @@ impl Sender {
                     if !self.receiver.is_away.swap(true, Relaxed) {
                         warn!(destination = name, why, "the destination takes no rows now");
                     }
+                    *self.receiver.last_error.lock() = why;
                     let wait = wait.unwrap_or_else(|| self.jittered(pause));
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}

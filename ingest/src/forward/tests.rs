@@ -272,11 +272,20 @@ async fn what_may_be_taken_later_is_repeated_and_the_rest_given_up() {
     assert_eq!(rig.arrived(1).await, ["2.0.0 x 1@1"]);
     assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After");
     rig.metric("samples_retried_total", 4.0).await;
+    rig.metric("samples_pending", 0.0).await;
+    assert_eq!(rig.forwarder.status()[0].last_error, "");
     rig.inbox.answers.lock().extend([Status(400), Status(403)]);
     rig.write("a", &[("x", 2.0, 2)]).await;
     rig.metric("samples_failed_total", 1.0).await;
     rig.write("a", &[("x", 3.0, 3)]).await;
     rig.metric("samples_failed_total", 2.0).await;
+    rig.metric("samples_pending", 0.0).await;
+    let status = rig.forwarder.status().remove(0);
+    assert_eq!(
+        (status.last_error.as_str(), status.protocol, status.rows_failed, status.rows_pending),
+        ("403 Forbidden: as told", "2.0", 2, 0)
+    );
+    assert_eq!((status.newest_queued_ms, status.newest_sent_ms), (Some(3), Some(1)));
     rig.write("a", &[("x", 4.0, 4)]).await;
     assert_eq!(rig.arrived(1).await, ["2.0.0 x 4@4"]);
     rig.metric("samples_total", 8.0).await;

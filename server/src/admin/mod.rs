@@ -8,6 +8,7 @@
 
 mod backup;
 mod deletes;
+mod forward;
 mod retention;
 mod routing;
 mod stored;
@@ -32,6 +33,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("GET", "/api/v1/admin/backup"),
     ("POST", "/api/v1/admin/backup"),
     ("POST", "/api/v1/admin/delete"),
+    ("GET", "/api/v1/admin/forward"),
     ("GET", "/api/v1/admin/retention"),
     ("POST", "/api/v1/admin/retention"),
     ("GET", "/api/v1/admin/routing"),
@@ -70,6 +72,7 @@ pub(crate) fn router() -> Router<Parts> {
         .route(&at("/audit"), get(tenants::audit))
         .route(&at("/backup"), get(backup::status).post(backup::begin))
         .route(&at("/delete"), post(deletes::delete))
+        .route(&at("/forward"), get(forward::show))
         .route(&at("/retention"), get(retention::preview).post(retention::retain))
         .route(&at("/routing"), get(routing::show).put(routing::put).layer(table))
         .route(&at("/storage"), get(stored::stored))

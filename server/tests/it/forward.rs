@@ -94,6 +94,11 @@ fn another_taffrail_gets_everything_over_outages_and_crashes() {
     assert_eq!(told["data"]["x"][0]["help"], "Things.", "{told}");
     wait_metric(&mut edge, "samples_pending", |waiting| waiting == 0.0);
 
+    let told = edge.json("/api/v1/admin/forward", None);
+    let one = &told["data"]["destinations"][0];
+    assert_eq!((one["name"].as_str(), one["protocol"].as_str()), (Some("central"), Some("2.0")));
+    assert_eq!((&one["rows_pending"], &one["rows_sent"]), (&0.into(), &110.into()), "{told}");
+
     // Nobody takes anything: writes go on, over a crash as well.
     let (address, before) = (central.address, Instant::now());
     central.kill();
