@@ -182,7 +182,7 @@ impl Sender {
         let (batch, plan) = planned.map_err(io::Error::other)??;
         let lanes_max = settings.destination.shards.1;
         self.counters.shards.store(plan.lanes.len().min(lanes_max) as u64, Relaxed);
-        let lanes = plan.lanes.into_iter().map(|lane| self.send_lane(lane, protocol));
+        let lanes = plan.lanes.into_iter().map(|lane| self.send_lane(&settings, lane, protocol));
         let mut lanes = futures::stream::iter(lanes).buffer_unordered(lanes_max);
         let mut sent = Sent::Done;
         while let Some(of_lane) = lanes.next().await {
@@ -225,26 +225,35 @@ impl Sender {
         self.receiver.protocol(destination.protocol)
     }
 
-    async fn send_lane(&self, lane: Lane, protocol: Protocol) -> Sent {
+    async fn send_lane(&self, settings: &Arc<Settings>, lane: Lane, protocol: Protocol) -> Sent {
         for request in lane.requests {
-            if self.deliver(&lane.org_id, &request, protocol).await == Sent::Again {
+            let sent = self.deliver(settings, &lane.org_id, &request, protocol).await;
+            if sent == Sent::Again {
                 return Sent::Again;
             }
         }
         Sent::Done
     }
 
-    /// Repeats one request until it is taken or never will be. Settings are those in force at each
-    /// attempt: a reload mends what is wrong with them.
-    async fn deliver(&self, org_id: &str, request: &Request, protocol: Protocol) -> Sent {
-        let mut settings = self.settings.clone();
-        let mut pause = settings.borrow().destination.backoff_min();
+    /// Repeats one request until it is taken or never will be, or the settings it was planned under
+    /// are no longer in force: a reload mends what is wrong with them.
+    async fn deliver(
+        &self,
+        settings: &Arc<Settings>,
+        org_id: &str,
+        request: &Request,
+        protocol: Protocol,
+    ) -> Sent {
+        let mut in_force = self.settings.clone();
+        let name = settings.destination.name.as_str();
+        let mut pause = settings.destination.backoff_min();
         loop {
-            let now = Arc::clone(&settings.borrow_and_update());
-            let name = now.destination.name.as_str();
+            if !Arc::ptr_eq(&in_force.borrow_and_update(), settings) {
+                return Sent::Again;
+            }
             self.counters.sent.add(request.counts);
             self.counters.metadata.fetch_add(request.families, Relaxed);
-            match self.attempt(&now, org_id, request, protocol).await {
+            match self.attempt(settings, org_id, request, protocol).await {
                 Attempt::Taken => {
                     self.counters.taken(request.newest_ms);
                     self.receiver.last_error.lock().clear();
@@ -286,9 +295,9 @@ impl Sender {
                     let wait = wait.unwrap_or_else(|| self.jittered(pause));
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
-                        Ok(()) = settings.changed() => {}
+                        Ok(()) = in_force.changed() => {}
                     }
-                    pause = (2 * pause).min(now.destination.backoff_max());
+                    pause = (2 * pause).min(settings.destination.backoff_max());
                 }
             }
         }

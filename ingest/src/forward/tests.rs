@@ -397,6 +397,11 @@ async fn settings_are_those_in_force_at_each_attempt() {
     rig.metric("samples_retried_total", 1.0).await;
     rig.forward("authorization: {credentials: secret}");
     assert_eq!(rig.arrived(1).await, ["2.0.0 Bearer secret x 1@1"], "at once, elsewhere");
+    rig.inbox.answers.lock().extend([Answer::Later(500, 300)]);
+    rig.write("a", &[("x", 2.0, 2)]).await;
+    rig.metric("samples_retried_total", 2.0).await;
+    rig.forward("protobuf_message: prometheus.WriteRequest, x-taffrail: {org_id: '{tenant}'}");
+    assert_eq!(rig.arrived(1).await, ["a 0.1.0 x 2@2"], "in the form they ask for");
 }
 
 #[tokio::test(flavor = "multi_thread")]
