@@ -17,6 +17,7 @@ mod metrics;
 pub mod number;
 pub mod promql;
 mod querier;
+mod reloads;
 mod running;
 mod targets;
 mod turns;
@@ -33,4 +34,5 @@ pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram,
 pub use metrics::Metrics;
 pub use model::CancelGuard;
 pub use querier::{About, Querier};
+pub use reloads::Reloads;
 pub use targets::{FamiliesAsked, Targets, TargetsAsked};

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::Gauged;
 use crate::running::{Asked, Running, State};
 use crate::turns::{Turns, seconds};
-use crate::{Answer, Cancel, Config, Error, Executor, Metrics, Targets};
+use crate::{Answer, Cancel, Config, Error, Executor, Metrics, Reloads, Targets};
 
 /// Answers questions under limits. Cloning is cheap.
 #[derive(Clone)]
@@ -24,6 +24,7 @@ pub struct Querier {
     clock: Arc<dyn Clock>,
     config: Arc<RwLock<Arc<Config>>>,
     about: Arc<About>,
+    reloads: Arc<Reloads>,
     turns: Arc<Turns>,
     running: Arc<Running>,
     /// Texts that are read at a time, apart from the threads that move bytes.
@@ -79,9 +80,10 @@ impl Querier {
         let turns = Arc::new(Turns::new(config.running_max));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Arc::new(Semaphore::new(cores));
+        let reloads = Arc::new(Reloads::started(about.started_ms));
         let (config, about) = (Arc::new(RwLock::new(Arc::new(config))), Arc::new(about));
         let targets = None;
-        Self { executor, clock, config, about, turns, running, reading, metrics, targets }
+        Self { executor, clock, config, about, reloads, turns, running, reading, metrics, targets }
     }
 
     /// The same, which also tells what is scraped.
@@ -116,6 +118,11 @@ impl Querier {
     /// executor was given stay as they were at the start.
     pub fn reconfigure(&self, config: Config) {
         *self.config.write() = Arc::new(config);
+    }
+
+    /// Where reloads of the configuration are written down.
+    pub fn reloads(&self) -> &Arc<Reloads> {
+        &self.reloads
     }
 
     pub(crate) fn about(&self) -> &About {

@@ -52,7 +52,8 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let scraper = scraping::start(&config, &doors, &authenticator)?;
     let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
-    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload)?);
+    let reloads = Arc::clone(querier.reloads());
+    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload, reloads)?);
     reloadable(&reloader, &authenticator, &querier, &doors);
     let routing = open_routing(&config, &authenticator, &disk).await?;
     reloader.add(Arc::new(Arc::clone(&routing)) as Arc<dyn Reload>);
@@ -62,7 +63,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         query: Arc::clone(querier.metrics()),
         authenticator: Arc::clone(&authenticator),
         clock: Arc::clone(&clock),
-        reload: Arc::clone(reloader.status()),
+        reloads: Arc::clone(querier.reloads()),
         connections,
         routing: Arc::clone(&routing),
         forwarder: Arc::clone(&forwarder),

@@ -11,7 +11,7 @@ use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
 
 use crate::admin::Routing;
-use crate::{listener, reload};
+use crate::listener;
 
 /// Everything that counts something.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub(crate) struct Metrics {
     pub(crate) query: Arc<query::Metrics>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) reload: Arc<reload::Status>,
+    pub(crate) reloads: Arc<query::Reloads>,
     pub(crate) connections: Arc<listener::Counters>,
     pub(crate) routing: Arc<Routing>,
     pub(crate) forwarder: Arc<Forwarder>,
@@ -55,7 +55,8 @@ impl Metrics {
 
     /// The names that Prometheus has, with our prefix.
     fn write_reload(&self, out: &mut String) {
-        let (successful, at_seconds) = self.reload.read();
+        let successful = self.reloads.failed_ms().is_none();
+        let at_seconds = self.reloads.taken_over_ms() as f64 / 1e3;
         line(
             out,
             "taffrail_config_last_reload_successful",

@@ -10,11 +10,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, anyhow};
 use model::Clock;
 use parking_lot::RwLock;
+use query::Reloads;
 use serde_json::json;
 use tenancy::{Act, Actor, Authenticator};
 use tokio::sync::{Mutex, watch};
@@ -62,25 +62,6 @@ impl fmt::Display for Reloaded {
     }
 }
 
-/// How the last reload went, for `/metrics`.
-#[derive(Debug)]
-pub(crate) struct Status {
-    successful: AtomicBool,
-    at_ms: AtomicI64,
-}
-
-impl Status {
-    /// A start counts as a reload.
-    pub(crate) fn started(at_ms: i64) -> Self {
-        Self { successful: AtomicBool::new(true), at_ms: AtomicI64::new(at_ms) }
-    }
-
-    /// Whether the last reload was taken over, and when one last was, seconds since the Unix epoch.
-    pub(crate) fn read(&self) -> (bool, f64) {
-        (self.successful.load(Relaxed), self.at_ms.load(Relaxed) as f64 / 1e3)
-    }
-}
-
 /// All values by their keys, with dots.
 type Values = BTreeMap<String, toml::Value>;
 
@@ -92,7 +73,7 @@ pub(crate) struct Reloader {
     values: Mutex<Values>,
     authenticator: Arc<Authenticator>,
     clock: Arc<dyn Clock>,
-    status: Arc<Status>,
+    reloads: Arc<Reloads>,
 }
 
 impl fmt::Debug for Reloader {
@@ -108,10 +89,10 @@ impl Reloader {
         config: &Config,
         authenticator: Arc<Authenticator>,
         clock: Arc<dyn Clock>,
+        reloads: Arc<Reloads>,
     ) -> Result<Self> {
-        let status = Arc::new(Status::started(clock.now_ms()));
         let (parts, values) = (RwLock::default(), Mutex::new(values_of(config)?));
-        Ok(Self { arguments, parts, values, authenticator, clock, status })
+        Ok(Self { arguments, parts, values, authenticator, clock, reloads })
     }
 
     /// Adds a part. It is asked from the next reload on.
@@ -119,23 +100,19 @@ impl Reloader {
         self.parts.write().push(part);
     }
 
-    pub(crate) fn status(&self) -> &Arc<Status> {
-        &self.status
-    }
-
     /// Reads the configuration again. Goes on although whoever asked hangs up.
     pub(crate) async fn reload(self: &Arc<Self>, who: Actor) -> Result<Reloaded> {
         let this = Arc::clone(self);
         let work = tokio::spawn(async move { this.reload_now(&who).await });
         let reloaded = work.await.unwrap_or_else(|e| Err(anyhow!("the reload was cut off: {e}")));
-        self.status.successful.store(reloaded.is_ok(), Relaxed);
         match &reloaded {
             Ok(reloaded) => {
-                self.status.at_ms.store(self.clock.now_ms(), Relaxed);
+                self.reloads.succeeded(self.clock.now_ms());
                 let (changed, waiting) = (reloaded.changed.join(" "), reloaded.waiting.join(" "));
                 tracing::info!(changed, waiting, "configuration reloaded");
             }
             Err(error) => {
+                self.reloads.failed(self.clock.now_ms());
                 let error = format!("{error:#}");
                 tracing::error!(error, "configuration not reloaded, the one before stays");
             }

@@ -268,8 +268,8 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Flags => Ok(status::flags(&question)),
         Endpoint::StatusConfig => Ok(status::config(&question)),
         Endpoint::WalReplay => Ok(status::wal_replay()),
-        Endpoint::Notifications => Ok(status::notifications()),
-        // Of nothing nobody is told live: as Prometheus says it when it takes no more listeners.
+        Endpoint::Notifications => Ok(status::notifications(&question)),
+        // Nobody is told live, as by a Prometheus that takes no more listeners; pages then ask.
         Endpoint::NotificationsLive => Ok(Reply::Nothing),
         Endpoint::OpenApi => Ok(openapi::document(&question.querier.about().version)),
         Endpoint::TsdbBlocks => blocks::blocks(question).await,

@@ -35,14 +35,16 @@ pub(super) fn build_info(question: &Question<'_>) -> Reply {
 /// `status/runtimeinfo`: what of it has a meaning outside Go.
 pub(super) fn runtime_info(question: &Question<'_>) -> Reply {
     let started = rfc3339_text(question.querier.about().started_ms);
+    let reloads = question.querier.reloads();
+    let (taken_over, failed) = (rfc3339_text(reloads.taken_over_ms()), reloads.failed_ms());
     let now = rfc3339_text(question.querier.clock().now_ms());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Reply::document(Single::new(|out| {
-        let times =
-            [("startTime", started.clone()), ("serverTime", now), ("lastConfigTime", started)];
+        let times = [("startTime", started), ("serverTime", now), ("lastConfigTime", taken_over)];
         push_string_map(out, &times);
         out.pop();
-        out.extend_from_slice(b",\"reloadConfigSuccess\":true,");
+        out.extend_from_slice(b",\"reloadConfigSuccess\":");
+        out.extend_from_slice(if failed.is_none() { b"true," } else { b"false," });
         push_integer_field(out, "GOMAXPROCS", i64::try_from(threads).unwrap_or(i64::MAX));
         out.push(b'}');
     }))
@@ -124,9 +126,20 @@ pub(super) fn wal_replay() -> Reply {
     }))
 }
 
-/// `notifications`: what Prometheus' own pages show of reloads and shutdowns; there are none here.
-pub(super) fn notifications() -> Reply {
-    Reply::document(Single::new(|out| out.extend_from_slice(b"[]")))
+/// `notifications`: a configuration that was refused, in the words of Prometheus' own pages. Before
+/// the log is read back and once the process is to end, nothing is served.
+pub(super) fn notifications(question: &Question<'_>) -> Reply {
+    let failed = question.querier.reloads().failed_ms();
+    Reply::document(Single::new(move |out| {
+        out.push(b'[');
+        if let Some(at_ms) = failed {
+            let text = "Configuration reload has failed.".to_owned();
+            push_string_map(out, &[("text", text), ("date", rfc3339_text(at_ms))]);
+            out.pop();
+            out.extend_from_slice(b",\"active\":true}");
+        }
+        out.push(b']');
+    }))
 }
 
 /// `features`: what there is, by the groups and names Prometheus uses.

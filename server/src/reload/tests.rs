@@ -41,7 +41,9 @@ impl Rig {
             .expect("the default configuration"),
         );
         let of_reloader = Arc::clone(&clock) as Arc<dyn Clock>;
-        let reloader = Reloader::new(arguments, &config, who, of_reloader).expect("a reloader");
+        let reloads = Arc::new(Reloads::started(clock.now_ms()));
+        let reloader = Reloader::new(arguments, &config, who, of_reloader, reloads);
+        let reloader = reloader.expect("a reloader");
         let (reloader, taken) = (Arc::new(reloader), Arc::<Lock<Vec<String>>>::default());
         let notes = Arc::clone(&taken);
         reloader.add(Part::new(&["tenancy", "ingest.cluster"], move |config: &Config| {
@@ -81,11 +83,19 @@ async fn what_changed_and_what_waits_is_told() {
     assert_eq!(*rig.taken.lock(), ["", "c", "c", ""]);
 }
 
+impl Rig {
+    /// Whether the last reload was taken over, and when one last was, seconds since the Unix epoch.
+    fn state(&self) -> (bool, f64) {
+        let reloads = &self.reloader.reloads;
+        (reloads.failed_ms().is_none(), reloads.taken_over_ms() as f64 / 1e3)
+    }
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_refused_whole() {
     let rig = Rig::new();
     rig.reload("ingest.cluster = \"c\"").await.expect("good");
-    let (good, at) = rig.reloader.status().read();
+    let (good, at) = rig.state();
     assert_eq!((good, at), (true, 2.0));
     for (text, parts) in [
         ("ingest.cluster = \"x\"\nlisten = 5", vec!["taffrail.toml is wrong", "line 2", "listen"]),
@@ -96,9 +106,9 @@ async fn what_is_wrong_is_refused_whole() {
     ] {
         let refused = rig.reload(text).await.expect_err(text);
         assert!(parts.iter().all(|part| refused.contains(part)), "{text}: {refused}");
-        assert_eq!(rig.reloader.status().read(), (false, 2.0), "{text}");
+        assert_eq!(rig.state(), (false, 2.0), "{text}");
     }
     assert_eq!(*rig.taken.lock(), ["c"], "no part took anything over");
     assert_eq!(rig.reload("").await, told("ingest.cluster", ""), "compared with what is in force");
-    assert_eq!(rig.reloader.status().read(), (true, 8.0));
+    assert_eq!(rig.state(), (true, 8.0));
 }

@@ -26,6 +26,17 @@ fn metric(server: &Program, name: &str) -> f64 {
     line.unwrap_or_else(|| panic!("{name} is missing")).parse().expect("a number")
 }
 
+/// What pages are told of the last reload.
+#[track_caller]
+fn tells(server: &Program, failed: bool) {
+    let about = |path: &str| call(server, "platform", &format!("GET /api/v1/{path}"), &[]).1;
+    let (runtime, notes) = (about("status/runtimeinfo"), about("notifications"));
+    assert!(runtime.contains(&format!("\"reloadConfigSuccess\":{}", !failed)), "{runtime}");
+    let note = "{\"text\":\"Configuration reload has failed.\",\"date\":";
+    assert_eq!(notes.contains(note), failed, "{notes}");
+    assert_eq!(notes.contains("\"data\":[]"), !failed, "{notes}");
+}
+
 fn write(file: &Path, text: &str) {
     std::fs::write(file, text).expect("write a file of the test");
 }
@@ -73,6 +84,7 @@ fn limits_tokens_and_labels_change_without_a_restart() {
     assert!(told.contains("token \"x\": sha256 must be 64 hexadecimal digits"), "{told}");
     assert_eq!(import("late").0, 400, "the token and the limit stay");
     assert_eq!(metric(&server, "taffrail_config_last_reload_successful"), 0.0);
+    tells(&server, true);
     let at = metric(&server, "taffrail_config_last_reload_success_timestamp_seconds");
 
     write(&tokens, &token_file_of(&[PLATFORM]));
@@ -86,6 +98,7 @@ fn limits_tokens_and_labels_change_without_a_restart() {
     }
     assert!(metric(&server, "taffrail_config_last_reload_success_timestamp_seconds") >= at);
     assert_eq!((import("late").0, import("platform").0), (401, 204));
+    tells(&server, false);
 
     let (_, audit) = call(&server, "platform", "GET /api/v1/admin/audit", &[]);
     let audit: Value = serde_json::from_str(&audit).expect("JSON");
