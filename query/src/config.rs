@@ -31,6 +31,9 @@ pub struct Config {
     /// Whether rates and resets look at start timestamps, where samples have them, and
     /// `start_timestamp` gives them: Prometheus' feature `use-start-timestamps`.
     pub start_timestamps: bool,
+    /// Whether names and values can be searched for by parts and similar ones
+    /// (`/api/v1/search/…`): Prometheus' feature `search-api`, experimental there. It may change.
+    pub search_api: bool,
     /// The step of subqueries that name none, in seconds: Prometheus' evaluation interval.
     pub subquery_step_seconds: f64,
     /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
@@ -55,6 +58,7 @@ impl Default for Config {
             experimental_promql: false,
             delayed_name_removal: false,
             start_timestamps: false,
+            search_api: false,
             subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,

@@ -31,6 +31,9 @@ pub enum Error {
     /// The tenant asks for more at a time than it may.
     #[error("{0}")]
     TooMany(String),
+    /// Whoever runs this server has not switched it on; asking again does not help.
+    #[error("{0}")]
+    Disabled(String),
     /// It could be answered later, or by a part that is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -61,7 +64,7 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::NotAcceptable(_) => "not_acceptable",
             Self::TooMany(_) => "too_many_requests",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::Disabled(_) => "unavailable",
             Self::Internal { .. } => "internal",
         }
     }
@@ -71,7 +74,7 @@ impl Error {
         match self {
             Self::BadData(_) => 400,
             Self::Execution(_) => 422,
-            Self::Timeout(_) | Self::Unavailable(_) => 503,
+            Self::Timeout(_) | Self::Unavailable(_) | Self::Disabled(_) => 503,
             Self::Canceled(_) => 499,
             Self::Forbidden(_) => 403,
             Self::NotFound(_) => 404,

@@ -31,7 +31,7 @@ pub use executor::{
     Statistics,
 };
 pub use histogram::{Bucket, CUSTOM_BOUNDS_SCHEMA, FINEST_SCHEMA, FloatHistogram, bucket_bound};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, OwnMetrics};
 pub use model::CancelGuard;
 pub use querier::{About, Querier};
 pub use reloads::Reloads;

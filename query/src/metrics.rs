@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use crate::http::Endpoint;
 
+/// Tells everything that the process counts, beyond this crate: the port behind
+/// `status/self_metrics`.
+pub trait OwnMetrics: Send + Sync {
+    /// Appends all of it in Prometheus' text format: a family's `HELP` and `TYPE`, then its lines.
+    fn write(&self, out: &mut String);
+}
+
 /// Statuses that are counted by themselves; any other counts as the last.
 const CODES: [u16; 14] = [200, 204, 400, 401, 403, 404, 405, 406, 422, 429, 499, 503, 413, 500];
 
@@ -15,7 +22,7 @@ const BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
 
 /// Counters of the query API. Everything only grows, but for the two gauges.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     endpoints: [OfEndpoint; Endpoint::COUNT],
     /// Samples read from storage by queries.
@@ -26,6 +33,14 @@ pub struct Metrics {
     pub(crate) running: AtomicU64,
     /// Questions that wait for their turn.
     pub(crate) waiting: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let (samples_read, series_read, running, waiting) = Default::default();
+        let endpoints = std::array::from_fn(|_| OfEndpoint::default());
+        Self { endpoints, samples_read, series_read, running, waiting }
+    }
 }
 
 #[derive(Debug, Default)]

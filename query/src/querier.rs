@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::Gauged;
 use crate::running::{Asked, Running, State};
 use crate::turns::{Turns, seconds};
-use crate::{Answer, Cancel, Config, Error, Executor, Metrics, Reloads, Targets};
+use crate::{Answer, Cancel, Config, Error, Executor, Metrics, OwnMetrics, Reloads, Targets};
 
 /// Answers questions under limits. Cloning is cheap.
 #[derive(Clone)]
@@ -27,10 +27,11 @@ pub struct Querier {
     reloads: Arc<Reloads>,
     turns: Arc<Turns>,
     running: Arc<Running>,
-    /// Texts that are read at a time, apart from the threads that move bytes.
+    /// Work that goes on at a time, apart from the threads that move bytes.
     reading: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     targets: Option<Arc<dyn Targets>>,
+    own_metrics: Option<Arc<dyn OwnMetrics>>,
 }
 
 /// Texts up to this length, in bytes, are read where they arrived if no regular expression is
@@ -82,14 +83,36 @@ impl Querier {
         let reading = Arc::new(Semaphore::new(cores));
         let reloads = Arc::new(Reloads::started(about.started_ms));
         let (config, about) = (Arc::new(RwLock::new(Arc::new(config))), Arc::new(about));
-        let targets = None;
-        Self { executor, clock, config, about, reloads, turns, running, reading, metrics, targets }
+        let (targets, own_metrics) = (None, None);
+        Self {
+            executor,
+            clock,
+            config,
+            about,
+            reloads,
+            turns,
+            running,
+            reading,
+            metrics,
+            targets,
+            own_metrics,
+        }
     }
 
     /// The same, which also tells what is scraped.
     #[must_use]
     pub fn with_targets(self, targets: Arc<dyn Targets>) -> Self {
         Self { targets: Some(targets), ..self }
+    }
+
+    /// The same, which also tells what the process counts.
+    #[must_use]
+    pub fn with_own_metrics(self, metrics: Arc<dyn OwnMetrics>) -> Self {
+        Self { own_metrics: Some(metrics), ..self }
+    }
+
+    pub(crate) fn own_metrics(&self) -> Option<Arc<dyn OwnMetrics>> {
+        self.own_metrics.clone()
     }
 
     pub(crate) fn targets(&self) -> Option<&dyn Targets> {
@@ -203,14 +226,24 @@ impl Querier {
         if bytes <= READ_INLINE_BYTES_MAX && !texts.iter().any(|text| text.contains('~')) {
             return Ok(read(&texts));
         }
-        let failed = |source: crate::Source| Error::internal("read the question", source);
+        self.apart("read the question", move || read(&texts)).await
+    }
+
+    /// Works for a question whose turn it is, apart from the threads that move bytes and as many at
+    /// a time as there are cores.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        doing: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let failed = |source: crate::Source| Error::internal(doing, source);
         let permit = Arc::clone(&self.reading).acquire_owned().await;
         let permit = permit.map_err(|e| failed(e.into()))?;
-        let reading = tokio::task::spawn_blocking(move || {
+        let working = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            read(&texts)
+            work()
         });
-        reading.await.map_err(|e| failed(e.into()))
+        working.await.map_err(|e| failed(e.into()))
     }
 
     /// Counts what an answer cost.

@@ -69,6 +69,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         forwarder: Arc::clone(&forwarder),
         started_ms,
     };
+    let querier = querier.with_own_metrics(Arc::new(metrics.clone()));
     let backups = Backups::new(&config, &storage, &disk, &clock);
     let parts = Parts {
         storage: Arc::clone(&storage),
@@ -204,6 +205,7 @@ fn reloadable(
         "query.lookback_seconds",
         "query.experimental_promql",
         "query.slow_query_seconds",
+        "query.search_api",
     ];
     reloader.add(Part::new(keys, move |config: &Config| {
         let (asked, query) = (asked.clone(), config.query.clone());

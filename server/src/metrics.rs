@@ -29,6 +29,12 @@ pub(crate) struct Metrics {
     pub(crate) started_ms: i64,
 }
 
+impl query::OwnMetrics for Metrics {
+    fn write(&self, out: &mut String) {
+        Self::write(self, out);
+    }
+}
+
 impl Metrics {
     /// Appends the whole exposition.
     pub(crate) fn write(&self, out: &mut String) {

@@ -21,6 +21,8 @@ mod queries;
 mod remote_read;
 mod reply;
 mod routes;
+mod search;
+mod self_metrics;
 mod status;
 mod syntax;
 mod targets;
@@ -256,6 +258,9 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Labels => listings::label_names(question).await,
         Endpoint::LabelValues => listings::label_values(question).await,
         Endpoint::Metadata => listings::metadata(question).await,
+        Endpoint::SearchMetricNames => search::metric_names(question).await,
+        Endpoint::SearchLabelNames => search::label_names(question).await,
+        Endpoint::SearchLabelValues => search::label_values(question).await,
         Endpoint::Rules => targets::rules(question).await,
         Endpoint::Alerts => Ok(targets::alerts()),
         Endpoint::Alertmanagers => Ok(targets::alertmanagers()),
@@ -268,6 +273,7 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Flags => Ok(status::flags(&question)),
         Endpoint::StatusConfig => Ok(status::config(&question)),
         Endpoint::WalReplay => Ok(status::wal_replay()),
+        Endpoint::SelfMetrics => self_metrics::families(question).await,
         Endpoint::Notifications => Ok(status::notifications(&question)),
         // Nobody is told live, as by a Prometheus that takes no more listeners; pages then ask.
         Endpoint::NotificationsLive => Ok(Reply::Nothing),

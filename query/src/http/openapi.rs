@@ -8,6 +8,27 @@ use axum::response::IntoResponse;
 use super::reply::Reply;
 use super::routes::{Endpoint, ROUTES, Route};
 
+/// Parameters that all searches have, and those one of them has besides.
+macro_rules! search {
+    ($($own:literal)*) => {
+        [
+            $($own,)*
+            "match[]",
+            "start",
+            "end",
+            "search[]",
+            "fuzz_threshold",
+            "fuzz_alg",
+            "case_sensitive",
+            "include_score",
+            "sort_by",
+            "sort_dir",
+            "limit",
+            "batch_size",
+        ]
+    };
+}
+
 /// Parameters of an endpoint: `!` is required, `[]` may be repeated.
 fn parameters(endpoint: Endpoint) -> &'static [&'static str] {
     match endpoint {
@@ -20,6 +41,10 @@ fn parameters(endpoint: Endpoint) -> &'static [&'static str] {
         Endpoint::Series => &["match[]!", "start", "end", "limit"],
         Endpoint::Labels | Endpoint::LabelValues => &["match[]", "start", "end", "limit"],
         Endpoint::Metadata => &["metric", "limit", "limit_per_metric"],
+        Endpoint::SearchMetricNames => &search!["include_metadata"],
+        Endpoint::SearchLabelNames => &search![],
+        Endpoint::SearchLabelValues => &search!["label!"],
+        Endpoint::SelfMetrics => &["metric_name_pattern"],
         Endpoint::Rules => &[
             "type",
             "rule_name[]",

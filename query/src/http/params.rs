@@ -52,12 +52,17 @@ impl Params {
 
     /// An instant that may be left out.
     pub(super) fn instant_or(&self, name: &str, default_ms: i64) -> Result<i64, Error> {
+        self.instant_text(name, default_ms).map_err(|reason| invalid(name, &reason))
+    }
+
+    /// The same with the reason alone, where an error does not name the parameter apart.
+    pub(super) fn instant_text(&self, name: &str, default_ms: i64) -> Result<i64, String> {
         let text = self.get(name);
         if text.is_empty() {
             return Ok(default_ms);
         }
         let reason = || format!("invalid time value for '{name}': {}", not_a_time(text));
-        instant_ms(text).ok_or_else(|| invalid(name, &reason()))
+        instant_ms(text).ok_or_else(reason)
     }
 
     /// `start` and `end`, everything if they are left out.

@@ -58,7 +58,8 @@ fn switches(config: &Config) -> String {
     let experimental = config.experimental_promql.then_some(EXPERIMENTAL);
     let late_names = config.delayed_name_removal.then_some("promql-delayed-name-removal");
     let starts = config.start_timestamps.then_some("use-start-timestamps");
-    [experimental, late_names, starts].into_iter().flatten().collect::<Vec<_>>().join(",")
+    let search = config.search_api.then_some("search-api");
+    [experimental, late_names, starts, search].into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 /// `status/flags`: the settings that have a flag in Prometheus.
@@ -155,6 +156,7 @@ pub(super) fn features(question: &Question<'_>) -> Reply {
         ("query_stats", true),
         ("query_warnings", true),
         ("remote_write_receiver", true),
+        ("search", config.search_api),
         ("time_range_labels", true),
         ("time_range_series", true),
     ];

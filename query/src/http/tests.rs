@@ -3,6 +3,7 @@
 mod documents;
 mod fake;
 mod flow;
+mod search;
 mod tokens;
 
 use std::sync::Arc;
@@ -23,8 +24,12 @@ pub(super) use fake::Fake;
 const NOW_MS: i64 = 1_795_264_337_053;
 
 pub(super) fn querier(fake: &Arc<Fake>) -> Querier {
-    let config = Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() };
-    querier_with(fake, config)
+    querier_with(fake, small())
+}
+
+/// Limits that tests reach.
+fn small() -> Config {
+    Config { form_bytes_max: 4096, expression_bytes_max: 1024, ..Config::default() }
 }
 
 pub(super) fn querier_with(fake: &Arc<Fake>, config: Config) -> Querier {
@@ -88,7 +93,13 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// The answers to some requests as a text.
 #[track_caller]
 fn golden(name: &str, requests: &str) {
-    let querier = querier(&Arc::default());
+    golden_with(name, small(), requests);
+}
+
+/// The same under other settings.
+#[track_caller]
+fn golden_with(name: &str, config: Config, requests: &str) {
+    let querier = querier_with(&Arc::default(), config);
     let mut shown = String::new();
     for line in requests.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let response = block_on(send(&querier, request(line)));
@@ -278,6 +289,8 @@ fn the_server_about_itself() {
         GET /api/v1/notifications/live
         GET /api/v1/status/tsdb/blocks
         GET /api/v1/status/walreplay
+        GET /api/v1/status/self_metrics
+        GET /api/v1/status/self_metrics?metric_name_pattern=(
         GET /api/v1/features
         "#,
     );

@@ -43,6 +43,9 @@ const CHECKLIST: &[(&str, &str, &str)] = &[
     ("GET /api/v1/rules?type=x", "400", r#"not supported value \"x\""#),
     ("GET /api/v1/rules?group_next_token=x", "400", "group_limit needs to be present"),
     ("GET /api/v1/alerts", "200", r#""alerts":[]"#),
+    ("GET /api/v1/search/metric_names", "503", "search API disabled"),
+    ("POST /api/v1/search/label_names search[]=a", "503", r#""errorType":"unavailable""#),
+    ("GET /api/v1/search/label_values?label=job", "503", "search API disabled"),
     // About the server.
     ("GET /api/v1/status/config", "200", r#""yaml":"#),
     ("GET /api/v1/status/flags", "200", r#""query.lookback-delta":"5m""#),
@@ -51,6 +54,12 @@ const CHECKLIST: &[(&str, &str, &str)] = &[
     ("GET /api/v1/status/walreplay", "200", r#"{"min":0,"max":0,"current":0}"#),
     ("GET /api/v1/status/tsdb?limit=0", "400", "limit must be a positive number"),
     ("GET /api/v1/status/tsdb/blocks", "200", r#""blocks":[]"#),
+    (
+        "GET /api/v1/status/self_metrics?metric_name_pattern=taffrail_build_.*",
+        "200",
+        r#"[{"name":"taffrail_build_info","#,
+    ),
+    ("GET /api/v1/status/self_metrics?metric_name_pattern=%28", "400", "metric_name_pattern"),
     ("GET /api/v1/features", "200", r#""promql":{"#),
     ("GET /api/v1/notifications", "200", r#""data":[]"#),
     ("GET /api/v1/openapi.yaml", "200 application/yaml", "openapi: 3."),

@@ -79,8 +79,12 @@ impl Executor for Fake {
         _scope: &ReadScope,
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
-        let items =
-            vec!["__name__".to_owned(), "job".to_owned(), format!("{:?}", request.selectors)];
+        self.cancels.lock().push(request.cancel.clone());
+        let selectors = format!("{:?}", request.selectors);
+        if selectors.contains("slow") {
+            std::future::pending::<()>().await;
+        }
+        let items = vec!["__name__".to_owned(), "job".to_owned(), selectors];
         Ok(cut(items, request.limit))
     }
 
@@ -91,7 +95,8 @@ impl Executor for Fake {
         request: SeriesRequest,
     ) -> Result<Listing<String>, Error> {
         let asked = format!("{name} {}", shown(request.range));
-        Ok(cut(vec![asked, "z".to_owned()], request.limit))
+        let known = if name == "__name__" { "up" } else { "z" };
+        Ok(cut(vec![asked, known.to_owned()], request.limit))
     }
 
     async fn metadata(
