@@ -30,11 +30,7 @@ use crate::{forwarding, scraping};
 pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
     let started_ms = clock.now_ms();
-    let data_dir = config.data_dir.clone();
-    let disk = tokio::task::spawn_blocking(move || OsDisk::open(&data_dir)).await?;
-    let disk: Arc<dyn Disk> = Arc::new(
-        disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?,
-    );
+    let disk = open_disk(&config).await?;
     let objects = far_objects(&config.storage.objects, arguments.take_over)?;
     let storage = open_storage(&config, objects, &disk, &clock).await?;
     check_tenants(&storage, &disk)?;
@@ -100,6 +96,15 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     storage.close().await.context("flush and close the store")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The data directory, for this process alone.
+async fn open_disk(config: &Config) -> Result<Arc<dyn Disk>> {
+    let data_dir = config.data_dir.clone();
+    let disk = tokio::task::spawn_blocking(move || OsDisk::open(&data_dir)).await?;
+    let disk =
+        disk.with_context(|| format!("open data directory {}", config.data_dir.display()))?;
+    Ok(Arc::new(disk))
 }
 
 /// The port, and its TLS if it has any.
