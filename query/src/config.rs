@@ -34,6 +34,8 @@ pub struct Config {
     /// Whether names and values can be searched for by parts and similar ones
     /// (`/api/v1/search/…`): Prometheus' feature `search-api`, experimental there. It may change.
     pub search_api: bool,
+    /// Who may listen to `notifications/live` at a time; others get 204, and ask again.
+    pub notification_listeners_max: usize,
     /// The step of subqueries that name none, in seconds: Prometheus' evaluation interval.
     pub subquery_step_seconds: f64,
     /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
@@ -59,6 +61,7 @@ impl Default for Config {
             delayed_name_removal: false,
             start_timestamps: false,
             search_api: false,
+            notification_listeners_max: 16,
             subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,

@@ -81,7 +81,8 @@ impl Querier {
         let turns = Arc::new(Turns::new(config.running_max));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let reading = Arc::new(Semaphore::new(cores));
-        let reloads = Arc::new(Reloads::started(about.started_ms));
+        let reloads =
+            Arc::new(Reloads::started(about.started_ms, config.notification_listeners_max));
         let (config, about) = (Arc::new(RwLock::new(Arc::new(config))), Arc::new(about));
         let (targets, own_metrics) = (None, None);
         Self {

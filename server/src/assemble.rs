@@ -49,7 +49,8 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
     let reloads = Arc::clone(querier.reloads());
-    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload, reloads)?);
+    let told = Arc::clone(&reloads);
+    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload, told)?);
     reloadable(&reloader, &authenticator, &querier, &doors);
     let routing = open_routing(&config, &authenticator, &disk).await?;
     reloader.add(Arc::new(Arc::clone(&routing)) as Arc<dyn Reload>);
@@ -59,7 +60,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         query: Arc::clone(querier.metrics()),
         authenticator: Arc::clone(&authenticator),
         clock: Arc::clone(&clock),
-        reloads: Arc::clone(querier.reloads()),
+        reloads: Arc::clone(&reloads),
         connections,
         routing: Arc::clone(&routing),
         forwarder: Arc::clone(&forwarder),
@@ -91,6 +92,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
+    reloads.end();
     end_writes(serving, tasks, Duration::from_secs(config.shutdown_seconds)).await;
     forwarder.stop().await;
     storage.close().await.context("flush and close the store")?;

@@ -15,6 +15,7 @@ mod expressions;
 mod federate;
 mod json;
 mod listings;
+mod notifications;
 mod openapi;
 mod params;
 mod queries;
@@ -274,9 +275,8 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::StatusConfig => Ok(status::config(&question)),
         Endpoint::WalReplay => Ok(status::wal_replay()),
         Endpoint::SelfMetrics => self_metrics::families(question).await,
-        Endpoint::Notifications => Ok(status::notifications(&question)),
-        // Nobody is told live, as by a Prometheus that takes no more listeners; pages then ask.
-        Endpoint::NotificationsLive => Ok(Reply::Nothing),
+        Endpoint::Notifications => Ok(notifications::list(&question)),
+        Endpoint::NotificationsLive => Ok(notifications::live(&question)),
         Endpoint::OpenApi => Ok(openapi::document(&question.querier.about().version)),
         Endpoint::TsdbBlocks => blocks::blocks(question).await,
         Endpoint::Features => Ok(status::features(&question)),

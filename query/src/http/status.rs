@@ -127,22 +127,6 @@ pub(super) fn wal_replay() -> Reply {
     }))
 }
 
-/// `notifications`: a configuration that was refused, in the words of Prometheus' own pages. Before
-/// the log is read back and once the process is to end, nothing is served.
-pub(super) fn notifications(question: &Question<'_>) -> Reply {
-    let failed = question.querier.reloads().failed_ms();
-    Reply::document(Single::new(move |out| {
-        out.push(b'[');
-        if let Some(at_ms) = failed {
-            let text = "Configuration reload has failed.".to_owned();
-            push_string_map(out, &[("text", text), ("date", rfc3339_text(at_ms))]);
-            out.pop();
-            out.extend_from_slice(b",\"active\":true}");
-        }
-        out.push(b']');
-    }))
-}
-
 /// `features`: what there is, by the groups and names Prometheus uses.
 pub(super) fn features(question: &Question<'_>) -> Reply {
     let config = question.querier.config();

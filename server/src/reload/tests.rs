@@ -41,7 +41,7 @@ impl Rig {
             .expect("the default configuration"),
         );
         let of_reloader = Arc::clone(&clock) as Arc<dyn Clock>;
-        let reloads = Arc::new(Reloads::started(clock.now_ms()));
+        let reloads = Arc::new(Reloads::started(clock.now_ms(), 0));
         let reloader = Reloader::new(arguments, &config, who, of_reloader, reloads);
         let reloader = reloader.expect("a reloader");
         let (reloader, taken) = (Arc::new(reloader), Arc::<Lock<Vec<String>>>::default());

@@ -1,6 +1,8 @@
 //! Another configuration without a restart, from outside: what takes effect, what is refused, what
 //! is on record.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -118,4 +120,44 @@ fn limits_tokens_and_labels_change_without_a_restart() {
         "platform 127.0.0.1 config.reload ",
     ];
     assert_eq!(shown, expected, "newest first");
+}
+
+/// Reads on until a text comes.
+#[track_caller]
+fn until(stream: &mut TcpStream, heard: &mut String, text: &str) {
+    let mut piece = [0; 4096];
+    while !heard.contains(text) {
+        let read = stream.read(&mut piece).unwrap_or_else(|e| panic!("{text}: {e}: {heard}"));
+        assert!(read > 0, "{text} never came: {heard}");
+        heard.push_str(&String::from_utf8_lossy(&piece[..read]));
+    }
+}
+
+#[test]
+fn a_refused_configuration_is_told_to_who_listens() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = "[ingest.self_scrape]\nenabled = false\n[query]\nnotification_listeners_max = 1\n";
+    let mut server = taffrail(dir.path(), config);
+    let file = dir.path().join("taffrail.toml");
+    let mut listening = TcpStream::connect(server.address).expect("connect");
+    listening.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
+    write!(listening, "GET /api/v1/notifications/live HTTP/1.1\r\nHost: t\r\n\r\n").expect("ask");
+    let mut heard = String::new();
+    until(&mut listening, &mut heard, "text/event-stream");
+    let other = server.call("GET", "/api/v1/notifications/live", &[], &[]);
+    assert_eq!(other.status, 204, "one listens already");
+
+    write(&file, "no = such_key\n");
+    assert_ne!(server.call("POST", "/-/reload", &[], &[]).status, 200);
+    let event = "data: {\"text\":\"Configuration reload has failed.\",\"date\":\"";
+    until(&mut listening, &mut heard, "\"active\":true}\n\n");
+    assert!(heard.contains(event), "{heard}");
+    write(&file, config);
+    assert_eq!(server.call("POST", "/-/reload", &[], &[]).status, 200);
+    until(&mut listening, &mut heard, "\"active\":false}\n\n");
+
+    // Who listens does not hold up the end.
+    let started = Instant::now();
+    assert!(server.terminate(), "{}", server.output());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
