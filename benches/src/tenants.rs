@@ -1,5 +1,7 @@
 //! Many small tenants beside one large one, with as many series and samples: what tenants alone
-//! cost in memory, at a start, and in objects of a flush.
+//! cost in memory, at a start, and in objects of a flush. The large one is written twice: in requests
+//! of its own size, and in requests as small as those of the many, so that what small requests cost
+//! is not taken for what tenants cost.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -49,49 +51,52 @@ struct Cost {
     memory_started: u64,
 }
 
-/// Runs both and gives the table.
+/// A line of the table: what it is called, and the figure of a cost.
+type Measure = (&'static str, fn(&Cost) -> f64);
+
+/// Runs all three and gives the table.
 pub(crate) fn table(dir: &Path, size: Size, start_ms: i64) -> Result<String> {
     let one = Size { tenants: 1, series: size.tenants * size.series, ..size };
-    let (one, many) = (cost(dir, "one", one, start_ms)?, cost(dir, "many", size, start_ms)?);
+    let large = cost(dir, "one", one, SERIES_PER_REQUEST, start_ms)?;
+    let small = cost(dir, "one in small requests", one, size.series, start_ms)?;
+    let many = cost(dir, "many", size, SERIES_PER_REQUEST, start_ms)?;
     let mut out = format!(
-        "| measure | one tenant × {} series | {} tenants × {} series | ratio |\n| --- | ---: | ---: | ---: |\n",
-        size.tenants * size.series,
+        "| measure | one tenant × {all} series | the same in requests of {series} | {} tenants × {series} series | ratio | in equal requests |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: |\n",
         size.tenants,
-        size.series
+        all = size.tenants * size.series,
+        series = size.series,
     );
-    let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-    for (measure, one, many) in [
-        ("anonymous memory, all in heads, MiB", mib(one.memory), mib(many.memory)),
-        ("remote write, CPU s", one.cpu_seconds, many.cpu_seconds),
-        ("objects of one flush", one.objects as f64, many.objects as f64),
-        ("bytes of one flush, MiB", mib(one.object_bytes), mib(many.object_bytes)),
-        (
-            "restart after `kill -9`, everything in the log, s",
-            one.replayed.as_secs_f64(),
-            many.replayed.as_secs_f64(),
-        ),
-        (
-            "restart after `kill -9`, everything in blocks, s",
-            one.started.as_secs_f64(),
-            many.started.as_secs_f64(),
-        ),
-        (
-            "anonymous memory after that start, MiB",
-            mib(one.memory_started),
-            mib(many.memory_started),
-        ),
-    ] {
-        let _ = writeln!(out, "| {measure} | {one:.2} | {many:.2} | {:.2}× |", many / one);
+    let measures: [Measure; 7] = [
+        ("anonymous memory, all in heads, MiB", |cost| mib(cost.memory)),
+        ("remote write, CPU s", |cost| cost.cpu_seconds),
+        ("objects of one flush", |cost| cost.objects as f64),
+        ("bytes of one flush, MiB", |cost| mib(cost.object_bytes)),
+        ("restart after `kill -9`, everything in the log, s", |cost| cost.replayed.as_secs_f64()),
+        ("restart after `kill -9`, everything in blocks, s", |cost| cost.started.as_secs_f64()),
+        ("anonymous memory after that start, MiB", |cost| mib(cost.memory_started)),
+    ];
+    for (measure, of) in measures {
+        let [large, small, many] = [&large, &small, &many].map(of);
+        let (ratio, equal) = (many / large, many / small);
+        let _ = writeln!(
+            out,
+            "| {measure} | {large:.2} | {small:.2} | {many:.2} | {ratio:.2}× | {equal:.2}× |"
+        );
     }
     Ok(out)
 }
 
-fn cost(dir: &Path, name: &str, size: Size, start_ms: i64) -> Result<Cost> {
-    let data = fresh(dir.join(format!("tenants-{name}")))?;
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
+
+fn cost(dir: &Path, name: &str, size: Size, request_series: u64, start_ms: i64) -> Result<Cost> {
+    let data = fresh(dir.join(format!("tenants-{}", name.replace(' ', "-"))))?;
     let (system, _) = System::start(Kind::Taffrail, &data, PORT)?;
     let before = (system.cpu_seconds(), system.anonymous_bytes());
     for round in 0..size.rounds {
-        write_round(size, start_ms, round)?;
+        write_round(size, request_series, start_ms, round)?;
         progress(name, round + 1, size.rounds);
     }
     system.settle();
@@ -133,15 +138,15 @@ fn tenant(number: u64) -> String {
 }
 
 /// One sample of every series of every tenant.
-fn write_round(size: Size, start_ms: i64, round: u64) -> Result<()> {
+fn write_round(size: Size, request_series: u64, start_ms: i64, round: u64) -> Result<()> {
     let mut connection =
         Connection::open(([127, 0, 0, 1], PORT).into()).context("connect to Taffrail")?;
     let at_ms = start_ms + round as i64 * 15_000;
     for number in 0..size.tenants {
         let name = tenant(number);
-        for first in (0..size.series).step_by(SERIES_PER_REQUEST as usize) {
+        for first in (0..size.series).step_by(request_series as usize) {
             let mut request = Request::default();
-            for series in first..(first + SERIES_PER_REQUEST).min(size.series) {
+            for series in first..(first + request_series).min(size.series) {
                 let value = (round * (series % 50 + 1)) as f64;
                 request.push(&labels(number, series), at_ms, value);
             }
