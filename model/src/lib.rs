@@ -23,6 +23,7 @@ mod random;
 mod resolution;
 mod sample;
 mod series_id;
+mod since;
 mod time;
 pub mod varint;
 
@@ -40,4 +41,5 @@ pub use random::{OsRandom, Random};
 pub use resolution::Resolution;
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use series_id::SeriesId;
+pub use since::Since;
 pub use time::TimeRange;

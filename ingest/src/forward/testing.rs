@@ -67,6 +67,18 @@ pub(super) fn everything() -> MetricRows<'static> {
     rows
 }
 
+/// A request of samples `name value@instant`, each of a series of its own.
+pub(super) fn written(samples: &[(&str, f64, i64)]) -> Vec<u8> {
+    let series: Vec<remote_write::Series> = samples
+        .iter()
+        .map(|(name, value, at)| {
+            let labels = Labels::from_pairs([("__name__", *name)]);
+            remote_write::Series::new(&labels, &[(*at, *value)])
+        })
+        .collect();
+    remote_write::body(&series, &[])
+}
+
 /// Rows as text, one a line.
 pub(super) fn shown(rows: &MetricRows<'_>) -> Vec<String> {
     let mut lines = Vec::new();

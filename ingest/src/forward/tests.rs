@@ -14,9 +14,9 @@ use model::{Labels, OsRandom, SystemClock};
 use storage::AppendOutcome;
 use tenancy::{Authenticator, Limits, TenantName};
 use testkit::FaultyDisk;
-use testkit::remote_write::{Series, body};
 
 use super::record::samples_of;
+use super::testing::written;
 use super::*;
 use crate::Caps;
 use crate::remote_write::{walk, walk_v2};
@@ -163,13 +163,7 @@ impl Rig {
     async fn write(&self, tenant: &str, samples: &[(&str, f64, i64)]) {
         let name = TenantName::new(tenant).expect("a name");
         let scope = self.authenticator.internal_write_scope(&name).expect("a scope");
-        let series: Vec<Series> = samples
-            .iter()
-            .map(|(name, value, at)| {
-                Series::new(&Labels::from_pairs([("__name__", *name)]), &[(*at, *value)])
-            })
-            .collect();
-        let body = body(&series, &[]);
+        let body = written(samples);
         let mut rows = MetricRows::default();
         walk(&body, &Limits::default(), &Caps::default(), &mut rows).expect("valid");
         let appender = ForwardingAppender::new(Arc::new(Nowhere), Arc::clone(&self.forwarder));

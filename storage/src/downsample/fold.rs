@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use model::{Histogram, Resolution, is_stale};
+use model::{Histogram, Resolution, Since, is_stale};
 
 use super::histograms::Merged;
 use super::windows::{HistogramWindow, Windows};
@@ -21,36 +21,13 @@ struct Floats {
     first: f64,
     last: f64,
     /// The last finite value and when it was.
-    finite: Option<(f64, Instant)>,
+    finite: Option<(f64, Since)>,
     increase: f64,
     ended: bool,
 }
 
-/// When a sample is, and since when it counts; 0 is unknown. Milliseconds.
-#[derive(Debug, Clone, Copy)]
-struct Instant {
-    at_ms: i64,
-    start_ms: i64,
-}
-
-impl Instant {
-    /// Whether a start is given that may be right: one after the sample is wrong, one at its very
-    /// time stands for an unknown one.
-    fn is_start_known(self) -> bool {
-        self.start_ms != 0 && self.start_ms < self.at_ms
-    }
-
-    /// Whether a counter was zero since an earlier sample, going by when they began to count. One
-    /// that counts from exactly the earlier one on is a difference, if that one's start is known.
-    fn is_reset_after(self, before: Self) -> bool {
-        self.is_start_known()
-            && (self.start_ms > before.at_ms
-                || self.start_ms == before.at_ms && before.is_start_known())
-    }
-}
-
 impl Floats {
-    fn new(start_ms: i64, value: f64, at: Instant) -> Self {
+    fn new(start_ms: i64, value: f64, at: Since) -> Self {
         let finite = value.is_finite().then_some((value, at));
         Self {
             start_ms,
@@ -67,7 +44,7 @@ impl Floats {
         }
     }
 
-    fn add(&mut self, value: f64, at: Instant) {
+    fn add(&mut self, value: f64, at: Since) {
         self.count += 1.0;
         self.min = self.min.min(value);
         self.max = self.max.max(value);
@@ -97,7 +74,7 @@ pub(crate) fn fold(samples: &SeriesSamples, resolution: Resolution) -> Windows {
     let starts = samples.starts.each(samples.timestamps.iter().copied());
     let instants = samples.timestamps.iter().zip(&starts);
     for ((&at_ms, &start_ms), &value) in instants.zip(&samples.values) {
-        let at = Instant { at_ms, start_ms };
+        let at = Since { at_ms, start_ms };
         let is_new = all.is_empty() || at_ms > end_ms;
         match all.last_mut() {
             Some(window) if !is_new && is_stale(value) => window.ended = true,
@@ -135,7 +112,7 @@ fn fold_histograms(
     for window in histograms.chunk_by(of_one) {
         let mut samples = window.iter().filter(|(_, h)| !h.is_stale());
         let Some((at_ms, first)) = samples.next() else { continue };
-        let instant = |at_ms: i64| Instant { at_ms, start_ms: starts.at(at_ms) };
+        let instant = |at_ms: i64| Since { at_ms, start_ms: starts.at(at_ms) };
         let (mut count, mut last, mut merged) = (1.0, first, Merged::new(first));
         let mut last_at = instant(*at_ms);
         for (at_ms, histogram) in samples {

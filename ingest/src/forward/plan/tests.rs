@@ -1,12 +1,11 @@
 //! Tests of plans: who shares a request, what is left out, what stays in order.
 
 use model::Labels;
-use testkit::remote_write::{Series, body};
 
 use super::*;
 use crate::Caps;
 use crate::forward::record::{Payload, Writer};
-use crate::forward::testing::everything;
+use crate::forward::testing::{everything, written};
 use crate::remote_write::{walk, walk_v2};
 use tenancy::Limits;
 
@@ -24,13 +23,7 @@ fn form(protocol: Protocol) -> Form<'static> {
 
 /// A record of samples `name value@instant`.
 fn record(tenant: u32, samples: &[(&str, f64, i64)]) -> (u64, Record) {
-    let series: Vec<Series> = samples
-        .iter()
-        .map(|(name, value, at)| {
-            Series::new(&Labels::from_pairs([("__name__", *name)]), &[(*at, *value)])
-        })
-        .collect();
-    let body = body(&series, &[]);
+    let body = written(samples);
     let mut rows = MetricRows::default();
     walk(&body, &Limits::default(), &Caps::default(), &mut rows).expect("valid");
     let mut writer = Writer::default();

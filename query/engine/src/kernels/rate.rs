@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use model::Since;
+
 use crate::column::Column;
 
 use super::window::{Times, Windows};
@@ -148,18 +150,13 @@ pub(crate) struct Starts<'a> {
 }
 
 impl Starts<'_> {
-    /// Whether the sample counts from a later time on than the one before it. One that counts
-    /// from exactly the sample before on is a difference, unless that one's start is unknown: then
-    /// it is OpenTelemetry's way of saying that its own is unknown, too.
-    pub(crate) fn reset_at(&self, at: usize) -> bool {
-        let (start, before) = (self.starts[at], self.timestamps[at - 1]);
-        self.is_known(at) && (start > before || start == before && self.is_known(at - 1))
+    fn since(&self, at: usize) -> Since {
+        Since { at_ms: self.timestamps[at], start_ms: self.starts[at] }
     }
 
-    /// Whether a start is given that may be right: one after the sample is wrong, one at its very
-    /// time stands for an unknown one.
-    fn is_known(&self, at: usize) -> bool {
-        self.starts[at] != 0 && self.starts[at] < self.timestamps[at]
+    /// Whether the sample counts from a later time on than the one before it.
+    pub(crate) fn reset_at(&self, at: usize) -> bool {
+        self.since(at).is_reset_after(self.since(at - 1))
     }
 
     /// The edges of a window whose first sample began to count inside its range: as if there were
@@ -171,8 +168,8 @@ impl Starts<'_> {
 
     /// When a window's first sample began to count, if that is inside the range.
     pub(crate) fn began_ms(&self, first: usize, range_start_ms: i64) -> Option<i64> {
-        let start = self.starts[first];
-        (self.is_known(first) && start > range_start_ms).then_some(start)
+        let first = self.since(first);
+        (first.is_known() && first.start_ms > range_start_ms).then_some(first.start_ms)
     }
 
     /// The same of some samples of a series.
