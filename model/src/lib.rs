@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! labels ─► series_id          sample, histogram, exemplar, metadata
-//! matcher                      time, resolution, cancel
+//! signal, source kind, level   matcher, time, resolution, cancel
 //! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
 //! ```
 //!
@@ -23,6 +23,7 @@ mod random;
 mod resolution;
 mod sample;
 mod series_id;
+mod signal;
 mod since;
 mod time;
 pub mod varint;
@@ -41,5 +42,6 @@ pub use random::{OsRandom, Random};
 pub use resolution::Resolution;
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use series_id::SeriesId;
+pub use signal::{Level, Signal, SourceKind};
 pub use since::Since;
 pub use time::TimeRange;

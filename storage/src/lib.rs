@@ -20,6 +20,7 @@ mod config;
 mod delete;
 mod disk;
 mod downsample;
+pub mod entries;
 mod error;
 mod export;
 mod flush;

@@ -1,7 +1,7 @@
 //! What one tenant may use. Each number has a default that suits a team, and can be set for all
 //! tenants and for single ones.
 
-use model::{Labels, METRIC_NAME, Resolution, TENANT_LABEL};
+use model::{Labels, METRIC_NAME, Resolution, Signal, TENANT_LABEL};
 use serde::{Deserialize, Serialize};
 
 /// Limits of one tenant. Zero means "none" only where said.
@@ -70,6 +70,27 @@ pub struct Limits {
     /// Whether samples are also kept at resolutions of 5 minutes and 1 hour, if the store makes
     /// them (`storage.downsampling`).
     pub metrics_downsampling: bool,
+    /// Bytes of entries (lines of logs, events, audit records, with their fields) a second over
+    /// time, counted before they are stored.
+    pub entry_bytes_per_second: f64,
+    /// Bytes of entries that may come at once before the rate applies; at least one request's worth.
+    pub entry_bytes_burst: f64,
+    /// Streams that may have had entries within the last hour.
+    pub active_streams_max: u64,
+    /// Labels of one stream.
+    pub stream_labels_max: usize,
+    /// Length of one entry's line in bytes; what is longer is cut there and marked.
+    pub entry_line_bytes_max: usize,
+    /// Fields of one entry (structured metadata).
+    pub entry_fields_max: usize,
+    /// Length of one entry's fields in bytes, names and values together.
+    pub entry_fields_bytes_max: usize,
+    /// How long lines of logs are kept, in seconds; 0: for ever. Older ones are refused.
+    pub logs_retention_seconds: u64,
+    /// The same of Kubernetes events.
+    pub events_retention_seconds: u64,
+    /// The same of audit records.
+    pub audits_retention_seconds: u64,
 }
 
 /// How long rows of one tenant are kept, by resolution. Seconds; 0: for ever.
@@ -120,6 +141,15 @@ impl Retention {
 }
 
 impl Limits {
+    /// How long entries of a signal are kept, in seconds; 0: for ever.
+    pub fn entries_retention_seconds(&self, signal: Signal) -> u64 {
+        match signal {
+            Signal::Logs => self.logs_retention_seconds,
+            Signal::Events => self.events_retention_seconds,
+            Signal::Audits => self.audits_retention_seconds,
+        }
+    }
+
     /// How long rows are kept.
     pub fn retention(&self) -> Retention {
         Retention {
@@ -169,6 +199,16 @@ impl Default for Limits {
             metrics_1h_bytes_max: 0,
             metrics_bytes_max: 0,
             metrics_downsampling: true,
+            entry_bytes_per_second: 32e6,
+            entry_bytes_burst: 256e6,
+            active_streams_max: 100_000,
+            stream_labels_max: 32,
+            entry_line_bytes_max: 256 << 10,
+            entry_fields_max: 256,
+            entry_fields_bytes_max: 64 << 10,
+            logs_retention_seconds: 31 * 24 * 3600,
+            events_retention_seconds: 31 * 24 * 3600,
+            audits_retention_seconds: 366 * 24 * 3600,
         }
     }
 }

@@ -100,6 +100,9 @@ fn overlaid(default: &Limits, overrides: &Map<String, Value>) -> Result<Limits, 
 /// hostile rows grow on their way there.
 const BODY_BYTES_MAX: usize = 32 << 20;
 
+/// Largest line a tenant may be allowed, in bytes: some must fit into one page of a segment.
+const LINE_BYTES_MAX: usize = 4 << 20;
+
 /// Shorter retention is a slip: seconds taken for another unit.
 const RETENTION_SECONDS_MIN: u64 = 3_600;
 
@@ -109,6 +112,8 @@ fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
         ("samples_burst", limits.samples_burst),
         ("new_series_per_second", limits.new_series_per_second),
         ("new_series_burst", limits.new_series_burst),
+        ("entry_bytes_per_second", limits.entry_bytes_per_second),
+        ("entry_bytes_burst", limits.entry_bytes_burst),
         ("query_seconds_max", limits.query_seconds_max),
         ("query_cpu_seconds_max", limits.query_cpu_seconds_max),
     ];
@@ -122,6 +127,9 @@ fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
         ("metrics_raw_retention_seconds", limits.metrics_raw_retention_seconds),
         ("metrics_5m_retention_seconds", limits.metrics_5m_retention_seconds),
         ("metrics_1h_retention_seconds", limits.metrics_1h_retention_seconds),
+        ("logs_retention_seconds", limits.logs_retention_seconds),
+        ("events_retention_seconds", limits.events_retention_seconds),
+        ("audits_retention_seconds", limits.audits_retention_seconds),
     ];
     for (key, seconds) in retentions {
         if (1..RETENTION_SECONDS_MIN).contains(&seconds) {
@@ -132,6 +140,11 @@ fn check(limits: &Limits, of: &str) -> Result<(), LimitsError> {
     if limits.body_decompressed_bytes_max.max(limits.body_bytes_max) > BODY_BYTES_MAX {
         let (key, complaint) =
             ("body_decompressed_bytes_max", "and body_bytes_max must be at most 33554432 (32 MiB)");
+        return Err(LimitsError::Value { of: of.to_owned(), key, complaint });
+    }
+    if limits.entry_line_bytes_max == 0 || limits.entry_line_bytes_max > LINE_BYTES_MAX {
+        let (key, complaint) =
+            ("entry_line_bytes_max", "must be at least 1 and at most 4194304 (4 MiB)");
         return Err(LimitsError::Value { of: of.to_owned(), key, complaint });
     }
     Ok(())
@@ -184,6 +197,22 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
         metrics_1h_bytes_max: lower_but_0(a.metrics_1h_bytes_max, b.metrics_1h_bytes_max),
         metrics_bytes_max: lower_but_0(a.metrics_bytes_max, b.metrics_bytes_max),
         metrics_downsampling: a.metrics_downsampling && b.metrics_downsampling,
+        entry_bytes_per_second: a.entry_bytes_per_second.min(b.entry_bytes_per_second),
+        entry_bytes_burst: a.entry_bytes_burst.min(b.entry_bytes_burst),
+        active_streams_max: a.active_streams_max.min(b.active_streams_max),
+        stream_labels_max: a.stream_labels_max.min(b.stream_labels_max),
+        entry_line_bytes_max: a.entry_line_bytes_max.min(b.entry_line_bytes_max),
+        entry_fields_max: a.entry_fields_max.min(b.entry_fields_max),
+        entry_fields_bytes_max: a.entry_fields_bytes_max.min(b.entry_fields_bytes_max),
+        logs_retention_seconds: lower_but_0(a.logs_retention_seconds, b.logs_retention_seconds),
+        events_retention_seconds: lower_but_0(
+            a.events_retention_seconds,
+            b.events_retention_seconds,
+        ),
+        audits_retention_seconds: lower_but_0(
+            a.audits_retention_seconds,
+            b.audits_retention_seconds,
+        ),
     }
 }
 

@@ -111,6 +111,8 @@ pub struct TenantRates {
     pub samples: RateLimiter,
     /// New series.
     pub new_series: RateLimiter,
+    /// Bytes of entries.
+    pub entry_bytes: RateLimiter,
 }
 
 impl TenantRates {
@@ -119,16 +121,18 @@ impl TenantRates {
         Self {
             samples: RateLimiter::new(limits.samples_per_second, limits.samples_burst),
             new_series: RateLimiter::new(limits.new_series_per_second, limits.new_series_burst),
+            entry_bytes: RateLimiter::new(limits.entry_bytes_per_second, limits.entry_bytes_burst),
         }
     }
 
     fn are_for(&self, limits: &Limits) -> bool {
         self.samples.is_for(limits.samples_per_second, limits.samples_burst)
             && self.new_series.is_for(limits.new_series_per_second, limits.new_series_burst)
+            && self.entry_bytes.is_for(limits.entry_bytes_per_second, limits.entry_bytes_burst)
     }
 
     fn are_full(&self, now: Duration) -> bool {
-        self.samples.is_full(now) && self.new_series.is_full(now)
+        self.samples.is_full(now) && self.new_series.is_full(now) && self.entry_bytes.is_full(now)
     }
 }
 
