@@ -4,4 +4,6 @@
 
 mod rows;
 
-pub use rows::{Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows};
+pub use rows::{
+    EntriesAppended, Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows,
+};
