@@ -7,6 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints")]
 
+mod busy;
 mod cluster;
 mod codec;
 mod cold;
@@ -14,6 +15,7 @@ mod compaction;
 mod doors;
 mod forward;
 mod load;
+mod neighbours;
 mod random;
 mod report;
 mod scenario;
@@ -24,7 +26,7 @@ mod system;
 mod tenants;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Parser;
@@ -43,7 +45,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
     /// What to measure: sim, sim0 (without jitter), wide, scrape, doors (remote write 1.0, 2.0 and OTLP, the whole
-    /// way), forward; or alone one of cold, which reads from an S3
+    /// way), forward, busy (writing while heavy questions run); or alone one of neighbours, what tenants
+    /// notice of one that abuses the machine; cold, which reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
     /// what that costs questions and what it leaves, in this process; and codec,
     /// which runs no system: what the walks of the wire formats cost.
@@ -80,28 +83,11 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if arguments.scenarios == ["codec"] {
-        println!("{}", codec::table(arguments.repeats));
-        return Ok(());
-    }
-    if arguments.scenarios == ["compaction"] {
-        std::fs::create_dir_all(&arguments.dir)?;
-        println!("{}", compaction::table(&arguments.dir, arguments.hours)?);
-        std::fs::remove_dir_all(&arguments.dir)?;
-        return Ok(());
-    }
-    if arguments.scenarios == ["cold"] {
-        let start_ms = today_ms() - 24 * 3_600_000;
-        println!("{}", cold::cold(&arguments.dir, start_ms, arguments.repeats)?);
-        std::fs::remove_dir_all(&arguments.dir)?;
-        return Ok(());
-    }
-    if arguments.scenarios == ["tenants"] {
-        let (tenants, series) = (arguments.tenants, arguments.tenant_series);
-        let size = tenants::Size { tenants, series, rounds: arguments.rounds.min(20) };
-        let start_ms = today_ms() - size.rounds as i64 * 15_000;
-        println!("\n{}", tenants::table(&arguments.dir, size, start_ms)?);
-        return Ok(std::fs::remove_dir_all(&arguments.dir)?);
+    if let [name] = arguments.scenarios.as_slice()
+        && let Some(table) = alone(name, &arguments)
+    {
+        println!("\n{}", table?);
+        return empty(&arguments.dir);
     }
     let kinds = arguments.systems.iter().map(|s| kind(s)).collect::<Result<Vec<_>>>()?;
     let run = Run {
@@ -123,6 +109,7 @@ fn main() -> Result<()> {
                 scenario::simulated(&run, name, &load, &mut figures)?;
             }
             "forward" => forward::measure(&run, today_ms, &mut figures)?,
+            "busy" => busy::measure(&run, today_ms(), &mut figures)?,
             "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
             "scrape" => {
                 let (targets, series) = (arguments.targets, arguments.target_series);
@@ -137,7 +124,7 @@ fn main() -> Result<()> {
             }
             other => {
                 bail!(
-                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors and forward"
+                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors, forward and busy"
                 )
             }
         }
@@ -147,8 +134,37 @@ fn main() -> Result<()> {
         println!("{}", kind.version());
     }
     println!("\n{}", report::table(&figures, &run.kinds));
-    std::fs::remove_dir_all(&run.dir)?;
-    Ok(())
+    empty(&run.dir)
+}
+
+/// The table of a scenario that is not run for each system in turn; `None` for another one.
+fn alone(name: &str, arguments: &Arguments) -> Option<Result<String>> {
+    let Arguments { dir, repeats, .. } = arguments;
+    let table = match name {
+        "codec" => Ok(codec::table(*repeats)),
+        "compaction" => made(dir).and_then(|()| compaction::table(dir, arguments.hours)),
+        "neighbours" => made(dir).and_then(|()| neighbours::table(dir)),
+        "cold" => cold::cold(dir, today_ms() - 24 * 3_600_000, *repeats),
+        "tenants" => {
+            let (tenants, series) = (arguments.tenants, arguments.tenant_series);
+            let size = tenants::Size { tenants, series, rounds: arguments.rounds.min(20) };
+            tenants::table(dir, size, today_ms() - size.rounds as i64 * 15_000)
+        }
+        _ => return None,
+    };
+    Some(table)
+}
+
+fn made(dir: &Path) -> Result<()> {
+    Ok(std::fs::create_dir_all(dir)?)
+}
+
+/// Takes away what a run left, if it made anything.
+fn empty(dir: &Path) -> Result<()> {
+    match dir.exists() {
+        true => Ok(std::fs::remove_dir_all(dir)?),
+        false => Ok(()),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a long run")]

@@ -65,6 +65,8 @@ pub(crate) enum Configuration<'f> {
     Scrape(&'f Path),
     /// It sends on what it takes, to where the file says.
     Forward(&'f Path),
+    /// More of Taffrail's own configuration; the others have none of it.
+    Also(&'f str),
 }
 
 /// A running server with a data directory of its own.
@@ -281,6 +283,7 @@ fn arguments(
             let config = data.with_extension("toml");
             let more = match configuration {
                 Configuration::Plain => String::new(),
+                Configuration::Also(text) => text.to_owned(),
                 Configuration::Scrape(file) => format!("[ingest.scrape]\nconfig_file = {file:?}\n"),
                 Configuration::Forward(file) => {
                     format!("[ingest.forward]\nconfig_file = {file:?}\n")
@@ -308,13 +311,17 @@ fn arguments(
                     Configuration::Scrape(file) => {
                         Some(format!("-promscrape.config={}", file.display()))
                     }
-                    Configuration::Plain | Configuration::Forward(_) => None,
+                    Configuration::Plain | Configuration::Forward(_) | Configuration::Also(_) => {
+                        None
+                    }
                 });
         }
         Kind::Prometheus => {
             let config = data.with_extension("yml");
             match configuration {
-                Configuration::Plain => fs::write(&config, "global: {}\n")?,
+                Configuration::Plain | Configuration::Also(_) => {
+                    fs::write(&config, "global: {}\n")?;
+                }
                 Configuration::Scrape(file) | Configuration::Forward(file) => {
                     fs::copy(file, &config)?;
                 }
