@@ -13,6 +13,7 @@ mod error;
 mod executor;
 pub mod histogram;
 pub mod http;
+pub mod logql;
 mod metrics;
 pub mod number;
 pub mod promql;

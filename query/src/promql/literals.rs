@@ -63,7 +63,7 @@ const UNITS: [(&str, u64); 7] = [
 const DURATION_MS_MAX: u64 = i64::MAX as u64 / 1_000_000;
 
 /// The seconds of a duration token such as `1h30m`.
-pub(super) fn duration(text: &str) -> Result<f64, String> {
+pub(crate) fn duration(text: &str) -> Result<f64, String> {
     let invalid = || format!("not a valid duration string: {}", quote(text.as_bytes()));
     let mut units = &UNITS[..];
     let mut total_ms = 0_u64;
@@ -93,7 +93,7 @@ pub(super) fn duration(text: &str) -> Result<f64, String> {
 }
 
 /// Seconds as a duration, `1h30m`; a fraction of a millisecond, which no unit can say, as a number.
-pub(super) fn duration_text(seconds: f64) -> String {
+pub(crate) fn duration_text(seconds: f64) -> String {
     let exact_ms = (seconds.abs() * 1000.0).round();
     if exact_ms / 1000.0 != seconds.abs() {
         return number_text(seconds);
@@ -125,7 +125,7 @@ pub(super) fn number_text(value: f64) -> String {
 }
 
 /// The bytes that a string token, quotes included, stands for. The lexer has checked the escapes.
-pub(super) fn unquote(token: &str) -> Vec<u8> {
+pub(crate) fn unquote(token: &str) -> Vec<u8> {
     let inner = &token[1..token.len() - 1];
     if token.starts_with('`') || !inner.contains('\\') {
         return inner.as_bytes().to_vec();
@@ -178,7 +178,7 @@ fn unescape<'t>(rest: &'t str, bytes: &mut Vec<u8>) -> &'t str {
 }
 
 /// A string in double quotes, as Go's `%q` prints it.
-pub(super) fn quote(bytes: &[u8]) -> String {
+pub(crate) fn quote(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() + 2);
     text.push('"');
     for chunk in bytes.utf8_chunks() {

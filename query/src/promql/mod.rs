@@ -16,7 +16,7 @@ mod durations;
 mod error;
 mod functions;
 mod lexer;
-mod literals;
+pub(crate) mod literals;
 mod parser;
 mod print;
 mod token;
