@@ -492,7 +492,7 @@ impl Restored {
         if is_whole { unnamed } else { Vec::new() }
     }
 
-    fn finish(self, number: u16, usage: &Usage, now: f64) -> Partition {
+    fn finish(mut self, number: u16, usage: &Usage, now: f64) -> Partition {
         for (tenant, series) in tenant_series(&self.head) {
             usage.of(tenant).add(series);
         }
@@ -512,6 +512,9 @@ impl Restored {
             blocks_unknown: self.blocks_unknown,
             mended: self.mended,
         };
+        // Of rows that were flushed before the start nobody remembers which series they are of.
+        let in_blocks = self.blocks.iter().map(|stored| stored.meta.range.end_ms).max();
+        self.head.note_restored(in_blocks);
         let partition = Partition::new(
             number,
             self.head,

@@ -132,6 +132,11 @@ impl PartitionMap {
         self.epochs.iter().map(|e| e.partitions).max().unwrap_or(1)
     }
 
+    /// Whether series may have been elsewhere before.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.epochs.len() != 1
+    }
+
     /// Where new samples of a series go: its id, and the label fields it is the id of. Fields that
     /// are not in canonical order may be routed wrong; their owner finds out.
     #[inline]

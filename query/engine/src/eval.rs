@@ -34,6 +34,7 @@ mod matching;
 mod morsels;
 mod operators;
 mod ranked;
+mod same_instants;
 mod sampling;
 mod series;
 mod series_histograms;
@@ -219,14 +220,16 @@ impl Evaluator {
     pub(crate) fn work(&self, selector: &Selector, task: Task) -> SeriesWork {
         let Selector { times, reach_ms, edges, margin_ms, shows, .. } = *selector;
         let (budget, with_starts) = (Arc::clone(&self.budget), self.options.start_timestamps);
-        SeriesWork { times, reach_ms, edges, margin_ms, shows, task, budget, with_starts }
+        let shared = Arc::default();
+        SeriesWork { times, reach_ms, edges, margin_ms, shows, task, budget, with_starts, shared }
     }
 
     /// Work on samples that are just there.
     pub(crate) fn plain_work(&self, times: Times, reach_ms: i64, task: Task) -> SeriesWork {
         let (edges, budget) = (Edges::Plain, Arc::clone(&self.budget));
         let shows = Shows::NoReset;
-        SeriesWork { times, reach_ms, edges, margin_ms: 0, shows, task, budget, with_starts: false }
+        let (margin_ms, with_starts, shared) = (0, false, Arc::default());
+        SeriesWork { times, reach_ms, edges, margin_ms, shows, task, budget, with_starts, shared }
     }
 
     async fn select(

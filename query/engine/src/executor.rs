@@ -14,7 +14,8 @@ use query::{
     SeriesRequest, Statistics,
 };
 use storage::{
-    BlockShare, ListNames, ListSeries, ListValues, LookUp, Question, Select, SeriesSamples, Storage,
+    BlockShare, CountLive, ListNames, ListSeries, ListValues, LiveGroups, Liveness, LookUp,
+    Question, Select, SeriesSamples, Storage,
 };
 use tenancy::ReadScope;
 use tokio::sync::oneshot;
@@ -316,6 +317,18 @@ impl Source for StorageSource {
         let selection = ask(asking, select.question(), apart).await?;
         Ok(Arc::new(StorageSelected(selection)))
     }
+
+    async fn count_live(
+        &self,
+        scope: &ReadScope,
+        request: CountLive,
+        cancel: &Cancel,
+    ) -> Result<Option<LiveGroups>, Error> {
+        let (storage, scope, stop) =
+            (Arc::clone(&self.storage), scope.clone(), cancel.stop().clone());
+        let lane = self.pool.lane(&scope, cancel);
+        lane.run(move || storage.count_live(&scope, &request, &stop).map_err(asked)).await
+    }
 }
 
 struct StorageSelected(storage::Selection);
@@ -344,6 +357,10 @@ impl Fetched for StorageFetched {
 
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error> {
         self.0.decode().map_err(asked)
+    }
+
+    fn decode_liveness(self: Box<Self>) -> Result<Vec<Liveness>, Error> {
+        self.0.decode_liveness().map_err(asked)
     }
 }
 

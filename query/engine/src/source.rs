@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use model::Labels;
 use query::{Cancel, Error};
-use storage::{Select, SeriesSamples};
+use storage::{CountLive, LiveGroups, Liveness, Select, SeriesSamples};
 use tenancy::ReadScope;
 
 /// Where series come from.
@@ -20,6 +20,17 @@ pub trait Source: Debug + Send + Sync {
         select: Select,
         cancel: &Cancel,
     ) -> Result<Arc<dyn Selected>, Error>;
+
+    /// How many series of a scope are alive, by group in order of their labels, where that can be
+    /// told without a look at their samples.
+    async fn count_live(
+        &self,
+        _scope: &ReadScope,
+        _request: CountLive,
+        _cancel: &Cancel,
+    ) -> Result<Option<LiveGroups>, Error> {
+        Ok(None)
+    }
 }
 
 /// Matching series. Their order is a function of the set of series alone, never of where rows lie,
@@ -48,4 +59,9 @@ pub trait Fetched: Send {
 
     /// The samples, in the order of the series asked for.
     fn decode(self: Box<Self>) -> Result<Vec<SeriesSamples>, Error>;
+
+    /// When there are samples, and which of them end their series: for what needs no values.
+    fn decode_liveness(self: Box<Self>) -> Result<Vec<Liveness>, Error> {
+        Ok(self.decode()?.into_iter().map(Liveness::from).collect())
+    }
 }

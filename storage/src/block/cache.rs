@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Facts,
     ChunksPage,
     TimestampsPage,
+    /// A timestamp vector, decoded; the page is its row.
+    Instants,
     /// Series rows of a tombstone; group and page are the halves of its id.
     Deleted,
 }

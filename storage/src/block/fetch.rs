@@ -1,20 +1,22 @@
 //! Samples of a block: plan (which chunks), load (their pages), decode (on any thread).
 
 mod decode;
+mod joined;
 mod pages;
 mod plan;
 
 use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
-use super::cache::Kind;
+use super::cache::{Key, Kind};
 use super::facts::Footer;
 use super::payload_checksum;
 use super::read::Samples;
 use crate::Error;
 use crate::codec::{Damaged, timestamps};
+pub(crate) use decode::{Run, Wanted, Work};
+pub(crate) use joined::{Joined, Piece};
 use pages::Pages;
 use plan::PlannedChunk;
 pub use plan::{ChunkInfo, Plan};
@@ -56,7 +58,7 @@ impl Samples {
             chunk_pages,
             timestamp_pages,
             vectors,
-            joined: Mutex::default(),
+            joined: Joined::default(),
         })
     }
 }
@@ -78,18 +80,8 @@ pub struct Fetched {
     chunk_pages: Pages,
     timestamp_pages: Pages,
     vectors: HashMap<u32, Vector>,
-    /// Joined and trimmed vectors by what they were made of.
-    joined: Mutex<Joined>,
-}
-
-type Joined = HashMap<Box<[Piece]>, Arc<[i64]>>;
-
-/// A part of a timestamp vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Piece {
-    ts_row: u32,
-    start: u16,
-    end: u16,
+    /// Joined and trimmed vectors.
+    joined: Joined,
 }
 
 impl Fetched {
@@ -145,14 +137,15 @@ impl Fetched {
         if let Some(instants) = vector.instants.get() {
             return Ok(instants);
         }
+        let block = &self.plan.block;
+        let key = Key { block: block.number, kind: Kind::Instants, group: 0, page: ts_row };
+        if let Some(known) = block.cache.get::<Arc<[i64]>>(key) {
+            return Ok(vector.instants.get_or_init(|| Arc::clone(&known)));
+        }
         let read = || -> Result<Vec<i64>, String> {
             let at = (vector.group, vector.page);
-            let (page, first_row) = self.timestamp_pages.get(
-                at,
-                &self.plan.block,
-                &self.timestamps,
-                Kind::TimestampsPage,
-            )?;
+            let (page, first_row) =
+                self.timestamp_pages.get(at, block, &self.timestamps, Kind::TimestampsPage)?;
             let payload = page.payload(vector.row - first_row).ok_or("a payload is missing")?;
             let (sum, body) = payload.split_first_chunk::<4>().ok_or("a payload is cut short")?;
             if crc32c::crc32c(body) != u32::from_le_bytes(*sum) {
@@ -160,35 +153,38 @@ impl Fetched {
             }
             timestamps::decode(body).map_err(|e: Damaged| e.to_string())
         };
-        let instants = read().map_err(|e| object.damaged(e))?;
-        Ok(vector.instants.get_or_init(|| instants.into()))
+        let instants: Arc<[i64]> = read().map_err(|e| object.damaged(e))?.into();
+        let bytes = size_of_val(&*instants) + size_of::<Arc<[i64]>>();
+        block.cache.put(key, Arc::new(Arc::clone(&instants)), bytes);
+        Ok(vector.instants.get_or_init(|| instants))
+    }
+
+    fn block_number(&self) -> u64 {
+        self.plan.block.number
+    }
+
+    /// When the block begins.
+    pub(crate) fn begins_ms(&self) -> i64 {
+        self.plan.block.range.map_or(i64::MAX, |range| range.start_ms)
+    }
+
+    /// Whether a piece is of this block.
+    pub(crate) fn has(&self, piece: &Piece) -> bool {
+        piece.block == self.block_number()
+    }
+
+    /// The whole vector that a piece is part of.
+    pub(crate) fn vector_of(&self, piece: &Piece) -> Result<Arc<[i64]>, Error> {
+        self.instants(piece.ts_row).map(Arc::clone)
     }
 
     /// One vector for these pieces, the same for all series that are made of them.
     fn join(&self, pieces: &[Piece]) -> Result<Arc<[i64]>, Error> {
-        if let [piece] = pieces {
-            let whole = self.instants(piece.ts_row)?;
-            if piece.start == 0 && usize::from(piece.end) == whole.len() {
-                return Ok(Arc::clone(whole));
-            }
-        }
-        if let Some(known) = self.joined.lock().get(pieces) {
-            return Ok(Arc::clone(known));
-        }
-        let mut joined = Vec::new();
-        for piece in pieces {
-            let part =
-                &self.instants(piece.ts_row)?[usize::from(piece.start)..usize::from(piece.end)];
-            if joined.last().zip(part.first()).is_some_and(|(before, first)| before >= first) {
-                return Err(self.damaged("chunks of a series overlap"));
-            }
-            joined.extend_from_slice(part);
-        }
-        let mut known = self.joined.lock();
-        Ok(Arc::clone(known.entry(pieces.into()).or_insert_with(|| joined.into())))
+        let whole = |piece: &Piece| self.vector_of(piece);
+        self.joined.vector(pieces, whole, Into::into, |reason| self.damaged(reason))
     }
 
-    fn damaged(&self, reason: impl ToString) -> Error {
+    pub(crate) fn damaged(&self, reason: impl ToString) -> Error {
         self.plan.block.chunks.object.damaged(reason)
     }
 }

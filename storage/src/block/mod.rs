@@ -34,6 +34,7 @@ mod tests;
 
 pub use cache::{BlockCache, CacheUse};
 pub use fetch::{ChunkInfo, Fetched, Plan};
+pub(crate) use fetch::{Joined, Piece, Run, Wanted, Work};
 pub use handle::BlockHandle;
 pub use index::TenantRows;
 pub(crate) use index::{IndexFacts, decode_any as decode_any_index};

@@ -79,25 +79,50 @@ fn put_chunk<T: Number>(
     Some(())
 }
 
-/// Reads what [`put_numbers`] wrote; takes all of `bytes`.
-pub(super) fn take_numbers(mut bytes: &[u8], out: &mut [u64]) -> Result<(), Damaged> {
-    let width = super::take_byte(&mut bytes)?;
-    match width {
-        1 => widen::<u8>(bytes, out),
-        2 => widen::<u16>(bytes, out),
-        4 => widen::<u32>(bytes, out),
-        8 => take_chunk(bytes, Kind::Numbers, out),
-        _ => Err(Damaged("unknown width of numbers")),
+/// Numbers as they were stored: each width keeps its own memory from chunk to chunk.
+#[derive(Debug, Default)]
+pub(super) struct Narrow {
+    one: Vec<u8>,
+    two: Vec<u16>,
+    four: Vec<u32>,
+    eight: Vec<u64>,
+}
+
+/// Takes numbers, whatever their width.
+pub(super) trait TakeNumbers {
+    /// Takes all of them.
+    fn take<T: Copy + Into<u64>>(self, numbers: &[T]);
+}
+
+impl Narrow {
+    /// Reads `count` numbers that [`put_numbers`] wrote, which are all of `bytes`.
+    pub(super) fn read(
+        &mut self,
+        mut bytes: &[u8],
+        count: usize,
+        taker: impl TakeNumbers,
+    ) -> Result<(), Damaged> {
+        let width = super::take_byte(&mut bytes)?;
+        match width {
+            1 => taker.take(sized(&mut self.one, bytes, count)?),
+            2 => taker.take(sized(&mut self.two, bytes, count)?),
+            4 => taker.take(sized(&mut self.four, bytes, count)?),
+            8 => taker.take(sized(&mut self.eight, bytes, count)?),
+            _ => return Err(Damaged("unknown width of numbers")),
+        }
+        Ok(())
     }
 }
 
-fn widen<T: Number + Default + Into<u64>>(bytes: &[u8], out: &mut [u64]) -> Result<(), Damaged> {
-    let mut narrow = vec![T::default(); out.len()];
-    take_chunk(bytes, Kind::Numbers, &mut narrow)?;
-    for (number, narrow) in out.iter_mut().zip(narrow) {
-        *number = narrow.into();
-    }
-    Ok(())
+fn sized<'n, T: Number + Default>(
+    numbers: &'n mut Vec<T>,
+    bytes: &[u8],
+    count: usize,
+) -> Result<&'n [T], Damaged> {
+    // What is left from before is written over.
+    numbers.resize(count, T::default());
+    take_chunk(bytes, Kind::Numbers, numbers)?;
+    Ok(numbers)
 }
 
 /// Reads what [`put_floats`] wrote; takes all of `bytes`.

@@ -100,6 +100,19 @@ impl<'a> Family<'a> {
     }
 }
 
+impl Family<'_> {
+    /// The places of stale markers in one bucket.
+    pub fn markers<'d>(
+        &mut self,
+        place: u32,
+        decoder: &'d mut Decoder,
+    ) -> Result<&'d [u32], Damaged> {
+        let wanted = self.members.iter().find(|member| member.place == place);
+        let wanted = wanted.ok_or(Damaged("a bucket is missing"))?;
+        decoder.markers(wanted.codec, wanted.body, self.samples)
+    }
+}
+
 impl Member<'_> {
     /// Whether it is what it has above the one before it.
     fn is_relative(&self) -> bool {

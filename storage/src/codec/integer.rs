@@ -141,6 +141,19 @@ impl Scaled {
         bytes: &mut &[u8],
         samples: usize,
     ) -> Result<u8, Damaged> {
+        let flags = self.take_flags(known, bytes, samples)?;
+        // What is left from before is written over.
+        self.integers.resize(samples - self.exceptions.len(), 0);
+        Ok(flags)
+    }
+
+    /// Reads exponent and flags, of which it gives back `known` ones, and the exceptions.
+    pub(super) fn take_flags(
+        &mut self,
+        known: u8,
+        bytes: &mut &[u8],
+        samples: usize,
+    ) -> Result<u8, Damaged> {
         let flags = take_byte(bytes)?;
         if flags & 0xc0 & !known != 0 || flags & 0x30 == 0x30 {
             return Err(Damaged("unknown integer flags"));
@@ -150,12 +163,9 @@ impl Scaled {
         if flags & (EXCEPTIONS | EXCEPTIONS_STALE) != 0 {
             self.take_exception_list(flags, bytes, samples)?;
         }
-        let count = samples - self.exceptions.len();
-        if count == 0 {
+        if samples == self.exceptions.len() {
             return Err(Damaged("no integers in an integer chunk"));
         }
-        self.integers.clear();
-        self.integers.resize(count, 0);
         Ok(flags & known)
     }
 

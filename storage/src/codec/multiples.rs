@@ -4,7 +4,7 @@
 
 use model::varint;
 
-use super::entropy::{put_numbers, take_numbers};
+use super::entropy::{Narrow, TakeNumbers, put_numbers};
 use super::integer::{RELATIVE, Scaled, unscale};
 use super::stream::{Scratch, put_stream, take_stream};
 use super::{Damaged, take_byte, take_signed, take_varint};
@@ -116,7 +116,7 @@ impl Scaled {
                     return Err(Damaged("bytes after the last value"));
                 }
             }
-            NUMBERS => take_entropy_coded(bytes, &mut self.integers)?,
+            NUMBERS => take_entropy_coded(bytes, &mut scratch.narrow, &mut self.integers)?,
             _ => return Err(Damaged("unknown body of multiples")),
         }
         if step > 1 {
@@ -133,6 +133,12 @@ impl Scaled {
     }
 
     fn add_base(&mut self, base: &[f64]) {
+        if self.exceptions.is_empty() {
+            for (integer, value) in self.integers.iter_mut().zip(base) {
+                *integer = integer.wrapping_add(*value as i64);
+            }
+            return;
+        }
         let mut exceptions = self.exceptions.iter().map(|(at, _)| *at as usize).peekable();
         let mut integers = self.integers.iter_mut();
         for (i, value) in base.iter().enumerate() {
@@ -194,7 +200,11 @@ fn put_entropy_coded(mut values: Vec<i64>, out: &mut Vec<u8>) -> bool {
     best.is_some()
 }
 
-fn take_entropy_coded(bytes: &mut &[u8], out: &mut [i64]) -> Result<(), Damaged> {
+fn take_entropy_coded(
+    bytes: &mut &[u8],
+    narrow: &mut Narrow,
+    out: &mut [i64],
+) -> Result<(), Damaged> {
     let order = usize::from(take_byte(bytes)?);
     if order > ORDER_MAX || order >= out.len() {
         return Err(Damaged("order of differences does not fit the count"));
@@ -204,17 +214,46 @@ fn take_entropy_coded(bytes: &mut &[u8], out: &mut [i64]) -> Result<(), Damaged>
         *start = take_signed(bytes)?;
     }
     let least = take_signed(bytes)?;
-    let mut above = vec![0u64; out.len() - order];
-    take_numbers(bytes, &mut above)?;
+    let count = out.len() - order;
+    narrow.read(bytes, count, Summed { order, starts, least, out })?;
     *bytes = &[];
-    for (value, above) in out[order..].iter_mut().zip(above) {
-        *value = least.wrapping_add(above as i64);
-    }
-    for start in (0..order).rev() {
-        out[start] = starts[start];
-        for i in start + 1..out.len() {
-            out[i] = out[i].wrapping_add(out[i - 1]);
+    Ok(())
+}
+
+/// Makes integers of what differences of some order are above the least of them.
+struct Summed<'o> {
+    order: usize,
+    starts: [i64; ORDER_MAX],
+    least: i64,
+    out: &'o mut [i64],
+}
+
+impl TakeNumbers for Summed<'_> {
+    fn take<T: Copy + Into<u64>>(self, numbers: &[T]) {
+        let Self { order, starts, least, out } = self;
+        let (first, rest) = out.split_at_mut(order);
+        let above = numbers.iter().map(|number| least.wrapping_add((*number).into() as i64));
+        match (order, first) {
+            (1, [first]) => {
+                let mut value = starts[0];
+                *first = value;
+                for (slot, difference) in rest.iter_mut().zip(above) {
+                    value = value.wrapping_add(difference);
+                    *slot = value;
+                }
+            }
+            (2, [first, second]) => {
+                let (mut value, mut delta) = (starts[0], starts[1]);
+                *first = value;
+                value = value.wrapping_add(delta);
+                *second = value;
+                for (slot, difference) in rest.iter_mut().zip(above) {
+                    delta = delta.wrapping_add(difference);
+                    value = value.wrapping_add(delta);
+                    *slot = value;
+                }
+            }
+            _ => rest.iter_mut().zip(above).for_each(|(slot, value)| *slot = value),
         }
     }
-    Ok(())
 }

@@ -7,6 +7,7 @@
 
 use model::varint;
 
+use super::entropy::Narrow;
 use super::pack::{bits, put_all, take_all};
 use super::{Damaged, take_byte, take_bytes, take_signed};
 
@@ -18,6 +19,7 @@ const SPARSE: u8 = 4;
 pub(super) struct Scratch {
     changed: Vec<i64>,
     differences: Vec<i64>,
+    pub(super) narrow: Narrow,
 }
 
 /// Appends a stream of at least one value.

@@ -7,7 +7,7 @@
 
 use model::varint;
 
-use super::entropy::{put_numbers, take_numbers};
+use super::entropy::{Narrow, TakeNumbers, put_numbers};
 use super::pack::{put_all, take_all};
 use super::{CHUNK_SAMPLES_MAX, Damaged, Effort, take_byte, take_signed, take_varint};
 
@@ -106,13 +106,23 @@ pub fn decode(mut bytes: &[u8]) -> Result<Vec<i64>, Damaged> {
 
 fn take_entropy_coded(bytes: &mut &[u8], out: &mut [i64]) -> Result<(), Damaged> {
     let least = take_signed(bytes)?;
-    let mut above = vec![0; out.len()];
-    take_numbers(bytes, &mut above)?;
+    Narrow::default().read(bytes, out.len(), AboveLeast { least, out })?;
     *bytes = &[];
-    for (residual, above) in out.iter_mut().zip(above) {
-        *residual = least.wrapping_add(above as i64);
-    }
     Ok(())
+}
+
+/// Numbers above the least of them.
+struct AboveLeast<'o> {
+    least: i64,
+    out: &'o mut [i64],
+}
+
+impl TakeNumbers for AboveLeast<'_> {
+    fn take<T: Copy + Into<u64>>(self, numbers: &[T]) {
+        for (residual, above) in self.out.iter_mut().zip(numbers) {
+            *residual = self.least.wrapping_add((*above).into() as i64);
+        }
+    }
 }
 
 fn restore(first: i64, step: i64, mode: u8, rest: &mut [i64]) -> Result<(), Damaged> {

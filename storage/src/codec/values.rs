@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use model::{STALE_NAN_BITS, is_stale};
+
 use super::Damaged;
 use super::entropy::{put_floats, take_floats};
-use super::integer::Scaled;
+use super::integer::{RELATIVE, Scaled};
 use super::multiples::Body;
 use super::stream::{Scratch, put_stream, take_stream};
 
@@ -207,6 +209,8 @@ fn is_smaller(entropy_coded: usize, packed: usize) -> bool {
 pub struct Decoder {
     scaled: Scaled,
     ordered: Vec<i64>,
+    /// Of stale markers.
+    places: Vec<u32>,
     scratch: Scratch,
 }
 
@@ -271,6 +275,31 @@ impl Decoder {
             Codec::Histogram => return Err(Damaged("histograms where floats were expected")),
         }
         Ok(())
+    }
+}
+
+impl Decoder {
+    /// The places of stale markers among so many samples of a chunk. Integers keep them apart, so
+    /// that those are not decoded for it.
+    pub fn markers(
+        &mut self,
+        codec: Codec,
+        mut payload: &[u8],
+        samples: usize,
+    ) -> Result<&[u32], Damaged> {
+        self.places.clear();
+        if let Codec::Integer | Codec::Multiples = codec {
+            let known = if codec == Codec::Multiples { RELATIVE } else { 0 };
+            self.scaled.take_flags(known, &mut payload, samples)?;
+            let stale = self.scaled.exceptions.iter().filter(|(_, bits)| *bits == STALE_NAN_BITS);
+            self.places.extend(stale.map(|(place, _)| *place));
+            return Ok(&self.places);
+        }
+        let mut values = vec![0.0; samples];
+        self.decode(codec, 0.0, payload, &mut values)?;
+        let stale = values.iter().enumerate().filter(|(_, value)| is_stale(**value));
+        self.places.extend(stale.map(|(place, _)| place as u32));
+        Ok(&self.places)
     }
 }
 

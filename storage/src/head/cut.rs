@@ -123,6 +123,9 @@ impl Head {
     /// the open generation, and nothing is frozen.
     pub(super) fn renumber(&mut self, survivors: &RoaringBitmap) {
         self.epoch += 1;
+        let dropped = (0..self.series.len()).filter(|number| !survivors.contains(*number));
+        let newest = dropped.filter_map(|number| self.last_ms(number)).max();
+        self.note_unknown_to(newest);
         let mut new_number = vec![GONE; self.series.len() as usize];
         for (rank, number) in survivors.iter().enumerate() {
             new_number[number as usize] = rank as u32;

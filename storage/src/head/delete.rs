@@ -52,7 +52,9 @@ impl Head {
         let mut frozen_samples = 0;
         // Decided and logged already: it is carried out however long that takes, here and at replay.
         let matching = self.select(tenant, matchers, &mut Pace::endless());
+        let mut newest = None;
         for number in matching.expect("an endless pace is not stopped") {
+            newest = newest.max(self.last_ms(number));
             let left = self.delete_frozen(number, range);
             let floats = self.delete_floats(number, range, left.newest);
             let histograms = self.delete_histograms(number, range, left.newest_histogram_ms);
@@ -64,6 +66,7 @@ impl Head {
             all.series += u64::from(lost > 0 || exemplars);
             self.hide_if_empty(number, &left);
         }
+        self.note_unknown_to(newest);
         if let Some(entry) = self.index.tenants.get_mut(&tenant) {
             entry.samples_frozen = entry.samples_frozen.saturating_sub(frozen_samples);
             entry.samples_open = entry.samples_open.saturating_sub(all.samples - frozen_samples);

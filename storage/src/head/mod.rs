@@ -23,6 +23,7 @@ mod growth;
 mod histogram;
 mod identity;
 mod index;
+mod live;
 mod metadata;
 mod payload;
 mod rare;
@@ -54,6 +55,7 @@ pub(crate) use delete::tombstone_of;
 pub use frozen::{FlushView, Frozen, FrozenSeries};
 pub use generation::Counts;
 pub use histogram::check_histogram;
+pub use live::{GroupBy, Groups};
 pub use payload::Payloads;
 pub use read::SharedTimestamps;
 pub use select::LabelColumn;
@@ -98,6 +100,8 @@ pub struct Head {
     epoch: u64,
     /// Set once records of this head are known to be lost.
     gap: Option<Gap>,
+    /// From here on the newest sample of every series of the partition is known here.
+    newest_known_from_ms: i64,
 }
 
 impl Head {
@@ -118,6 +122,7 @@ impl Head {
             frozen_deleted: HashMap::new(),
             epoch: 0,
             gap: None,
+            newest_known_from_ms: i64::MIN,
         }
     }
 

@@ -3,14 +3,27 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::block::Joined;
 
 /// Gives equal vectors the same `Arc`.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
     known: Mutex<HashTable<Arc<[i64]>>>,
+    joined: Joined,
+    followed: Mutex<HashMap<(usize, usize), Followed>>,
+}
+
+/// A vector, one that comes after it, and both in one. They are known by where they lie, so they
+/// stay there.
+#[derive(Debug)]
+struct Followed {
+    _first: Arc<[i64]>,
+    _then: Arc<[i64]>,
+    both: Arc<[i64]>,
 }
 
 /// More distinct vectors than this are not shared any more: then nothing is gained by looking.
@@ -29,6 +42,32 @@ impl Interner {
             known.insert_unique(hash, Arc::clone(&shared), |v| hash_of(v));
         }
         shared
+    }
+
+    /// The shared vector of a shared one and what comes after it.
+    pub(crate) fn followed(&self, first: Arc<[i64]>, then: &Arc<[i64]>) -> Arc<[i64]> {
+        if then.is_empty() {
+            return first;
+        }
+        if first.is_empty() {
+            return Arc::clone(then);
+        }
+        let key = (first.as_ptr() as usize, then.as_ptr() as usize);
+        if let Some(known) = self.followed.lock().get(&key) {
+            return Arc::clone(&known.both);
+        }
+        let both = self.intern([&*first, then].concat());
+        let mut known = self.followed.lock();
+        if known.len() < VECTORS_MAX {
+            let new = Followed { _first: first, _then: Arc::clone(then), both: Arc::clone(&both) };
+            known.insert(key, new);
+        }
+        both
+    }
+
+    /// Vectors by the chunks they are made of.
+    pub(crate) fn joined(&self) -> &Joined {
+        &self.joined
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Rows that are flushed meanwhile are seen in both places, and merging keeps each instant once.
 
+mod decode;
 mod intern;
 mod merge;
 
@@ -28,6 +29,7 @@ use crate::look_up::{InHead, Question};
 use crate::place::{Selectors, visible_in_block};
 use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
+pub use decode::Liveness;
 pub(crate) use intern::Interner;
 pub(crate) use merge::merge as merge_samples;
 
@@ -270,7 +272,7 @@ impl Selecting {
     }
 }
 
-fn check_series(scope: &ReadScope, found: u64) -> Result<(), Error> {
+pub(crate) fn check_series(scope: &ReadScope, found: u64) -> Result<(), Error> {
     let limit = scope.limits().query_series_max;
     if found > limit as u64 {
         return Err(Error::Limit(format!(
@@ -403,21 +405,5 @@ impl Fetched {
             }
         }
         Ok(all)
-    }
-
-    /// The samples of the fetched series, in their order. CPU work.
-    pub fn decode(self) -> Result<Vec<SeriesSamples>, Error> {
-        let mut pieces: Vec<Vec<SeriesSamples>> = self.heads.iter().map(|_| Vec::new()).collect();
-        for part in self.parts {
-            for (piece, mut samples) in part.pieces.iter().zip(part.fetched.decode()?) {
-                let hidden = &self.hidden[piece.hidden as usize];
-                hidden.strip(&mut samples, |instants| self.interner.intern(instants));
-                pieces[piece.series].push(samples);
-            }
-        }
-        for (piece, head) in pieces.iter_mut().zip(self.heads) {
-            piece.extend(head);
-        }
-        Ok(pieces.into_iter().map(|pieces| merge::merge(pieces, &self.interner)).collect())
     }
 }

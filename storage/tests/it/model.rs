@@ -17,6 +17,8 @@ use testkit::{Fault, SeededRandom};
 use crate::facts::{number_from_env, text_of};
 use crate::store::{Ground, Row, append, config, labels_of, read};
 
+mod live;
+
 /// Series of each tenant.
 const SERIES: u32 = 60;
 
@@ -59,6 +61,7 @@ struct Seen {
     dropped_tombstones: u64,
     late_by_hours: u64,
     spoiled_manifests: u64,
+    counted_series: u64,
 }
 
 fn tight() -> Config {
@@ -97,7 +100,10 @@ impl World {
         let changes_nothing = step >= 55 && !(65..72).contains(&step);
         self.is_flushed &= changes_nothing;
         match step {
-            0..50 => self.write().await,
+            0..50 => {
+                self.write().await;
+                self.count_live();
+            }
             50..55 => self.delete().await,
             55..62 => self.flush().await,
             62..65 => self.compact().await,
@@ -375,6 +381,7 @@ impl World {
         let found: BTreeMap<String, Vec<(i64, u64)>> = found.into_iter().collect();
         assert_eq!(found, expected, "{tenants:?} {alternatives:?} {matchers:?} {range:?}");
         self.seen.answers += 1;
+        self.check_liveness(&scope, &matchers, range).await;
         if range == TimeRange::ALL {
             let listed = self.storage.series(&scope, std::slice::from_ref(&matchers), range).await;
             let listed = listed.unwrap_or_else(|e| panic!("list: {}", text_of(&e)));
@@ -458,6 +465,7 @@ async fn the_store_answers_like_a_map() {
         all.dropped_tombstones += seen.dropped_tombstones;
         all.late_by_hours += seen.late_by_hours;
         all.spoiled_manifests += seen.spoiled_manifests;
+        all.counted_series += seen.counted_series;
     }
     if cases >= 60 {
         let rare =
@@ -466,5 +474,6 @@ async fn the_store_answers_like_a_map() {
         assert!(all.deleted_rows > 1_000 && all.dropped_tombstones > 10, "{all:?}");
         assert!(all.renumberings > 20 && all.renumberings_replayed > 0, "{all:?}");
         assert!(all.late_by_hours > 100 && all.spoiled_manifests > 20, "{all:?}");
+        assert!(all.counted_series > 1_000, "{all:?}");
     }
 }

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use model::Labels;
+use model::{Labels, TimeRange};
 use query::Error;
-use query::promql::AggregateOp;
+use query::promql::{AggregateOp, Edges};
 
 use super::Evaluator;
 use super::fold_histograms::HistogramCells;
@@ -20,9 +20,10 @@ use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, names_differ, same_labels, without_metadata};
 use crate::kernels::aggregate::{Accumulators, Fold};
 use crate::notes::{Notes, Remark};
-use crate::plan::{Aggregation, Kind, Node, RangeCall, RangeInput, Selector};
+use crate::plan::{Aggregation, Grouping, Kind, Node, RangeCall, RangeInput, Selector};
 use crate::source::Selected;
 use query::promql::Span;
+use storage::{CountLive, GroupBy};
 
 impl Evaluator {
     pub(crate) async fn aggregate(
@@ -36,7 +37,14 @@ impl Evaluator {
         if self.options.fuse {
             match &aggregation.input.kind {
                 Kind::Selector(selector) => {
-                    return self.fused(aggregation, fold, selector, Task::Instant, None).await;
+                    let counts = matches!(fold, Fold::Count | Fold::Group);
+                    if !counts || selector.edges != Edges::Plain {
+                        return self.fused(aggregation, fold, selector, Task::Instant, None).await;
+                    }
+                    if let Some(counted) = self.counted(aggregation, fold, selector).await? {
+                        return Ok(counted);
+                    }
+                    return self.fused(aggregation, fold, selector, Task::Presence, None).await;
                 }
                 Kind::Range(call) => {
                     if let RangeInput::Selector(selector) = &call.input {
@@ -64,6 +72,43 @@ impl Evaluator {
             folded.frame(&groups.labels, &budget).map(Outcome::Vector)
         })
         .await
+    }
+
+    /// Counts series at one instant without a look at their samples, if that can be done.
+    async fn counted(
+        &self,
+        aggregation: &Aggregation,
+        fold: Fold,
+        selector: &Selector,
+    ) -> Result<Option<Outcome>, Error> {
+        let grid = selector.times.grid;
+        if !grid.is_instant() {
+            return Ok(None);
+        }
+        let end_ms = selector.times.end(0);
+        // Open on the left.
+        let start_ms = end_ms.saturating_sub(selector.reach_ms).saturating_add(1);
+        let Grouping { labels, without } = &*aggregation.grouping;
+        let request = CountLive {
+            matchers: self.plan.selects[selector.select].matchers.clone(),
+            window: TimeRange { start_ms, end_ms },
+            by: GroupBy { labels: labels.clone(), without: *without },
+        };
+        let until = self.budget.cancel();
+        let counted = self.source.count_live(&self.scope, request, &until).await;
+        let Some(live) = counted.map_err(|error| self.budget.ended(error))? else {
+            return Ok(None);
+        };
+        let series = usize::try_from(live.series).unwrap_or(usize::MAX);
+        self.budget.take_series(series)?;
+        self.budget.take_samples(series)?;
+        self.budget.queryable.saw(&grid, live.series, std::iter::once((0, live.series)));
+        let reserved = self.budget.reserve_columns(live.groups.len(), 1)?;
+        let series = live.groups.into_iter().map(|(labels, count)| {
+            let value = if fold == Fold::Count { count as f64 } else { 1.0 };
+            Series { labels, drop_name: false, column: Column::full(vec![value]) }
+        });
+        Ok(Some(Outcome::Vector(Frame { reserved, ..Frame::new(series.collect()) })))
     }
 
     /// Folds columns as they come from the pipeline.
@@ -244,7 +289,11 @@ impl Folded {
             }
             Series { labels: labels.clone(), drop_name: self.drop_name[group], column }
         });
-        let series = series.filter(|s| s.column.any()).collect();
+        let mut series: Vec<Series> = series.filter(|s| s.column.any()).collect();
+        if matches!(self.fold, Fold::Count | Fold::Group) {
+            // As they come where no series is looked at.
+            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
         if let Some(histograms) = &mut self.histograms {
             reserved.absorb(histograms.take_reserved());
         }

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use model::is_stale;
 use query::promql::Edges;
 use query::{Error, FloatHistogram};
-use storage::SeriesSamples;
+use storage::{Liveness, SeriesSamples};
 
 use super::morsels::Columns;
-use crate::budget::{Budget, Reserved};
+use super::same_instants::SameInstants;
+use crate::budget::Budget;
 use crate::column::{Column, histogram_bytes};
 use crate::functions::{RangeFunction, RangeKernel};
 use crate::histogram::{Shows, read};
 use crate::kernels::extended::{at_instant, extended};
 use crate::kernels::over_time::{Kernel, View};
-use crate::kernels::rate::{self, Extrapolation, Rate, extrapolated};
-use crate::kernels::select::Latest;
+use crate::kernels::rate::{self, Rate, extrapolated};
 use crate::kernels::window::{Times, Windows};
 use crate::notes::Remark;
 use crate::source::Fetched;
@@ -119,6 +119,8 @@ pub(crate) struct SeriesWork {
     pub(crate) budget: Arc<Budget>,
     /// Whether start timestamps are looked at.
     pub(crate) with_starts: bool,
+    /// What series with the same instants share.
+    pub(crate) shared: Arc<SameInstants>,
 }
 
 /// The kinds of work.
@@ -132,6 +134,8 @@ pub(crate) enum Task {
     Start,
     /// Its time if it is a float; a histogram stays one.
     InfoTime,
+    /// Whether there is one: a float is 1, whatever it was.
+    Presence,
     /// A function of the window, with its numbers by parameter and step.
     Range { func: RangeFunction, params: Arc<[Vec<f64>]> },
 }
@@ -144,6 +148,9 @@ impl SeriesWork {
     /// Decodes a morsel and evaluates it, with the decoded samples accounted for meanwhile.
     pub(crate) fn decoded(&self, fetched: Box<dyn Fetched>) -> Result<Columns, Error> {
         self.budget.check()?;
+        if let Task::Presence = self.task {
+            return self.presences(fetched.decode_liveness()?);
+        }
         let stored = fetched.decode()?;
         let _reserved = self.budget.reserve(decoded_bytes(&stored))?;
         let samples = |stored| Samples::showing(stored, self.shows, self.with_starts);
@@ -152,24 +159,16 @@ impl SeriesWork {
 
     /// The columns of one morsel, by the series' place in it; those without points are left out.
     pub(crate) fn morsel(&self, morsel: Vec<Samples>) -> Result<Columns, Error> {
-        let mut shared = SharedByGroup::default();
         let mut columns = Columns::default();
+        let mut remarks = BTreeSet::new();
         for (place, samples) in morsel.into_iter().enumerate() {
             self.budget.check()?;
             self.budget.take_samples(samples.count())?;
             // Before it is allocated; given back at once if it stays empty.
             let reserved = self.budget.reserve_columns(1, self.steps())?;
-            shared.remarks.clear();
-            let column = match &self.task {
-                Task::Instant if self.edges == Edges::Smoothed => {
-                    self.interpolated(samples, &mut shared)?
-                }
-                Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime => {
-                    self.latest(&samples, &mut shared)?
-                }
-                Task::Range { func, params } => self.range(func, params, samples, &mut shared)?,
-            };
-            columns.remarks.extend(shared.remarks.iter().map(|remark| (place, *remark)));
+            remarks.clear();
+            let column = self.column(samples, &mut remarks)?;
+            columns.remarks.extend(remarks.iter().map(|remark| (place, *remark)));
             if column.any() {
                 let more = column.heap_bytes().saturating_sub(Column::bytes(self.steps()));
                 columns.reserved.absorb(reserved);
@@ -180,8 +179,66 @@ impl SeriesWork {
         Ok(columns)
     }
 
-    fn latest(&self, samples: &Samples, shared: &mut SharedByGroup) -> Result<Column, Error> {
-        let latest = shared.latest(samples, self)?;
+    fn column(&self, samples: Samples, remarks: &mut BTreeSet<Remark>) -> Result<Column, Error> {
+        match &self.task {
+            Task::Instant if self.edges == Edges::Smoothed => self.interpolated(samples, remarks),
+            Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime | Task::Presence => {
+                self.latest(&samples)
+            }
+            Task::Range { func, params } => self.range(func, params, samples, remarks),
+        }
+    }
+
+    /// The columns of series of which no values are needed.
+    fn presences(&self, morsel: Vec<Liveness>) -> Result<Columns, Error> {
+        let mut columns = Columns::default();
+        for (place, series) in morsel.into_iter().enumerate() {
+            let (timestamps, stale) = match series {
+                Liveness::Floats { timestamps, stale } => (timestamps, stale),
+                Liveness::Samples(stored) => {
+                    let _reserved =
+                        self.budget.reserve(decoded_bytes(std::slice::from_ref(&stored)))?;
+                    let samples = Samples::showing(stored, self.shows, false);
+                    let alone = self.morsel(vec![samples])?;
+                    columns.reserved.absorb(alone.reserved);
+                    columns.list.extend(alone.list.into_iter().map(|(_, column)| (place, column)));
+                    continue;
+                }
+            };
+            self.budget.check()?;
+            self.budget.take_samples(timestamps.len())?;
+            let reserved = self.budget.reserve_columns(1, self.steps())?;
+            let column = self.presence(&timestamps, &stale)?;
+            if column.any() {
+                columns.reserved.absorb(reserved);
+                columns.list.push((place, column));
+            }
+        }
+        Ok(columns)
+    }
+
+    fn presence(&self, timestamps: &Arc<[i64]>, stale: &[u32]) -> Result<Column, Error> {
+        let group = self.shared.of(timestamps, self)?;
+        let latest = group.latest(self);
+        let mut column = Column::full(vec![1.0; self.steps()]);
+        column.present.intersect(latest.present());
+        if !stale.is_empty() {
+            for step in latest.present().ones() {
+                let at = latest.at(step).map_or(u32::MAX, |at| at as u32);
+                if stale.binary_search(&at).is_ok() {
+                    column.present.clear(step);
+                }
+            }
+        }
+        let seen = column.present.count() as u64;
+        let live = column.present.ones().map(|step| (step, 1));
+        self.budget.queryable.saw(&self.times.grid, seen, live);
+        Ok(column)
+    }
+
+    fn latest(&self, samples: &Samples) -> Result<Column, Error> {
+        let group = self.shared.of(&samples.timestamps, self)?;
+        let latest = group.latest(self);
         let mut column = Column::empty(self.steps());
         let mut seen = 0;
         if samples.histograms.is_empty() {
@@ -239,14 +296,20 @@ impl SeriesWork {
             Task::Timestamp | Task::InfoTime => samples.timestamps[at] as f64 / 1000.0,
             Task::Start => samples.starts.as_ref().map_or(0, |s| s.floats[at]) as f64 / 1000.0,
             Task::Instant | Task::Range { .. } => samples.values[at],
+            Task::Presence => 1.0,
         }
     }
 
     /// A `smoothed` selector of instants.
-    fn interpolated(&self, samples: Samples, shared: &mut SharedByGroup) -> Result<Column, Error> {
+    fn interpolated(
+        &self,
+        samples: Samples,
+        remarks: &mut BTreeSet<Remark>,
+    ) -> Result<Column, Error> {
         let samples = without_markers(samples);
-        let windows = shared.windows(&samples, self)?;
-        self.saw(&windows);
+        let group = self.shared.of(&samples.timestamps, self)?;
+        let windows = group.windows(self);
+        self.saw(windows);
         let mut column = Column::empty(self.steps());
         for (step, window) in windows.iter().enumerate() {
             let at_ms = self.times.end(step);
@@ -256,7 +319,7 @@ impl SeriesWork {
             }
         }
         if !samples.histograms.is_empty() {
-            self.put_smoothed_histograms(&samples, &mut shared.remarks, &mut column)?;
+            self.put_smoothed_histograms(&samples, remarks, &mut column)?;
         }
         Ok(column)
     }
@@ -266,44 +329,45 @@ impl SeriesWork {
         func: &RangeFunction,
         params: &[Vec<f64>],
         samples: Samples,
-        shared: &mut SharedByGroup,
+        remarks: &mut BTreeSet<Remark>,
     ) -> Result<Column, Error> {
         let samples = without_markers(samples);
-        let windows = shared.windows(&samples, self)?;
-        self.saw(&windows);
+        let group = self.shared.of(&samples.timestamps, self)?;
+        let windows = group.windows(self);
+        self.saw(windows);
         let mut column = Column::empty(self.steps());
         match func.kernel {
             RangeKernel::Floats(kernel) => {
-                self.each_window(kernel, params, &samples, &windows, &mut column);
-                self.remark_ignored(&samples, &windows, shared);
+                self.each_window(kernel, params, &samples, windows, &mut column);
+                self.remark_ignored(&samples, windows, remarks);
             }
             RangeKernel::Either(kernel, _) => {
-                self.each_window(kernel, params, &samples, &windows, &mut column);
+                self.each_window(kernel, params, &samples, windows, &mut column);
             }
             RangeKernel::Rate(rate) if self.edges != Edges::Plain => {
                 let Samples { timestamps, values, .. } = &samples;
                 let range = (&self.times, self.reach_ms);
-                extended(timestamps, values, &windows, range, self.edges, rate, &mut column);
+                extended(timestamps, values, windows, range, self.edges, rate, &mut column);
             }
             RangeKernel::Rate(rate) => {
-                let extrapolation = shared.extrapolation(&samples, &windows, self)?;
                 let starts = samples.starts_of_floats();
-                self.check_starts(starts, rate, &windows, shared);
-                extrapolated(&samples.values, starts, &windows, &extrapolation, rate, &mut column);
+                self.check_starts(starts, rate, windows, remarks);
+                let shared = group.extrapolation(self);
+                extrapolated(&samples.values, starts, windows, shared, rate, &mut column);
             }
             RangeKernel::Count | RangeKernel::Present => {
-                self.counts(func.kernel, &samples, &windows, &mut column)
+                self.counts(func.kernel, &samples, windows, &mut column)
             }
             RangeKernel::First
             | RangeKernel::Last
             | RangeKernel::TimeOfFirst
             | RangeKernel::TimeOfLast => {
-                self.ends(func.kernel, &samples, &windows, &mut column);
+                self.ends(func.kernel, &samples, windows, &mut column);
             }
         }
         let of_histograms = matches!(func.kernel, RangeKernel::Either(..) | RangeKernel::Rate(_));
         if of_histograms && !samples.histograms.is_empty() {
-            self.put_histograms(func.kernel, &samples, &mut shared.remarks, &mut column)?;
+            self.put_histograms(func.kernel, &samples, remarks, &mut column)?;
         }
         Ok(column)
     }
@@ -314,14 +378,14 @@ impl SeriesWork {
         starts: Option<rate::Starts<'_>>,
         rate: Rate,
         windows: &Windows,
-        shared: &mut SharedByGroup,
+        remarks: &mut BTreeSet<Remark>,
     ) {
         let Some(starts) = starts.filter(|_| rate != Rate::Delta) else { return };
         let overlaps = |window: std::ops::Range<usize>| {
             (window.start + 1..window.end).any(|at| starts.overlaps_at(at))
         };
         if windows.iter().any(overlaps) {
-            shared.remarks.insert(Remark::OverlappingStarts);
+            remarks.insert(Remark::OverlappingStarts);
         }
     }
 
@@ -417,12 +481,12 @@ impl SeriesWork {
     }
 
     /// Remembers that a function of floats has left out histograms beside them.
-    fn remark_ignored(&self, samples: &Samples, windows: &Windows, shared: &mut SharedByGroup) {
+    fn remark_ignored(&self, samples: &Samples, windows: &Windows, remarks: &mut BTreeSet<Remark>) {
         let mixed = |(step, window): (usize, std::ops::Range<usize>)| {
             !window.is_empty() && !self.histograms_at(samples, step).is_empty()
         };
         if !samples.histograms.is_empty() && windows.iter().enumerate().any(mixed) {
-            shared.remarks.insert(Remark::IgnoredHistograms);
+            remarks.insert(Remark::IgnoredHistograms);
         }
     }
 }
@@ -434,7 +498,9 @@ pub(crate) fn without_markers(mut samples: Samples) -> Samples {
         starts.histograms.retain(|_| histograms.next().is_none_or(|(_, h)| !is_stale(h.sum)));
     }
     samples.histograms.retain(|(_, h)| !is_stale(h.sum));
-    if !samples.values.iter().any(|v| is_stale(*v)) {
+    // Whole runs at a time: nearly always there is none.
+    let any_stale = |run: &[f64]| run.iter().fold(false, |any, v| any | is_stale(*v));
+    if !samples.values.chunks(256).any(any_stale) {
         return samples;
     }
     if let Some(starts) = &mut samples.starts {
@@ -450,94 +516,6 @@ pub(crate) fn without_markers(mut samples: Samples) -> Samples {
 fn keep_live(of_values: &mut Vec<i64>, values: &[f64]) {
     let mut values = values.iter();
     of_values.retain(|_| values.next().is_none_or(|value| !is_stale(*value)));
-}
-
-/// What series with the same timestamps share, for the few vectors that a morsel has.
-#[derive(Default)]
-struct SharedByGroup {
-    groups: Vec<SharedGroup>,
-    /// What is to be said of the series that is looked at.
-    remarks: BTreeSet<Remark>,
-}
-
-struct SharedGroup {
-    timestamps: Arc<[i64]>,
-    _reserved: Reserved,
-    latest: Option<Arc<Latest>>,
-    windows: Option<Arc<Windows>>,
-    extrapolation: Option<Arc<Extrapolation>>,
-}
-
-impl SharedByGroup {
-    /// Vectors remembered at a time; series come target by target, so few are needed.
-    const GROUPS_MAX: usize = 8;
-
-    fn group(
-        &mut self,
-        timestamps: &Arc<[i64]>,
-        work: &SeriesWork,
-    ) -> Result<&mut SharedGroup, Error> {
-        let known = self.groups.iter().rposition(|g| Arc::ptr_eq(&g.timestamps, timestamps));
-        let at = match known {
-            Some(at) => at,
-            None => {
-                if self.groups.len() == Self::GROUPS_MAX {
-                    self.groups.remove(0);
-                }
-                self.groups.push(SharedGroup::new(timestamps, work)?);
-                self.groups.len() - 1
-            }
-        };
-        Ok(&mut self.groups[at])
-    }
-
-    fn latest(&mut self, samples: &Samples, work: &SeriesWork) -> Result<Arc<Latest>, Error> {
-        let group = self.group(&samples.timestamps, work)?;
-        let make = || Arc::new(Latest::new(&samples.timestamps, &work.times, work.reach_ms));
-        Ok(Arc::clone(group.latest.get_or_insert_with(make)))
-    }
-
-    fn windows(&mut self, samples: &Samples, work: &SeriesWork) -> Result<Arc<Windows>, Error> {
-        let group = self.group(&samples.timestamps, work)?;
-        let make = || {
-            let Samples { timestamps, .. } = samples;
-            let SeriesWork { times, reach_ms, edges, margin_ms, .. } = work;
-            Arc::new(Windows::of_edges(timestamps, times, *reach_ms, *edges, *margin_ms))
-        };
-        Ok(Arc::clone(group.windows.get_or_insert_with(make)))
-    }
-
-    fn extrapolation(
-        &mut self,
-        samples: &Samples,
-        windows: &Windows,
-        work: &SeriesWork,
-    ) -> Result<Arc<Extrapolation>, Error> {
-        let group = self.group(&samples.timestamps, work)?;
-        let make = || Extrapolation::new(&samples.timestamps, windows, &work.times, work.reach_ms);
-        Ok(Arc::clone(group.extrapolation.get_or_insert_with(|| Arc::new(make()))))
-    }
-}
-
-impl SharedGroup {
-    fn new(timestamps: &Arc<[i64]>, work: &SeriesWork) -> Result<Self, Error> {
-        let bytes_per_step = match &work.task {
-            Task::Instant | Task::Timestamp | Task::Start | Task::InfoTime => {
-                Windows::STEP_BYTES + Latest::STEP_BYTES
-            }
-            Task::Range { func, .. } if matches!(func.kernel, RangeKernel::Rate(_)) => {
-                Windows::STEP_BYTES + Extrapolation::STEP_BYTES
-            }
-            Task::Range { .. } => Windows::STEP_BYTES,
-        };
-        Ok(Self {
-            timestamps: Arc::clone(timestamps),
-            _reserved: work.budget.reserve(work.steps().saturating_mul(bytes_per_step))?,
-            latest: None,
-            windows: None,
-            extrapolation: None,
-        })
-    }
 }
 
 /// Names that tell a counter from a gauge.

@@ -24,6 +24,8 @@ pub(crate) struct Accumulators {
     fold: Fold,
     steps: usize,
     seen: Bitmap,
+    /// By group: whether all its cells were seen at once.
+    whole: Vec<bool>,
     /// Sum, mean or extreme.
     main: Vec<f64>,
     /// What the sum lost, or the squared distances. Empty where not needed.
@@ -43,6 +45,7 @@ impl Accumulators {
             fold,
             steps,
             seen: Bitmap::none(cells),
+            whole: vec![false; groups],
             main: vec![0.0; cells],
             side: when(matches!(fold, Sum | Avg | Stddev | Stdvar)),
             count: when(matches!(fold, Avg | Count | Stddev | Stdvar)),
@@ -58,7 +61,7 @@ impl Accumulators {
             Fold::Group | Fold::Min | Fold::Max => 8,
         };
         let cells = groups.saturating_mul(steps);
-        cells.saturating_mul(per_cell).saturating_add(Bitmap::bytes(cells))
+        cells.saturating_mul(per_cell).saturating_add(Bitmap::bytes(cells)).saturating_add(groups)
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -75,6 +78,16 @@ impl Accumulators {
             return;
         }
         if column.present.is_full() {
+            if self.fold == Fold::Sum && self.whole[group] {
+                let cells = base..base + self.steps;
+                let sums = self.main[cells.clone()].iter_mut().zip(&mut self.side[cells]);
+                for ((value, lost), term) in sums.zip(&column.values) {
+                    let sum = Sum { value: *value, lost: *lost }.add(*term);
+                    (*value, *lost) = (sum.value, sum.lost);
+                }
+                return;
+            }
+            self.whole[group] = true;
             for (step, value) in column.values.iter().enumerate() {
                 self.put(base + step, *value);
             }

@@ -136,10 +136,23 @@ pub(crate) fn extrapolated(
 /// Samples before which the counter was reset: they are smaller than the one before, or say that
 /// they began to count after it.
 pub(crate) fn resets(values: &[f64], starts: Option<Starts<'_>>) -> Vec<usize> {
-    let falls = |pair: &[f64]| pair[1] < pair[0];
-    let restarts = |at: usize| starts.is_some_and(|starts| starts.reset_at(at));
-    let pairs = values.windows(2).enumerate();
-    pairs.filter(|(i, pair)| falls(pair) || restarts(i + 1)).map(|(i, _)| i + 1).collect()
+    let mut found = Vec::new();
+    if let Some(starts) = starts {
+        let is_reset = |at: &usize| values[*at] < values[at - 1] || starts.reset_at(*at);
+        found.extend((1..values.len()).filter(is_reset));
+        return found;
+    }
+    // Whole runs at a time: nearly always there is none.
+    const RUN: usize = 256;
+    for start in (1..values.len()).step_by(RUN) {
+        let end = (start + RUN).min(values.len());
+        let (before, after) = (&values[start - 1..end - 1], &values[start..end]);
+        let falls = before.iter().zip(after).fold(false, |any, (a, b)| any | (b < a));
+        if falls {
+            found.extend((start..end).filter(|at| values[*at] < values[at - 1]));
+        }
+    }
+    found
 }
 
 /// Samples' instants, and since when each counts. Milliseconds; 0 is unknown.

@@ -3,6 +3,8 @@
 
 use model::is_stale;
 
+use crate::column::Bitmap;
+
 use super::window::{Times, Windows};
 
 /// For each step the index of the sample that stands for it.
@@ -10,6 +12,7 @@ use super::window::{Times, Windows};
 pub(crate) struct Latest {
     /// `u32::MAX` where there is none.
     at: Vec<u32>,
+    present: Bitmap,
 }
 
 impl Latest {
@@ -21,7 +24,11 @@ impl Latest {
         let last = |window: std::ops::Range<usize>| {
             if window.is_empty() { u32::MAX } else { window.end as u32 - 1 }
         };
-        Self { at: windows.iter().map(last).collect() }
+        let at: Vec<u32> = windows.iter().map(last).collect();
+        let mut present = Bitmap::none(at.len());
+        let some = at.iter().enumerate().filter(|(_, at)| **at != u32::MAX);
+        some.for_each(|(step, _)| present.set(step));
+        Self { at, present }
     }
 
     #[inline]
@@ -30,8 +37,9 @@ impl Latest {
         (at != u32::MAX).then_some(at as usize)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.at.len()
+    /// The steps that have one.
+    pub(crate) fn present(&self) -> &Bitmap {
+        &self.present
     }
 
     /// Sample and step of every step that has one and where it is no stale marker.
@@ -40,7 +48,7 @@ impl Latest {
         values: &'a [f64],
     ) -> impl Iterator<Item = (usize, usize)> + 'a {
         let sample = |step| self.at(step).filter(|at| !is_stale(values[*at])).map(|at| (step, at));
-        (0..self.len()).filter_map(sample)
+        self.present.ones().filter_map(sample)
     }
 }
 

@@ -15,14 +15,12 @@ impl Sum {
     #[inline]
     pub(crate) fn add(self, term: f64) -> Self {
         let value = self.value + term;
-        let lost = if value.is_infinite() {
-            0.0
-        } else if self.value.abs() >= term.abs() {
-            self.lost + ((self.value - value) + term)
-        } else {
-            self.lost + ((term - value) + self.value)
-        };
-        Self { value, lost }
+        // Without branches, so that many sums go on side by side.
+        let is_first_larger = self.value.abs() >= term.abs();
+        let larger = if is_first_larger { self.value } else { term };
+        let smaller = if is_first_larger { term } else { self.value };
+        let lost = self.lost + ((larger - value) + smaller);
+        Self { value, lost: if value.is_infinite() { 0.0 } else { lost } }
     }
 
     #[inline]

@@ -70,6 +70,8 @@ pub(crate) const QUESTIONS: &[&str] = &[
     "stddev by (job) (m_total)",
     "max by (job) (max_over_time(m_total[2m]))",
     "count by (job) (m_total > 1e9)",
+    "count by (job) (m_total)",
+    "group without (job) ({__name__!=''})",
     "group(irate(m_total[1m]))",
     "topk(3, m_total)",
     "quantile by (job) (0.9, rate(m_total[5m]))",
