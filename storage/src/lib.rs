@@ -72,7 +72,7 @@ pub use head::check_histogram;
 pub use inspect::{Sheet, Table, inspect};
 pub use listing::{ListNames, ListSeries, ListValues};
 pub use live::{CountLive, GroupBy, LiveGroups};
-pub use look_up::{InHead, LookUp, Question};
+pub use look_up::{InBlock, InHead, LookUp, Question};
 pub use objects::{FarObjects, LocalObjects};
 pub use open::{Parts, quarantine};
 pub use overview::{PartitionOverview, TenantOverview, Totals};

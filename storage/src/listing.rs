@@ -10,10 +10,9 @@ use model::{Cancel, Exemplar, Labels, Matcher, Metadata, Pace, TENANT_LABEL, Tim
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
-use crate::block::Block;
 use crate::head::{Cardinality, Counts, Head};
 use crate::hidden::Hidden;
-use crate::look_up::{InHead, Question};
+use crate::look_up::{InBlock, InHead, Question};
 use crate::partition::Partition;
 use crate::place::{Place, Selectors, visible_in_block, visible_in_head};
 use crate::select::shown;
@@ -40,6 +39,10 @@ pub type ListValues = Listing<ValuesFound>;
 pub trait Gather: Send + 'static {
     /// The answer.
     type Answer: Send + 'static;
+
+    /// How many series it takes in at a time.
+    #[doc(hidden)]
+    const SERIES_AT_ONCE: u64;
 
     /// Takes in what some rows of a place say; there is at least one.
     #[doc(hidden)]
@@ -98,6 +101,8 @@ impl ListValues {
 impl Gather for SeriesFound {
     type Answer = BTreeSet<Labels>;
 
+    const SERIES_AT_ONCE: u64 = 256;
+
     fn add(
         &mut self,
         scope: &ReadScope,
@@ -121,6 +126,9 @@ impl Gather for SeriesFound {
 impl Gather for NamesFound {
     type Answer = BTreeSet<String>;
 
+    // What it takes does not grow with the series.
+    const SERIES_AT_ONCE: u64 = u64::MAX;
+
     fn add(
         &mut self,
         _scope: &ReadScope,
@@ -142,6 +150,9 @@ impl Gather for NamesFound {
 
 impl Gather for ValuesFound {
     type Answer = BTreeSet<String>;
+
+    // What it takes does not grow with the series.
+    const SERIES_AT_ONCE: u64 = u64::MAX;
 
     fn add(
         &mut self,
@@ -174,6 +185,14 @@ impl<G: Gather> Question for Listing<G> {
         &self.selectors
     }
 
+    fn series_at_once(&self) -> u64 {
+        G::SERIES_AT_ONCE
+    }
+
+    fn found(&self, _scope: &ReadScope, _series: u64) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn head(
         &mut self,
         scope: &ReadScope,
@@ -200,13 +219,10 @@ impl<G: Gather> Question for Listing<G> {
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        _number: u32,
-        block: &Block,
-        hidden: &Hidden,
+        InBlock { block, series, .. }: InBlock<'_>,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let found = visible_in_block(block, scope, tenant, &self.selectors, pace)?;
-        self.add(scope, tenant, &Place::Block(block), &hidden.left(found), pace)
+        self.add(scope, tenant, &Place::Block(block), &series, pace)
     }
 
     fn finish(self, scope: &ReadScope, _pace: &mut Pace) -> Result<Self::Answer, Error> {

@@ -83,24 +83,33 @@ async fn ask<Q: Question, T: Send + 'static>(
     question: Q,
     then: impl FnOnce(Q::Answer) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    let begin = {
-        let (storage, scope, stop) = (Arc::clone(storage), scope.clone(), stop.clone());
-        move || storage.begin(&scope, question, &stop).map_err(asked)
-    };
-    // Mostly all indexes are in memory, and one job does it all.
-    let begun = lane.run(move || match begin()? {
-        looking if looking.is_complete() => {
-            looking.finish().map_err(asked).and_then(then).map(Step::Done)
+    let (storage, scope, stop) = (Arc::clone(storage), scope.clone(), stop.clone());
+    let store = Arc::clone(&storage);
+    // Mostly all indexes are in memory and little is found, and one job does it all.
+    let begun = lane.run(move || {
+        let mut looking = store.begin(&scope, question, &stop);
+        match looking.go_on(&store).map_err(asked)? {
+            true if looking.is_complete() => {
+                looking.finish().map_err(asked).and_then(then).map(Step::Done)
+            }
+            is_through => Ok(Step::GoOn(Box::new(looking), is_through, then)),
         }
-        looking => Ok(Step::Open(looking, then)),
     });
-    let (mut looking, then) = match begun.await? {
+    let (mut looking, mut is_through, then) = match begun.await? {
         Step::Done(answer) => return Ok(answer),
-        Step::Open(looking, then) => (looking, then),
+        Step::GoOn(looking, is_through, then) => (looking, is_through, then),
     };
-    while looking.open_next().await.map_err(asked)? {
-        let read = move || looking.read_opened().map_err(asked).map(|()| looking);
-        looking = lane.run(read).await?;
+    loop {
+        // A job for each stretch: other questions have their turn in between.
+        while !is_through {
+            let store = Arc::clone(&storage);
+            let go_on = move || looking.go_on(&store).map_err(asked).map(|is| (looking, is));
+            (looking, is_through) = lane.run(go_on).await?;
+        }
+        if !looking.open_next().await.map_err(asked)? {
+            break;
+        }
+        is_through = false;
     }
     lane.run(move || looking.finish().map_err(asked).and_then(then)).await
 }
@@ -116,7 +125,8 @@ struct Asking<'a> {
 /// How far a question came without reading anything.
 enum Step<Q, T, F> {
     Done(T),
-    Open(LookUp<Q>, F),
+    /// Not all was looked at; whether all that is in memory was.
+    GoOn(Box<LookUp<Q>>, bool, F),
 }
 
 /// What the store says, as an answer to a question.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::{Labels, Matcher, Position, Resolution, SeriesId, TimeRange};
@@ -72,7 +73,7 @@ impl Storage {
                 true => BTreeSet::new(),
             };
             if !days.is_empty() {
-                let places = Places::Windows(resolution, &days);
+                let places = Places::Windows(resolution, Arc::new(days.clone()));
                 found.push((false, self.answer_from(&scope, select(whole), places).await?));
             }
             for gap in gaps(whole, &days) {

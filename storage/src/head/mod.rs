@@ -126,6 +126,11 @@ impl Head {
         }
     }
 
+    /// How often series were numbered anew: numbers of another epoch mean nothing.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// How many series there are; they are numbered from 0.
     pub fn series_count(&self) -> u32 {
         self.series.len()

@@ -21,12 +21,11 @@ use hashbrown::HashMap;
 use model::{Labels, Pace, Resolution, SeriesId, TENANT_LABEL, TimeRange};
 use tenancy::{ReadScope, TenantId, TenantRead};
 
-use crate::block::{Block, Samples};
+use crate::block::Samples;
 use crate::downsample::Windows;
 use crate::head::SharedTimestamps;
-use crate::hidden::Hidden;
-use crate::look_up::{InHead, Question};
-use crate::place::{Selectors, visible_in_block};
+use crate::look_up::{InBlock, InHead, Question};
+use crate::place::Selectors;
 use crate::tombstone::Ranges;
 use crate::{Error, Select, SeriesSamples, Storage, block};
 pub use decode::Liveness;
@@ -36,6 +35,9 @@ pub(crate) use merge::merge as merge_samples;
 /// Blocks that a fetch reads at a time. All pages of a fetch are in memory in the end; where blocks
 /// are far away, most of the time is waiting.
 const BLOCKS_AT_ONCE: usize = 16;
+
+/// Series taken in at a time: of a head under one lock, in which they take a millisecond or less.
+const SERIES_AT_ONCE: u64 = 256;
 
 /// The series that match a question, in order of their labels.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub struct Selecting {
     blocks: HashMap<u32, Arc<Samples>>,
     hidden: Vec<Ranges>,
     head_samples: usize,
+    /// Timestamp vectors of what heads gave so far.
+    shared: SharedTimestamps,
 }
 
 impl Select {
@@ -92,6 +96,7 @@ impl Select {
             blocks: HashMap::new(),
             hidden: vec![Ranges::default()],
             head_samples: 0,
+            shared: SharedTimestamps::default(),
         }
     }
 }
@@ -115,6 +120,14 @@ impl Question for Selecting {
         std::slice::from_ref(&self.request.matchers)
     }
 
+    fn series_at_once(&self) -> u64 {
+        SERIES_AT_ONCE
+    }
+
+    fn found(&self, scope: &ReadScope, series: u64) -> Result<(), Error> {
+        check_series(scope, series)
+    }
+
     fn head(
         &mut self,
         scope: &ReadScope,
@@ -125,17 +138,15 @@ impl Question for Selecting {
     ) -> Result<(), Error> {
         let TimeRange { start_ms, end_ms } = self.request.range;
         let range = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
-        check_series(scope, series.len())?;
         let counts = head.counts();
         let may_have_samples =
             counts.open.range.overlaps(range) || counts.frozen.range.overlaps(range);
         if !may_have_samples {
             return Ok(());
         }
-        let mut shared = SharedTimestamps::default();
         for number in series {
             pace.work(100)?;
-            let samples = head.read(number, range, &mut shared);
+            let samples = head.read(number, range, &mut self.shared);
             if samples.values.is_empty() && samples.histograms.is_empty() {
                 continue;
             }
@@ -153,24 +164,16 @@ impl Question for Selecting {
         &mut self,
         scope: &ReadScope,
         tenant: &TenantRead,
-        number: u32,
-        block: &Block,
-        hidden: &Hidden,
+        InBlock { number, block, hidden, series }: InBlock<'_>,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let found = visible_in_block(block, scope, tenant, self.selectors(), pace)?;
-        let rows = hidden.left(found);
-        check_series(scope, rows.len())?;
-        if rows.is_empty() {
-            return Ok(());
-        }
         let mut failed = None;
         let own = block.range().unwrap_or(TimeRange::ALL);
         let asked = TimeRange {
             start_ms: own.start_ms.max(self.request.range.start_ms),
             end_ms: own.end_ms.min(self.request.range.end_ms),
         };
-        block.for_each_series(rows, pace, |row, id, labels| {
+        block.for_each_series(series, pace, |row, id, labels| {
             let ranges = hidden.ranges(row);
             if ranges.covers(asked) {
                 return;

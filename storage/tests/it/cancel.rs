@@ -33,11 +33,13 @@ async fn end<Q: Question>(
     (storage, scope, cancel): (&Storage, &ReadScope, &Cancel),
     question: Q,
 ) -> Result<(), Error> {
-    let mut looking = storage.begin(scope, question, cancel)?;
-    while looking.open_next().await? {
-        looking.read_opened()?;
+    let mut looking = storage.begin(scope, question, cancel);
+    loop {
+        while !looking.go_on(storage)? {}
+        if !looking.open_next().await? {
+            return looking.finish().map(drop);
+        }
     }
-    looking.finish().map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +154,8 @@ async fn writers_get_through_while_patterns_are_compared() {
     matchers.push(pod("[a-p]od-.."));
     let question = ListSeries::new(vec![matchers], TimeRange::ALL);
     let cancel = Cancel::default().watched(Arc::clone(&writer) as Arc<dyn Watch>);
-    let looking = storage.begin(&scope, question, &cancel).expect("a look into the heads");
+    let mut looking = storage.begin(&scope, question, &cancel);
+    while !looking.go_on(&storage).expect("a look into the heads") {}
     let found = looking.finish().expect("no blocks");
     let (looks, written) =
         (writer.looks.load(Ordering::Relaxed), writer.written.load(Ordering::Relaxed));
@@ -160,4 +163,51 @@ async fn writers_get_through_while_patterns_are_compared() {
     // If they were compared under the lock, it would be one for each pattern: an eighth.
     assert!(looks > 50 && written * 4 > looks, "{written} of {looks}");
     assert_eq!(found.len(), 90);
+}
+
+/// Between stretches of a question its rows go from the head to a block, and those that stay are
+/// numbered anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_finds_much_lets_others_work_and_misses_nothing() {
+    let some_series = 6_000;
+    let config = storage::Config { partitions: 1, idle_seconds: 60, ..config() };
+    let ground = Ground::default();
+    let storage = ground.open_with(config).await.expect("a new store");
+    let series = |range: std::ops::Range<u32>, at_ms: i64| -> Vec<Row> {
+        range.map(|series| (series, at_ms, 1.0)).collect()
+    };
+    write(&storage, 1, &series(0..some_series, NOW_MS)).await.expect("a good write");
+    let scope = ReadScope::for_test(&[(1, "team-1")]);
+    let question = Select { matchers: Vec::new(), range: TimeRange::ALL }.question();
+    let mut looking = storage.begin(&scope, question, &Cancel::default());
+    let mut stretches = 0;
+    loop {
+        while !looking.go_on(&storage).expect("a look into memory") {
+            stretches += 1;
+            match stretches {
+                // The even ones go on; the others are idle by then.
+                1 => {
+                    let later_ms = NOW_MS + 3_600_000;
+                    ground.clock.jump_to(later_ms);
+                    let even = (0..some_series).step_by(2).map(|n| (n, later_ms, 2.0));
+                    write(&storage, 1, &even.collect::<Vec<Row>>()).await.expect("a good write");
+                    storage.flush_all().await.expect("a flush");
+                }
+                2 => storage.flush_all().await.expect("a flush that finds idle series"),
+                _ => {
+                    let new = some_series + stretches;
+                    write(&storage, 1, &series(new..new + 1, NOW_MS)).await.expect("a good write");
+                }
+            }
+        }
+        if !looking.open_next().await.expect("blocks that are there") {
+            break;
+        }
+    }
+    assert!(stretches > 3, "{stretches} stretches: it is not taken in pieces");
+    let selected = looking.finish().expect("an answer");
+    let every = selected.fetch(0..selected.len()).await.expect("blocks that are there");
+    let samples = every.decode().expect("what was written");
+    let first = samples.iter().filter(|s| s.values.contains(&1.0)).count();
+    assert!(first >= some_series as usize, "{first} of {some_series} series have their sample");
 }
