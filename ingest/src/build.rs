@@ -146,7 +146,8 @@ pub(crate) fn put_label(out: &mut Vec<u8>, name: &str, value: [&str; 2]) {
     out.extend_from_slice(value[1].as_bytes());
 }
 
-fn varint_bytes(value: usize) -> usize {
+/// Bytes of a number in base-128 encoding.
+pub(crate) fn varint_bytes(value: usize) -> usize {
     let bits = usize::BITS - (value | 1).leading_zeros();
     bits.div_ceil(7) as usize
 }

@@ -28,6 +28,7 @@ mod http_client;
 pub mod import;
 pub mod influx;
 mod intake;
+mod label_fields;
 mod metrics;
 mod native;
 pub mod otlp;

@@ -28,6 +28,12 @@ impl<'a> Reader<'a> {
         Self { bytes: body, at: 0 }
     }
 
+    /// A message that lies there in the body.
+    #[cfg(test)]
+    pub(crate) fn of(body: &'a [u8], message: Range<usize>) -> Self {
+        Self { bytes: &body[..message.end], at: message.start }
+    }
+
     /// Offset of the next byte in the body.
     #[inline(always)]
     pub(crate) fn at(&self) -> usize {
@@ -78,6 +84,12 @@ impl<'a> Reader<'a> {
         }
         self.at = start + length as usize;
         Ok(start..self.at)
+    }
+
+    /// What is left of the message.
+    #[inline(always)]
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
     }
 
     /// A nested message; moves past it.

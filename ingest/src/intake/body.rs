@@ -36,6 +36,10 @@ pub enum BodyError {
 /// Permits of the budget are kibibytes.
 const PERMIT_BYTES: usize = 1_024;
 
+/// Buffers that are kept for the next requests, and their bytes together.
+const SPARE_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 32 << 20;
+
 /// Memory for bodies of all requests together.
 #[derive(Debug)]
 pub(crate) struct Receiver {
@@ -60,7 +64,7 @@ impl Receiver {
             config.bodies_in_flight_bytes_max.div_ceil(PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
         Self {
             budget: Arc::new(Semaphore::new(permits)),
-            buffers: Arc::new(Pool::new(64)),
+            buffers: Arc::new(Pool::new(SPARE_MAX, SPARE_BYTES_MAX)),
             metrics,
             time_max: Duration::from_secs(config.body_seconds_max),
         }
@@ -87,6 +91,7 @@ impl Receiver {
         };
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(0);
         self.reserve(&mut received, announced)?;
+        received.bytes.reserve_exact(announced);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(BodyError::Broken)?.into_data() else {
                 continue; // Trailers say nothing here.

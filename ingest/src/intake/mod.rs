@@ -131,7 +131,7 @@ impl Intake {
             elections: Elections::new(config.ha.clone()),
             cluster: RwLock::new(config.cluster.as_str().into()),
             routing: RwLock::new(Arc::new(config.routing.clone())),
-            work: pool::Pool::new(cores + 1),
+            work: pool::Pool::new(cores + 1, usize::MAX),
             workers: Arc::new(Semaphore::new(cores + 1)),
         }
     }

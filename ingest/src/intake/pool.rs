@@ -4,52 +4,71 @@ use model::Sample;
 use parking_lot::Mutex;
 use storage::{MetricRows, SeriesRows};
 
-use super::inflated::Inflated;
+use super::inflated::{Inflated, KEPT_BYTES_MAX};
 
-/// Bodies above this, as they arrive, are rare; their buffers are given back to the allocator.
-/// Dozens may be spare.
-const BODY_KEPT_BYTES_MAX: usize = 512 << 10;
-
-/// Rows kept: as many as such a body holds.
+/// Rows kept: as many as a body holds that is not rare.
 const ROWS_KEPT_MAX: usize = 64 << 10;
 
 /// Something with buffers inside.
 pub(crate) trait Recycle: Default {
     /// Empties it and gives back what is larger than usual.
     fn clear_for_reuse(&mut self);
+
+    /// Memory that it keeps, as far as the pool is to bound it.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A few used values.
 #[derive(Debug)]
 pub(crate) struct Pool<T> {
-    spare: Mutex<Vec<T>>,
+    spare: Mutex<Spare<T>>,
     kept_max: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Spare<T> {
+    values: Vec<T>,
+    bytes: usize,
 }
 
 impl<T: Recycle> Pool<T> {
-    pub(crate) fn new(kept_max: usize) -> Self {
-        Self { spare: Mutex::new(Vec::new()), kept_max }
+    /// A pool of so many values at most, which keep so many bytes together.
+    pub(crate) fn new(kept_max: usize, bytes_max: usize) -> Self {
+        let spare = Spare { values: Vec::new(), bytes: 0 };
+        Self { spare: Mutex::new(spare), kept_max, bytes_max }
     }
 
     pub(crate) fn take(&self) -> T {
-        self.spare.lock().pop().unwrap_or_default()
+        let mut spare = self.spare.lock();
+        let Some(value) = spare.values.pop() else { return T::default() };
+        spare.bytes -= value.kept_bytes();
+        value
     }
 
     pub(crate) fn put(&self, mut value: T) {
         value.clear_for_reuse();
         let mut spare = self.spare.lock();
-        if spare.len() < self.kept_max {
-            spare.push(value);
+        let bytes = spare.bytes + value.kept_bytes();
+        if spare.values.len() < self.kept_max && bytes <= self.bytes_max {
+            spare.values.push(value);
+            spare.bytes = bytes;
         }
     }
 }
 
 impl Recycle for Vec<u8> {
     fn clear_for_reuse(&mut self) {
-        if self.capacity() > BODY_KEPT_BYTES_MAX {
+        if self.capacity() > KEPT_BYTES_MAX {
             *self = Self::new();
         }
         self.clear();
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.capacity()
     }
 }
 
@@ -97,5 +116,30 @@ pub(crate) fn without_body(rows: MetricRows<'_>) -> MetricRows<'static> {
         histogram_starts: rows.histogram_starts,
         exemplars: rows.exemplars,
         metadata: rows.metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_keeps_few_values_and_few_bytes() {
+        let pool: Pool<Vec<u8>> = Pool::new(3, 5_000);
+        let put = |bytes: usize| {
+            let mut value = Vec::with_capacity(bytes);
+            value.push(1);
+            pool.put(value);
+        };
+        [1_000, 6_000, 3_000, 2_000, 500, 500].into_iter().for_each(put);
+        let taken: Vec<Vec<u8>> = (0..4).map(|_| pool.take()).collect();
+        let kept: Vec<usize> = taken.iter().map(Vec::capacity).collect();
+        assert_eq!(kept, [500, 3_000, 1_000, 0], "2,000 are too many bytes, then it is full");
+        assert!(taken.iter().all(Vec::is_empty));
+        put(5_000);
+        assert_eq!(pool.take().capacity(), 5_000, "what was taken makes room");
+        let large: Pool<Vec<u8>> = Pool::new(1, usize::MAX);
+        large.put(Vec::with_capacity(KEPT_BYTES_MAX + 1));
+        assert_eq!(large.take().capacity(), 0, "what is rare goes back to the allocator");
     }
 }

@@ -73,6 +73,11 @@ impl<'a> Base<'a> {
         Self { labels: self.labels.clone() }
     }
 
+    /// Names and values in order of names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(name, value, _)| (name.as_str(), value.as_ref()))
+    }
+
     /// A point's labels and these.
     pub(super) fn merge(&self, own: &mut LabelList<'a>) {
         for (name, value, wins) in &self.labels {
@@ -194,7 +199,7 @@ pub(super) fn attribute<'a>(mut message: Reader<'a>) -> Result<Attribute<'a>, Wi
 }
 
 /// An attribute's value as text (`pcommon.Value.AsString`): lists and maps as JSON.
-fn value<'a>(mut message: Reader<'a>) -> Result<Cow<'a, str>, WireError> {
+pub(super) fn value<'a>(mut message: Reader<'a>) -> Result<Cow<'a, str>, WireError> {
     let start = message;
     let mut shown = Cow::Borrowed("");
     let mut is_nested = false;

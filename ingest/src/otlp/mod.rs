@@ -13,6 +13,7 @@ mod labels;
 mod names;
 mod point;
 mod rows;
+mod shape;
 mod walk;
 
 #[cfg(test)]

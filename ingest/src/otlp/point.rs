@@ -20,7 +20,8 @@ const NO_RECORDED_VALUE: u32 = 1;
 /// What all kinds of points have.
 #[derive(Debug, Default)]
 pub(super) struct Common<'a> {
-    pub(super) attributes: Vec<Attribute<'a>>,
+    /// Messages still to be read.
+    pub(super) attributes: Vec<Reader<'a>>,
     /// Nanoseconds since the Unix epoch; 0 is unset.
     pub(super) start_ns: u64,
     /// Nanoseconds since the Unix epoch.
@@ -90,7 +91,7 @@ impl<'a> NumberPoint<'a> {
                 0x21 => self.value = Number::Float(message.double()?),
                 0x2a => self.common.exemplars.push(message.message()?),
                 0x31 => self.value = Number::Integer(message.fixed_64()? as i64),
-                0x3a => self.common.attributes.push(attribute(message.message()?)?),
+                0x3a => self.common.attributes.push(message.message()?),
                 0x40 => self.common.flags = message.varint()? as u32,
                 tag => message.skip(tag, &[2, 3, 4, 5, 6, 7, 8])?,
             }
@@ -120,7 +121,7 @@ impl<'a> SummaryPoint<'a> {
                 0x21 => self.count = message.fixed_64()?,
                 0x29 => self.sum = message.double()?,
                 0x32 => self.quantiles.push(quantile(message.message()?)?),
-                0x3a => self.common.attributes.push(attribute(message.message()?)?),
+                0x3a => self.common.attributes.push(message.message()?),
                 0x40 => self.common.flags = message.varint()? as u32,
                 tag => message.skip(tag, &[2, 3, 4, 5, 6, 7, 8])?,
             }
@@ -168,7 +169,7 @@ impl<'a> ExplicitPoint<'a> {
                 0x3a => packed(message.message()?, &mut self.bounds, Reader::double)?,
                 0x39 => self.bounds.push(message.double()?),
                 0x42 => self.common.exemplars.push(message.message()?),
-                0x4a => self.common.attributes.push(attribute(message.message()?)?),
+                0x4a => self.common.attributes.push(message.message()?),
                 0x50 => self.common.flags = message.varint()? as u32,
                 tag => message.skip(tag, &[2, 3, 4, 5, 6, 7, 8, 9, 10])?,
             }
@@ -208,7 +209,7 @@ impl<'a> ExponentialPoint<'a> {
         }
         while !message.is_at_end() {
             match message.varint()? {
-                0x0a => self.common.attributes.push(attribute(message.message()?)?),
+                0x0a => self.common.attributes.push(message.message()?),
                 0x11 => self.common.start_ns = message.fixed_64()?,
                 0x19 => self.common.time_ns = message.fixed_64()?,
                 0x21 => self.count = message.fixed_64()?,

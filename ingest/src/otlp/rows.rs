@@ -71,16 +71,17 @@ impl<'a> Walk<'_, 'a, '_> {
         self.rows.exemplars.truncate(mark.exemplars);
     }
 
-    /// Encodes the labels of a series and gives its id.
+    /// Puts the labels of a series into the spill.
     fn encode(
         &mut self,
         metric: &Metric<'a>,
         suffix: &str,
         extra: Option<(&str, &str)>,
-    ) -> Result<SeriesId, NotStored> {
+    ) -> Result<(), NotStored> {
         let limits = &self.context.limits;
+        let known = self.shapes.labels();
         // The name, and maybe one more.
-        let labels = self.labels.len() + 1 + usize::from(extra.is_some());
+        let labels = known.unwrap_or(self.labels.len()) + 1 + usize::from(extra.is_some());
         if labels > limits.labels_max {
             let name = shortened(metric.family.as_bytes());
             let limit = limits.labels_max;
@@ -88,7 +89,12 @@ impl<'a> Walk<'_, 'a, '_> {
             return Err(NotStored::Point(Reason::TooManyLabels, text));
         }
         let start = self.rows.spill.len();
-        encode(&mut self.rows.spill, &self.labels, [&metric.family, suffix], extra);
+        if known.is_some() {
+            self.shapes.put(metric, suffix, extra, &mut self.fields);
+            self.rows.spill.extend_from_slice(self.fields.bytes());
+        } else {
+            encode(&mut self.rows.spill, &self.labels, [&metric.family, suffix], extra);
+        }
         let bytes = self.rows.spill.len() - start;
         if bytes > self.label_bytes_max {
             let (name, limit) = (shortened(metric.family.as_bytes()), self.label_bytes_max);
@@ -99,7 +105,16 @@ impl<'a> Walk<'_, 'a, '_> {
             let limit = self.context.caps.label_bytes_max;
             return Err(WalkError::TooMany { what: "bytes of labels", limit }.into());
         }
-        Ok(SeriesId::of_encoded(&self.rows.spill[start..]))
+        Ok(())
+    }
+
+    /// What a delta stream is known by.
+    fn stream_id(&mut self, metric: &Metric<'a>) -> Result<SeriesId, NotStored> {
+        let start = self.rows.spill.len();
+        self.encode(metric, "", None)?;
+        let id = SeriesId::of_encoded(&self.rows.spill[start..]);
+        self.rows.spill.truncate(start);
+        Ok(id)
     }
 
     /// Makes one series of everything since the mark.
@@ -139,9 +154,7 @@ impl<'a> Walk<'_, 'a, '_> {
         common: &mut Common<'a>,
         point: Sum,
     ) -> Result<Sum, NotStored> {
-        let start = self.rows.spill.len();
-        let id = self.encode(metric, "", None)?;
-        self.rows.spill.truncate(start);
+        let id = self.stream_id(metric)?;
         let config = &self.context.config;
         let bounds = Bounds {
             cells_max: config.delta_streams_max,
@@ -172,9 +185,7 @@ impl<'a> Walk<'_, 'a, '_> {
 
     /// A delta stream that says it has no value begins anew.
     fn end_delta(&mut self, metric: &Metric<'a>) -> Stored {
-        let start = self.rows.spill.len();
-        let id = self.encode(metric, "", None)?;
-        self.rows.spill.truncate(start);
+        let id = self.stream_id(metric)?;
         self.context.streams.lock().end(id);
         Ok(())
     }
@@ -502,6 +513,7 @@ pub(super) fn target_info(
     let metric = Metric {
         name: "target_info",
         family: "target_info".to_owned(),
+        field: Vec::new(),
         is_delta: false,
         is_gauge: true,
     };

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Metadata, MetricKind};
+use model::{METRIC_NAME, Metadata, MetricKind};
 use parking_lot::Mutex;
 use storage::{AppendOutcome, MetricRows, Reason};
 use tenancy::Limits;
@@ -23,8 +23,11 @@ use super::delta::Streams;
 use super::labels::{Attribute, Base, LabelList, Name, NameCache, Wins, attribute, text};
 use super::names::{self, LabelNames, Named};
 use super::point::{ExplicitPoint, ExponentialPoint, NumberPoint, SummaryPoint};
+use super::shape::Shapes;
 use super::{OtlpConfig, rows};
+use crate::build::put_label;
 use crate::caps::{Caps, WalkError};
+use crate::label_fields::LabelFields;
 use crate::remote_write::{News, bytes_max};
 use crate::wire::{Reader, WireError};
 
@@ -78,6 +81,9 @@ pub(super) fn walk(
         walked: Walked::default(),
         cache: NameCache::new(names),
         labels: Vec::new(),
+        attributes: Vec::new(),
+        shapes: Shapes::new(body),
+        fields: LabelFields::new(bytes_max(&context.limits)),
         times_ms: None,
         label_bytes_max: bytes_max(&context.limits),
         buckets: 0,
@@ -100,6 +106,11 @@ pub(super) struct Walk<'w, 'a, 'r> {
     pub(super) cache: NameCache<'a>,
     /// Labels of the point being read.
     pub(super) labels: LabelList<'a>,
+    attributes: Vec<Attribute<'a>>,
+    /// What is known of points like it.
+    pub(super) shapes: Shapes<'a>,
+    /// Room for the labels of one series.
+    pub(super) fields: LabelFields,
     /// First and last time of the resource's points.
     times_ms: Option<(i64, i64)>,
     pub(super) label_bytes_max: usize,
@@ -114,6 +125,8 @@ pub(super) struct Metric<'a> {
     pub(super) name: &'a str,
     /// As it is stored.
     pub(super) family: String,
+    /// The label field of its name as it is stored.
+    pub(super) field: Vec<u8>,
     pub(super) is_delta: bool,
     pub(super) is_gauge: bool,
 }
@@ -205,6 +218,9 @@ impl<'a> Walk<'_, 'a, '_> {
             Some(resource) => Some(resource.fork()),
             None => None,
         };
+        if let Some(base) = &base {
+            self.shapes.begin(base);
+        }
         let mut parts = message;
         while !parts.is_at_end() {
             match parts.varint()? {
@@ -313,7 +329,9 @@ impl<'a> Walk<'_, 'a, '_> {
             let metadata = Metadata { kind: told, help: help.to_owned(), unit };
             self.rows.metadata.push((family.clone(), metadata));
         }
-        Ok(Metric { name, family, is_delta, is_gauge: kind == Kind::Gauge })
+        let mut field = Vec::new();
+        put_label(&mut field, METRIC_NAME, [&family, ""]);
+        Ok(Metric { name, family, field, is_delta, is_gauge: kind == Kind::Gauge })
     }
 
     fn points(
@@ -337,25 +355,25 @@ impl<'a> Walk<'_, 'a, '_> {
             let (common, stored) = match kind {
                 Kind::Gauge | Kind::Sum => {
                     number.read(message)?;
-                    let labels = self.point_labels(&mut number.common.attributes, base);
+                    let labels = self.point_labels(&number.common.attributes, base);
                     let stored = labels.and_then(|()| rows::number(self, metric, &mut number));
                     (&number.common, stored)
                 }
                 Kind::Summary => {
                     summary.read(message)?;
-                    let labels = self.point_labels(&mut summary.common.attributes, base);
+                    let labels = self.point_labels(&summary.common.attributes, base);
                     let stored = labels.and_then(|()| rows::summary(self, metric, &summary));
                     (&summary.common, stored)
                 }
                 Kind::Explicit => {
                     explicit.read(message)?;
-                    let labels = self.point_labels(&mut explicit.common.attributes, base);
+                    let labels = self.point_labels(&explicit.common.attributes, base);
                     let stored = labels.and_then(|()| rows::explicit(self, metric, &mut explicit));
                     (&explicit.common, stored)
                 }
                 Kind::Exponential => {
                     exponential.read(message)?;
-                    let labels = self.point_labels(&mut exponential.common.attributes, base);
+                    let labels = self.point_labels(&exponential.common.attributes, base);
                     let stored =
                         labels.and_then(|()| rows::exponential(self, metric, &mut exponential));
                     (&exponential.common, stored)
@@ -377,8 +395,27 @@ impl<'a> Walk<'_, 'a, '_> {
         Ok(())
     }
 
-    /// Labels of one point, within the limits.
+    /// Labels of one point.
     fn point_labels(
+        &mut self,
+        messages: &[Reader<'a>],
+        base: &Base<'a>,
+    ) -> Result<(), rows::NotStored> {
+        if self.shapes.read(messages) {
+            return Ok(());
+        }
+        let mut attributes = std::mem::take(&mut self.attributes);
+        attributes.clear();
+        for message in messages {
+            attributes.push(attribute(*message)?);
+        }
+        let built = self.put_together(&mut attributes, base);
+        self.attributes = attributes;
+        self.shapes.learn(messages, &mut self.cache);
+        built
+    }
+
+    fn put_together(
         &mut self,
         attributes: &mut [Attribute<'a>],
         base: &Base<'a>,
@@ -411,7 +448,8 @@ impl<'a> Walk<'_, 'a, '_> {
         for (name, value) in identity {
             base.set(Name::Same(name), value, Wins::Over);
         }
-        if let Err(rows::NotStored::Point(reason, text)) = self.point_labels(&mut told, &base) {
+        self.shapes.forget();
+        if let Err(rows::NotStored::Point(reason, text)) = self.put_together(&mut told, &base) {
             self.walked.outcome.reject(reason, 1, || text);
             return Ok(());
         }

@@ -29,6 +29,7 @@ use super::labels::{self, shortened};
 use super::walk::{BODY_BYTES_MAX, EXEMPLAR_CHARS_MAX, chars, too_long};
 use crate::caps::{Caps, WalkError, room};
 use crate::families::KnownFamilies;
+use crate::label_fields::{LabelFields, Piece};
 use crate::wire::{Reader, WireError};
 
 /// Which metadata is news.
@@ -71,6 +72,7 @@ pub fn walk_v2<'a>(
         symbols,
         refused: AppendOutcome::default(),
         refs: Vec::with_capacity(64),
+        fields: LabelFields::new(labels::bytes_max(limits)),
         exemplar_refs: Vec::new(),
         described: HashSet::default(),
         buckets: 0,
@@ -88,6 +90,9 @@ pub fn walk_v2<'a>(
     }
     Ok(walk.refused)
 }
+
+/// [`METRIC_NAME`] with its length before it.
+const METRIC_NAME_WIRE: &[u8] = b"\x08__name__";
 
 /// One text of the request.
 #[derive(Debug, Clone, Copy)]
@@ -139,9 +144,9 @@ impl<'a> Symbols<'a> {
 
     /// The text with its length before it, as it lies in the body.
     #[inline(always)]
-    fn wire(&self, place: u32) -> Option<&'a [u8]> {
+    fn wire(&self, place: u32) -> Option<Piece<'a>> {
         let symbol = self.all.get(place as usize)?;
-        Some(&self.body[symbol.length_at as usize..symbol.end as usize])
+        Piece::of(self.body, symbol.length_at as usize, symbol.end as usize)
     }
 
     /// A text that must be one; nothing at all is the empty one.
@@ -162,6 +167,8 @@ struct Walk<'w, 'a> {
     refused: AppendOutcome,
     /// Label references of the series being read.
     refs: Vec<u32>,
+    /// Its label fields.
+    fields: LabelFields,
     exemplar_refs: Vec<u32>,
     /// Metadata of this request so far, by its places: name, help, unit, and type.
     described: HashSet<(u32, u32, u32, u32), hashbrown::DefaultHashBuilder>,
@@ -240,35 +247,24 @@ impl<'a> Walk<'_, 'a> {
         if self.refs.len() > 2 * self.limits.labels_max || self.refs.len() % 2 == 1 {
             return Err(self.wrong_count());
         }
-        let spilled = self.rows.spill.len();
         let mut metric = 0;
-        let spill = &mut self.rows.spill;
+        self.fields.clear();
         for pair in self.refs.chunks_exact(2) {
             let (Some(name), Some(value)) =
                 (self.symbols.wire(pair[0]), self.symbols.wire(pair[1]))
             else {
                 return Err(self.wrong_ref(pair));
             };
-            match u8::try_from(2 + name.len() + value.len()) {
-                // Nearly always: one write instead of three.
-                Ok(inner @ ..0x80) => spill.extend_from_slice(&[0x0a, inner, 0x0a]),
-                _ => {
-                    spill.push(0x0a);
-                    model::varint::put(spill, (2 + name.len() + value.len()) as u64);
-                    spill.push(0x0a);
-                }
-            }
-            spill.extend_from_slice(name);
-            spill.push(0x12);
-            spill.extend_from_slice(value);
-            if name.len() == 1 + METRIC_NAME.len() && &name[1..] == METRIC_NAME.as_bytes() {
+            self.fields.put(name, value);
+            if name.bytes() == METRIC_NAME_WIRE {
                 metric = pair[1];
             }
         }
-        let wire = &self.rows.spill[spilled..];
+        let wire = self.fields.bytes();
         if wire.len() > self.label_bytes_max {
             return Err(labels::refusal(wire, self.refs.len() / 2, self.limits));
         }
+        self.rows.spill.extend_from_slice(wire);
         match (series.samples.is_empty(), series.histograms.is_empty()) {
             (true, true) => Err((Reason::EmptySeries, self.told("neither samples nor histograms"))),
             (false, false) => Err((Reason::EmptySeries, self.told("both samples and histograms"))),

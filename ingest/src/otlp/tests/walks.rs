@@ -20,7 +20,7 @@ use crate::{Caps, WalkError};
 /// Nanoseconds of the second millisecond.
 const AT: u64 = 2_000_000;
 
-fn context(config: OtlpConfig) -> Context {
+pub(super) fn context(config: OtlpConfig) -> Context {
     Context {
         config: Arc::new(config),
         limits: Arc::new(Limits { labels_max: 12, ..Limits::default() }),
@@ -51,7 +51,7 @@ fn histogram(h: &Histogram) -> String {
 }
 
 /// Rows as text.
-fn shown(rows: &MetricRows<'_>) -> Vec<String> {
+pub(super) fn shown(rows: &MetricRows<'_>) -> Vec<String> {
     let mut lines = Vec::new();
     for series in &rows.series {
         let wire = rows.labels_of(series);
