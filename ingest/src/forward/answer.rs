@@ -4,13 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::config::Protocol;
+use super::retry_after::retry_after;
 use crate::http_client::{FetchError, Posted};
-
-/// The longest pause a receiver can ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Say how much of a request a receiver of 2.0 stored; receivers of 1.0 do not have them.
 const WRITTEN: [&str; 3] = [
@@ -34,12 +31,13 @@ pub(super) enum Attempt {
     },
 }
 
-/// Judges one attempt; notes if the receiver shows that it speaks 2.0.
+/// Judges one attempt that was answered at `now_ms`; notes if the receiver shows that it speaks 2.0.
 pub(super) fn judge(
     posted: Result<Posted, FetchError>,
     protocol: Protocol,
     retry_429: bool,
     speaks_v2: &AtomicBool,
+    now_ms: i64,
 ) -> Attempt {
     let answer = match posted {
         Ok(answer) => answer,
@@ -69,19 +67,15 @@ pub(super) fn judge(
     }
     let is_rate = status == StatusCode::TOO_MANY_REQUESTS && retry_429;
     match status.is_server_error() || is_rate {
-        true => Attempt::Later { why, wait: retry_after(&headers) },
+        true => Attempt::Later { why, wait: retry_after(&headers, now_ms) },
         false => Attempt::Never(why),
     }
 }
 
-/// Seconds or a date are allowed; receivers of remote write use seconds.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    (seconds > 0).then(|| Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    use reqwest::header::HeaderMap;
+
     use super::*;
 
     #[track_caller]
@@ -103,7 +97,7 @@ mod tests {
             .iter()
             .map(|(name, text)| (reqwest::header::HeaderName::from_static(name), value(text)));
         let answer = Posted { status, headers: pairs.collect(), text: "so".to_owned() };
-        let found = match judge(Ok(answer), protocol, true, speaks_v2) {
+        let found = match judge(Ok(answer), protocol, true, speaks_v2, 0) {
             Attempt::Taken => "taken".to_owned(),
             Attempt::WantsV1(_) => "wants 1.0".to_owned(),
             Attempt::Never(why) => format!("never, {why}"),
@@ -132,9 +126,8 @@ mod tests {
         check(302, &[], V2, "never, 302 Found: so");
         check(500, &[], V2, "later 0");
         check(503, &[("retry-after", "7")], V1, "later 7");
-        check(429, &[("retry-after", "9999")], V1, "later 300");
+        check(429, &[("retry-after", "Thu, 01 Jan 1970 00:00:09 GMT")], V1, "later 9");
         check(429, &[("retry-after", "soon")], V1, "later 0");
-        check(429, &[("retry-after", "0")], V1, "later 0");
     }
 
     #[test]
@@ -150,10 +143,10 @@ mod tests {
         let (speaks, headers) = (AtomicBool::new(false), HeaderMap::new());
         let status = StatusCode::TOO_MANY_REQUESTS;
         let answer = Posted { status, headers, text: String::new() };
-        let found = judge(Ok(answer), Protocol::V1, false, &speaks);
+        let found = judge(Ok(answer), Protocol::V1, false, &speaks, 0);
         assert_eq!(found, Attempt::Never("429 Too Many Requests".to_owned()));
         let error = FetchError::Credentials("unable to read file x".to_owned());
-        let found = judge(Err(error), Protocol::V2, true, &speaks);
+        let found = judge(Err(error), Protocol::V2, true, &speaks, 0);
         let why = "unable to read file x".to_owned();
         assert_eq!(found, Attempt::Later { why, wait: None });
     }

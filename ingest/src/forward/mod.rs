@@ -18,6 +18,7 @@ mod known;
 mod plan;
 mod queue;
 mod record;
+mod retry_after;
 mod selection;
 mod sender;
 mod status;

@@ -338,7 +338,8 @@ impl Sender {
         let posted = settings.client.post(&destination.url, &headers, body, destination.timeout());
         let posted = posted.await;
         self.counters.took(self.clock.monotonic().saturating_sub(begun));
-        judge(posted, protocol, destination.retry_429, &self.receiver.speaks_v2)
+        let now_ms = self.clock.now_ms();
+        judge(posted, protocol, destination.retry_429, &self.receiver.speaks_v2, now_ms)
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Identity, Method, NoProxy, Proxy, RequestBuilder, Url, redirect, tls};
 use tokio::sync::Semaphore;
 
@@ -191,9 +191,9 @@ impl Connected {
 
     /// A form to be sent.
     pub(super) fn form(&self, url: &str, form: String) -> Result<RequestBuilder, ClientError> {
-        let client = self.pool.client("")?;
-        let kind = "application/x-www-form-urlencoded";
-        Ok(client.post(url).header("content-type", kind).body(form))
+        let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, kind)]);
+        Ok(self.request(Method::POST, url, headers)?.body(form))
     }
 }
 

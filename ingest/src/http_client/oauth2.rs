@@ -30,6 +30,8 @@ struct Held {
     /// With the word before it.
     header: String,
     until: Option<Instant>,
+    /// What it was got for: another secret gets another token.
+    secret: String,
 }
 
 impl std::fmt::Debug for Held {
@@ -49,48 +51,57 @@ impl Token {
 
     /// The header's value. Whoever comes while a token is asked for waits for it.
     pub(super) async fn get(&self, config: &OAuth2) -> Result<String, FetchError> {
+        let secret = config.client_secret.as_ref().map_or_else(|| Ok(String::new()), Secret::read);
+        let secret = secret.map_err(FetchError::Credentials)?;
         let mut held = self.held.lock().await;
         if let Some(held) = &*held
             && held.until.is_none_or(|until| Instant::now() + EARLY < until)
+            && held.secret == secret
         {
             return Ok(held.header.clone());
         }
-        let token = self.ask(config).await?;
+        let token = self.ask(config, secret).await?;
         let header = token.header.clone();
         *held = Some(token);
         Ok(header)
     }
 
-    async fn ask(&self, config: &OAuth2) -> Result<Held, FetchError> {
-        let failed = |what: String| FetchError::Credentials(format!("oauth2: {what}"));
+    async fn ask(&self, config: &OAuth2, secret: String) -> Result<Held, FetchError> {
         let connected = self.connected.as_ref().ok_or_else(|| failed("no client".to_owned()))?;
-        let secret = config.client_secret.as_ref().map_or_else(|| Ok(String::new()), Secret::read);
-        let secret = secret.map_err(FetchError::Credentials)?;
-        let mut form = vec![("grant_type", "client_credentials".to_owned())];
-        if !config.scopes.is_empty() {
-            form.push(("scope", config.scopes.join(" ")));
+        let mut form = vec![("grant_type", "client_credentials")];
+        let scopes = config.scopes.join(" ");
+        if !scopes.is_empty() {
+            form.push(("scope", &scopes));
         }
-        form.extend(config.endpoint_params.iter().map(|(n, v)| (n.as_str(), v.clone())));
+        for (name, value) in &config.endpoint_params {
+            match form.iter_mut().find(|(known, _)| known == name) {
+                // Some servers want another one.
+                Some(known) if known.0 == "grant_type" => known.1 = value,
+                Some(_) => return Err(failed(format!("cannot overwrite parameter {name:?}"))),
+                None => form.push((name, value)),
+            }
+        }
         // In the header first, in the form if that is not understood: servers differ.
         let both = format!("{}:{}", escaped(&config.client_id), escaped(&secret));
         let basic = format!("Basic {}", BASE64_STANDARD.encode(both));
-        let first = self.send(connected, config, &form, Some(basic)).await;
-        if first.is_ok() {
-            return first;
+        let mut answer = self.send(connected, config, &form, Some(basic)).await;
+        if answer.is_err() {
+            form.retain(|(name, _)| !matches!(*name, "client_id" | "client_secret"));
+            form.extend([("client_id", config.client_id.as_str()), ("client_secret", &secret)]);
+            answer = self.send(connected, config, &form, None).await;
         }
-        form.push(("client_id", config.client_id.clone()));
-        form.push(("client_secret", secret));
-        self.send(connected, config, &form, None).await
+        let (header, until) = answer?;
+        Ok(Held { header, until, secret })
     }
 
+    /// The header's value, and until when it holds.
     async fn send(
         &self,
         connected: &Connected,
         config: &OAuth2,
-        form: &[(&str, String)],
+        form: &[(&str, &str)],
         authorization: Option<String>,
-    ) -> Result<Held, FetchError> {
-        let failed = |what: String| FetchError::Credentials(format!("oauth2: {what}"));
+    ) -> Result<(String, Option<Instant>), FetchError> {
         let pairs = form.iter().map(|(n, v)| format!("{}={}", escaped(n), escaped(v)));
         let form = pairs.collect::<Vec<_>>().join("&");
         let mut request = connected.form(&config.token_url, form)?;
@@ -101,11 +112,15 @@ impl Token {
         let status = response.status();
         let body = super::read(response, ANSWER_BYTES_MAX, None).await?;
         let (body, _) = body.map_err(|e| failed(super::causes(&e)))?;
+        let answer = serde_json::from_slice(&body);
+        if let Some(told) = answer.as_ref().ok().and_then(error_of) {
+            return Err(failed(told));
+        }
         if !status.is_success() {
             return Err(failed(format!("cannot fetch token: {status}")));
         }
-        let answer: Value = serde_json::from_slice(&body)
-            .map_err(|e| failed(format!("cannot read the token's answer: {e}")))?;
+        let answer: Value =
+            answer.map_err(|e| failed(format!("cannot read the token's answer: {e}")))?;
         let token = answer["access_token"].as_str().filter(|token| !token.is_empty());
         let token =
             token.ok_or_else(|| failed("server response missing access_token".to_owned()))?;
@@ -119,8 +134,20 @@ impl Token {
         };
         let seconds = seconds.filter(|seconds| *seconds > 0);
         let until = seconds.and_then(|s| Instant::now().checked_add(Duration::from_secs(s)));
-        Ok(Held { header: format!("{kind} {token}"), until })
+        Ok((format!("{kind} {token}"), until))
     }
+}
+
+fn failed(what: String) -> FetchError {
+    FetchError::Credentials(format!("oauth2: {what}"))
+}
+
+/// What a server says in the way the protocol has for it (RFC 6749, 5.2).
+fn error_of(answer: &Value) -> Option<String> {
+    let texts = ["error", "error_description", "error_uri"].map(|name| answer[name].as_str());
+    texts[0].filter(|code| !code.is_empty())?;
+    let shown = |text: &str| format!("{:?}", text.chars().take(500).collect::<String>());
+    Some(texts.into_iter().flatten().map(shown).collect::<Vec<_>>().join(" "))
 }
 
 /// A text as it stands in forms and addresses.

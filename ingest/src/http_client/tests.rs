@@ -1,5 +1,6 @@
 //! Asking real servers: credentials, redirects, bodies, tokens, TLS.
 
+mod oauth2;
 mod tls;
 
 use std::path::Path;
@@ -131,35 +132,6 @@ async fn long_bodies_wait_for_each_other_and_short_ones_do_not() {
     drop(first);
     let again = ask("/long", 20_000).await.expect("there is room again");
     assert_eq!(again.body.inflated(2 * LONG).expect("a body").len(), LONG);
-}
-
-#[tokio::test]
-async fn tokens_are_asked_for_once() {
-    let tokens = Server::answering(|n, request| {
-        match (n, request.contains("authorization: Basic aWQ6cA==")) {
-            // A server that wants the secret in the form.
-            (0, true) => Answer { status: "401 Unauthorized", ..Answer::json("{}") },
-            (1, false) => {
-                Answer::json(r#"{"access_token":"t1","token_type":"bearer","expires_in":3600}"#)
-            }
-            _ => Answer { status: "400 Bad Request", ..Answer::json("{}") },
-        }
-    })
-    .await;
-    let server = Server::start(|_| Answer::text("x")).await;
-    let client = client(&format!(
-        "oauth2: {{client_id: id, client_secret: p, token_url: 'http://{}/token', scopes: [a, b], endpoint_params: {{x: y z}}}}",
-        tokens.address
-    ));
-    let url = format!("http://{}/", server.address);
-    for _ in 0..2 {
-        ask(&client, &url).await.expect("an answer");
-    }
-    assert!(server.requests().iter().all(|head| head.contains("authorization: Bearer t1\r\n")));
-    let asked = tokens.requests();
-    assert_eq!(asked.len(), 2, "{asked:?}");
-    let form = asked[1].rsplit("\r\n").next().expect("a form");
-    assert_eq!(form, "grant_type=client_credentials&scope=a+b&x=y+z&client_id=id&client_secret=p");
 }
 
 #[tokio::test]

@@ -16,10 +16,10 @@ use super::{ask, client};
 use crate::testing::server::{Answer, Server};
 
 /// An authority that signs certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -27,8 +27,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
 
+    /// Its own certificate.
+    pub(super) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for a name and its key, PEM.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(super) fn sign(&self, name: &str) -> (String, String) {
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.0).expect("a certificate");
@@ -36,7 +41,7 @@ impl Authority {
     }
 
     /// What a server called so needs; it wants certificates of the same authority from its clients.
-    fn acceptor(&self, name: &str) -> TlsAcceptor {
+    pub(super) fn acceptor(&self, name: &str) -> TlsAcceptor {
         let (cert, key) = self.sign(name);
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
         let mut roots = RootCertStore::empty();

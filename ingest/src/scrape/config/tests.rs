@@ -223,6 +223,45 @@ fn what_is_wrong_with_access_and_discovery_is_told_with_its_place() {
 }
 
 #[test]
+fn what_is_wrong_with_tls_is_told_with_its_place() {
+    for (fields, column, what) in [
+        ("min_version: TLS14", 29, "min_version: unknown TLS version: TLS14"),
+        ("max_version: tls12", 29, "max_version: unknown TLS version: tls12"),
+        (
+            "min_version: TLS10",
+            29,
+            "min_version: TLS10 and TLS11 are not spoken any more; use TLS12 or TLS13",
+        ),
+        (
+            "min_version: TLS13, max_version: TLS12",
+            15,
+            "tls_config.max_version must be greater than or equal to tls_config.min_version",
+        ),
+        ("ca: x, ca_file: y", 15, "at most one of ca & ca_file must be configured"),
+        ("cert: x, cert_file: y, key: z", 15, "at most one of cert & cert_file must be configured"),
+        ("key: x, key_file: y, cert: z", 15, "at most one of key & key_file must be configured"),
+        (
+            "key: x",
+            15,
+            "exactly one of cert or cert_file must be configured when a client key is configured",
+        ),
+        (
+            "insecure_skip_verify: maybe",
+            38,
+            "insecure_skip_verify: expected true or false, found \"maybe\"",
+        ),
+        ("verify: false", 16, "field verify not found in tls_config"),
+    ] {
+        let shown = if what.starts_with("field ") {
+            what.to_owned()
+        } else {
+            format!("tls_config: {what}")
+        };
+        check(&format!("tls_config: {{{fields}}}"), &format!("line 3, column {column}: {shown}"));
+    }
+}
+
+#[test]
 fn what_is_wrong_with_a_file_is_told_with_its_place() {
     check_wrong(
         "scrape_config: []",
