@@ -69,11 +69,14 @@ export function short(n, unit = "") {
   return unit ? text + " " + unit : text;
 }
 
+/** A length of time, as one figure. */
+export const span = s => s < 90 ? s.toFixed(0) + " s" : s < 5400 ? (s / 60).toFixed(0) + " min" : (s / 3600).toFixed(0) + " h";
+
 /** How long ago an instant was. */
 export function ago(ms) {
   if (!ms) return "–";
   const s = Math.max(0, (Date.now() - ms) / 1000);
-  return s < 90 ? s.toFixed(0) + " s ago" : s < 5400 ? (s / 60).toFixed(0) + " min ago" : s < 172800 ? (s / 3600).toFixed(0) + " h ago" : new Date(ms).toISOString().slice(0, 10);
+  return s < 172800 ? span(s) + " ago" : new Date(ms).toISOString().slice(0, 10);
 }
 
 /** An element with text, safe for any text. */
