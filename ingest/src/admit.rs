@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use storage::entries::EntryOutcome;
 use storage::{AppendOutcome, Reason};
 use tenancy::{TenantId, WriteScope};
 
@@ -38,6 +39,36 @@ impl RateRefused {
     }
 }
 
+/// A tenant has used up its bytes of entries for now. The beginning is what Loki says, which
+/// operators know.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "ingestion rate limit exceeded for user {tenant} (limit: {per_second} bytes/sec) while attempting to \
+     ingest '{lines}' lines totaling '{bytes}' bytes; send less, or have entry_bytes_per_second or \
+     entry_bytes_burst ({burst}) raised"
+)]
+pub struct EntryRateRefused {
+    /// The tenant's name.
+    pub tenant: String,
+    /// The limit.
+    pub per_second: f64,
+    /// The limit for what comes at once.
+    pub burst: f64,
+    /// Entries in the request.
+    pub lines: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the request would be admitted; `None` if never.
+    pub retry_after: Option<Duration>,
+}
+
+impl EntryRateRefused {
+    /// Whether the request is larger than the burst: waiting does not help, parts would.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.bytes as f64 > self.burst
+    }
+}
+
 /// What all tenants were refused: some 300 bytes for each that was refused anything.
 #[derive(Debug, Default)]
 pub struct Admission {
@@ -60,6 +91,31 @@ impl Admission {
             samples,
             retry_after: exceeded.retry_after,
         })
+    }
+
+    /// Admits entries of so many bytes at monotonic time `now`.
+    pub(crate) fn admit_entries(
+        &self,
+        scope: &WriteScope,
+        [lines, bytes]: [u64; 2],
+        now: Duration,
+    ) -> Result<(), EntryRateRefused> {
+        let limits = scope.limits();
+        scope.rates().entry_bytes.take(now, bytes).map_err(|exceeded| EntryRateRefused {
+            tenant: scope.name().to_string(),
+            per_second: limits.entry_bytes_per_second,
+            burst: limits.entry_bytes_burst,
+            lines,
+            bytes,
+            retry_after: exceeded.retry_after,
+        })
+    }
+
+    /// Counts entries that were refused one by one.
+    pub(crate) fn entries_rejected(&self, tenant: TenantId, outcome: &EntryOutcome) {
+        for rejected in &outcome.rejected {
+            self.count(tenant, rejected.reason.as_str(), rejected.count);
+        }
     }
 
     /// Counts a request that was refused whole.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use model::Position;
+use storage::entries::{EntriesAppended, EntryRows};
 use storage::{Appended, MetricRows, Storage};
 use tenancy::WriteScope;
 
@@ -14,6 +15,20 @@ pub trait Appender: Send + Sync + 'static {
     /// for about half a microsecond a sample.
     fn append(&self, scope: &WriteScope, rows: &MetricRows<'_>)
     -> Result<Appended, storage::Error>;
+
+    /// Waits until everything up to a position is on disk. Only then may a write be acknowledged.
+    fn durable(&self, position: Position) -> Durable<'_>;
+}
+
+/// Takes entries (lines of logs, events, audit records) and makes them durable.
+pub trait EntryAppender: Send + Sync + 'static {
+    /// Applies one request's entries: those that a stream names, no others. Good ones are kept when
+    /// others are refused. Blocks the thread.
+    fn append_entries(
+        &self,
+        scope: &WriteScope,
+        rows: &EntryRows<'_>,
+    ) -> Result<EntriesAppended, storage::Error>;
 
     /// Waits until everything up to a position is on disk. Only then may a write be acknowledged.
     fn durable(&self, position: Position) -> Durable<'_>;

@@ -54,6 +54,7 @@ where
                 handle(state.door, first + i, scope, request)
             };
         let method = match *method {
+            "GET" => MethodFilter::GET,
             "PUT" => MethodFilter::PUT,
             "DELETE" => MethodFilter::DELETE,
             _ => MethodFilter::POST,

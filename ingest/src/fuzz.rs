@@ -179,6 +179,8 @@ pub fn influx(mut text: &[u8]) {
     }
 }
 
+pub use crate::logs::fuzz::{Door, door, entries};
+
 /// The rows of an OTLP body in protobuf, for benchmarks.
 pub fn otlp_rows(body: &[u8], rows: &mut MetricRows<'_>) {
     crate::otlp::fuzz(body, Limits::default(), Caps::default(), rows);

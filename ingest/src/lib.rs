@@ -29,6 +29,7 @@ pub mod import;
 pub mod influx;
 mod intake;
 mod label_fields;
+pub mod logs;
 mod metrics;
 mod native;
 pub mod otlp;
@@ -41,8 +42,8 @@ mod testing;
 mod wire;
 mod yaml;
 
-pub use admit::{Admission, RateRefused};
-pub use append::{Appender, Durable};
+pub use admit::{Admission, EntryRateRefused, RateRefused};
+pub use append::{Appender, Durable, EntryAppender};
 pub use caps::{Caps, WalkError};
 pub use config::{Config, SelfScrapeConfig};
 pub use door::routes;
@@ -60,6 +61,11 @@ pub const ROUTES: &[&[(&str, &str)]] = &[
     import::ROUTES,
     influx::ROUTES,
     pushgateway::ROUTES,
+    logs::loki::ROUTES,
+    logs::otlp::ROUTES,
+    logs::elasticsearch::ROUTES,
+    logs::jsonline::ROUTES,
+    logs::kubernetes::ROUTES,
 ];
 
 /// Routes that stand beside the Prometheus API: at the root and below its prefix.

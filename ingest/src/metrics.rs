@@ -1,5 +1,7 @@
 //! What this crate counts about itself, in Prometheus text format.
 
+mod entries;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,6 +9,8 @@ use std::time::Duration;
 
 use storage::{AppendOutcome, Reason};
 use tenancy::Unassigned;
+
+pub(crate) use entries::EntryMetrics;
 
 use crate::ha::Dropped;
 use crate::intake::Shared;
@@ -50,12 +54,13 @@ pub enum RefusedRequest {
     Malformed,
     TooManyRows,
     SamplesRate,
+    EntriesRate,
     Busy,
     Unavailable,
     Internal,
 }
 
-const REFUSED: [(RefusedRequest, &str); 10] = [
+const REFUSED: [(RefusedRequest, &str); 11] = [
     (RefusedRequest::UnsupportedType, "unsupported_type"),
     (RefusedRequest::UnsupportedEncoding, "unsupported_encoding"),
     (RefusedRequest::BodyTooLarge, "body_too_large"),
@@ -63,6 +68,7 @@ const REFUSED: [(RefusedRequest, &str); 10] = [
     (RefusedRequest::Malformed, "malformed"),
     (RefusedRequest::TooManyRows, "too_many_rows"),
     (RefusedRequest::SamplesRate, "samples_rate"),
+    (RefusedRequest::EntriesRate, "entries_rate"),
     (RefusedRequest::Busy, "busy"),
     (RefusedRequest::Unavailable, "unavailable"),
     (RefusedRequest::Internal, "internal"),
@@ -95,6 +101,8 @@ pub struct Metrics {
     /// Routed rows: of workspaces, of `system`.
     routed: [AtomicU64; 2],
     unassigned: [AtomicU64; Unassigned::ALL.len()],
+    /// Lines of logs, events, audit records.
+    pub(crate) entries: EntryMetrics,
     /// Delta streams that are added up, of all tenants.
     pub(crate) delta_streams: Arc<AtomicU64>,
     /// Groups that batch jobs pushed, of all tenants.
@@ -122,6 +130,7 @@ impl Default for Metrics {
             replica_dropped: AtomicU64::default(),
             routed: Default::default(),
             unassigned: Default::default(),
+            entries: EntryMetrics::default(),
             delta_streams: Arc::default(),
             pushed_groups: Arc::default(),
             scrapes: AtomicU64::default(),
@@ -196,6 +205,7 @@ impl Metrics {
     pub fn write(&self, out: &mut String) {
         self.write_requests(out);
         self.write_rows(out);
+        self.entries.write(out);
         self.write_durations(out);
         let of = |value: &AtomicU64| [("", value.load(Relaxed))];
         family(

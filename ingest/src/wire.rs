@@ -123,6 +123,17 @@ impl<'a> Reader<'a> {
         self.double().map(f64::to_bits)
     }
 
+    /// Four bytes as a number.
+    pub(crate) fn fixed_32(&mut self) -> Result<u32, WireError> {
+        match self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<4>) {
+            Some(bytes) => {
+                self.at += 4;
+                Ok(u32::from_le_bytes(*bytes))
+            }
+            None => Err(self.fail("four-byte number is cut short")),
+        }
+    }
+
     /// A number whose sign is in its lowest bit.
     pub(crate) fn zigzag(&mut self) -> Result<i64, WireError> {
         let value = self.varint()?;

@@ -32,6 +32,8 @@ pub(crate) enum Encoding {
     Zstd,
     /// Gzip.
     Gzip,
+    /// Deflate, with zlib's header or without one: senders disagree on what the word means.
+    Deflate,
     /// One gRPC message, not compressed.
     GrpcIdentity,
     /// One gRPC message, in gzip if it says so.
@@ -59,6 +61,7 @@ impl Encoding {
             Self::Snappy => "snappy",
             Self::Zstd | Self::GrpcZstd => "zstd",
             Self::Gzip | Self::GrpcGzip => "gzip",
+            Self::Deflate => "deflate",
         }
     }
 
@@ -67,7 +70,7 @@ impl Encoding {
         match self {
             Self::Identity | Self::GrpcIdentity => Some(compressed.len()),
             Self::Snappy => decompress_len(compressed).ok(),
-            Self::Zstd | Self::Gzip | Self::GrpcZstd | Self::GrpcGzip => None,
+            Self::Zstd | Self::Gzip | Self::Deflate | Self::GrpcZstd | Self::GrpcGzip => None,
         }
     }
 }
@@ -138,7 +141,20 @@ pub(crate) fn inflate<'b>(
         Encoding::Gzip => {
             stream("gzip", flate2::bufread::MultiGzDecoder::new(compressed), limit, buffer)
         }
+        Encoding::Deflate if has_zlib_header(compressed) => {
+            stream("zlib", flate2::bufread::ZlibDecoder::new(compressed), limit, buffer)
+        }
+        Encoding::Deflate => {
+            stream("deflate", flate2::bufread::DeflateDecoder::new(compressed), limit, buffer)
+        }
     }
+}
+
+/// Method 8 and a check sum (RFC 1950, 2.2); a first block of deflate seldom looks like it.
+fn has_zlib_header(bytes: &[u8]) -> bool {
+    matches!(bytes, [first, second, ..] if first & 0x0f == 8
+        && first >> 4 <= 7
+        && u16::from_be_bytes([*first, *second]) % 31 == 0)
 }
 
 /// A message behind a byte that says whether it is compressed and its length in four.
@@ -322,6 +338,24 @@ mod tests {
             inflate(Encoding::Identity, b"abc", 3, &mut Inflated::default()),
             Ok(&b"abc"[..])
         );
+    }
+
+    #[test]
+    fn deflate_comes_with_a_header_or_without() {
+        use flate2::write::{DeflateEncoder, ZlibEncoder};
+        let level = flate2::Compression::fast();
+        let (mut bare, mut headed) =
+            (DeflateEncoder::new(Vec::new(), level), ZlibEncoder::new(Vec::new(), level));
+        std::io::Write::write_all(&mut bare, b"hello hello").expect("compresses");
+        std::io::Write::write_all(&mut headed, b"hello hello").expect("compresses");
+        let packed = [bare.finish().expect("compresses"), headed.finish().expect("compresses")];
+        for packed in packed {
+            let mut buffer = Inflated::default();
+            let inflated = inflate(Encoding::Deflate, &packed, 11, &mut buffer);
+            assert_eq!(inflated, Ok(&b"hello hello"[..]));
+            let mut buffer = Inflated::default();
+            assert!(inflate(Encoding::Deflate, &packed, 10, &mut buffer).is_err());
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Inflated {
     }
 
     /// Gives back all that is more than usual.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.large = None;
         if self.kept.capacity() > KEPT_BYTES_MAX {
             self.kept = Vec::new();

@@ -10,7 +10,7 @@ mod inflate;
 mod inflated;
 mod pool;
 mod refusal;
-mod route;
+pub(crate) mod route;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +24,11 @@ use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
 
 pub use body::BodyError;
+pub(crate) use body::Received;
 pub use inflate::InflateError;
 pub(crate) use inflate::{Encoding, inflate};
 pub(crate) use inflated::Inflated;
+pub(crate) use pool::{Pool, Recycle};
 pub use refusal::{HeaderError, Refusal};
 pub(crate) use refusal::{seconds_of, shown_header, told};
 pub use route::RoutingConfig;
@@ -49,7 +51,7 @@ pub(crate) const CLUSTER: &str = "cluster";
 
 /// Whether storing a body takes little time. A snappy one that does not say how long it is will
 /// be refused at once.
-fn is_small(encoding: Encoding, compressed: &[u8]) -> bool {
+pub(crate) fn is_small(encoding: Encoding, compressed: &[u8]) -> bool {
     match (encoding, encoding.declared(compressed)) {
         (_, Some(bytes)) => bytes <= INLINE_BYTES_MAX,
         (Encoding::Snappy, None) => true,
@@ -144,6 +146,16 @@ impl Intake {
         *self.routing.write() = Arc::new(config.routing.clone());
     }
 
+    /// Label `cluster` of what comes without one; empty for none.
+    pub(crate) fn cluster(&self) -> Arc<str> {
+        Arc::clone(&self.cluster.read())
+    }
+
+    /// Which labels say where rows belong.
+    pub(crate) fn routing(&self) -> Arc<RoutingConfig> {
+        Arc::clone(&self.routing.read())
+    }
+
     /// Room for series in the rows that the next request will use.
     #[cfg(test)]
     pub(crate) fn series_capacity(&self) -> usize {
@@ -223,8 +235,6 @@ impl Intake {
         Ok((Written { outcome, door }, dropped))
     }
 
-    /// Stores on a thread of the blocking pool. The permit goes along: a client that hangs up does
-    /// not make room for one more.
     async fn store_apart<P: TakeApart>(
         self: &Arc<Self>,
         scope: WriteScope,
@@ -232,11 +242,25 @@ impl Intake {
         received: body::Received,
         door: P,
     ) -> Result<(Appended, Dropped, P), Refusal> {
-        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Refusal::Lost)?;
         let this = Arc::clone(self);
+        self.apart(move || this.store(&scope, encoding, received.bytes(), door)).await
+    }
+
+    /// Receives a body of up to `limit` bytes.
+    pub(crate) async fn receive(&self, body: Body, limit: usize) -> Result<Received, BodyError> {
+        self.bodies.receive(body, limit).await
+    }
+
+    /// Works on a thread of the blocking pool. The permit goes along: a client that hangs up does
+    /// not make room for one more.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let permit = Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Refusal::Lost)?;
         let stored = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            this.store(&scope, encoding, received.bytes(), door)
+            work()
         });
         stored.await.unwrap_or_else(|why| {
             error!(error = &why as &dyn std::error::Error, "write worker ended without a result");

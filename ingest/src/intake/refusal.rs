@@ -14,7 +14,7 @@ use storage::{AppendOutcome, Reason};
 
 use super::body::BodyError;
 use super::inflate::InflateError;
-use crate::admit::RateRefused;
+use crate::admit::{EntryRateRefused, RateRefused};
 use crate::caps::WalkError;
 use crate::exposition::TextError;
 use crate::metrics::RefusedRequest;
@@ -80,6 +80,8 @@ pub enum Refusal {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Rate(#[from] RateRefused),
+    #[error(transparent)]
+    EntryRate(#[from] EntryRateRefused),
     #[error("{}", storage_text(.0))]
     Storage(#[from] storage::Error),
     /// A bug: the worker ended without a result.
@@ -121,6 +123,10 @@ impl Refusal {
             Self::Rate(refused) if refused.is_too_large() => {
                 (Kind::TooManyRows, StatusCode::PAYLOAD_TOO_LARGE)
             }
+            Self::EntryRate(refused) if refused.is_too_large() => {
+                (Kind::TooManyRows, StatusCode::PAYLOAD_TOO_LARGE)
+            }
+            Self::EntryRate(_) => (Kind::EntriesRate, StatusCode::TOO_MANY_REQUESTS),
             Self::Full(_) => (Kind::TooManyRows, StatusCode::TOO_MANY_REQUESTS),
             Self::Journal(_) => (Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
             Self::Rate(_) => (Kind::SamplesRate, StatusCode::TOO_MANY_REQUESTS),
@@ -142,7 +148,8 @@ impl Refusal {
     /// When the sender should come back, if it should.
     pub(crate) fn retry_after(&self, status: StatusCode) -> Option<Duration> {
         match self {
-            Self::Rate(_) if status == StatusCode::PAYLOAD_TOO_LARGE => None,
+            Self::Rate(_) | Self::EntryRate(_) if status == StatusCode::PAYLOAD_TOO_LARGE => None,
+            Self::EntryRate(refused) => Some(refused.retry_after.unwrap_or(NEVER)),
             Self::Rate(refused) => Some(refused.retry_after.unwrap_or(NEVER)),
             Self::Body(BodyError::Busy) => Some(Duration::from_secs(1)),
             _ if status == StatusCode::SERVICE_UNAVAILABLE => {

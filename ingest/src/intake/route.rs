@@ -64,15 +64,15 @@ struct Dealer<'r, 'm> {
 
 /// What the labels of a series say.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Place<'w> {
-    cluster: &'w [u8],
-    namespace: &'w [u8],
+pub(crate) struct Place<'w> {
+    pub(crate) cluster: &'w [u8],
+    pub(crate) namespace: &'w [u8],
     name: &'w [u8],
 }
 
 impl<'w> Place<'w> {
     /// Ends at what is malformed; that is refused where it is stored.
-    fn of(wire: &'w [u8], config: &RoutingConfig) -> Self {
+    pub(crate) fn of(wire: &'w [u8], config: &RoutingConfig) -> Self {
         let mut place = Self::default();
         let mut reader = Reader::new(wire);
         while !reader.is_at_end() && reader.varint() == Ok(0x0a) {
@@ -103,7 +103,7 @@ impl<'w> Place<'w> {
 
 /// Who owns a series.
 #[derive(Clone, Copy)]
-enum Owner<'t> {
+pub(crate) enum Owner<'t> {
     System,
     Nobody(Unassigned),
     /// In order of time.
@@ -112,14 +112,14 @@ enum Owner<'t> {
 
 /// To whom rows of one time go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Destination {
+pub(crate) enum Destination {
     System,
     Unassigned(Unassigned),
     Workspace(TenantId),
 }
 
 impl Owner<'_> {
-    fn at(self, time_ms: i64) -> Destination {
+    pub(crate) fn at(self, time_ms: i64) -> Destination {
         match self {
             Self::System => Destination::System,
             Self::Nobody(why) => Destination::Unassigned(why),
@@ -134,7 +134,7 @@ impl Owner<'_> {
     }
 
     /// The destination of all times, if there is but one.
-    fn always(self) -> Option<Destination> {
+    pub(crate) fn always(self) -> Option<Destination> {
         match self {
             Self::Workspaces([Period { from_ms: i64::MIN, to_ms: i64::MAX, tenant }]) => {
                 Some(Destination::Workspace(*tenant))
@@ -234,7 +234,7 @@ fn rows_of(series: &SeriesRows) -> u64 {
 }
 
 /// Neighbours that go to the same destination.
-fn runs(
+pub(crate) fn runs(
     places: &Range<u32>,
     destination: impl Fn(usize) -> Destination,
 ) -> Vec<(Destination, Range<u32>)> {
@@ -285,7 +285,7 @@ fn share_out(
     (dealer.shares, dealer.shared)
 }
 
-fn owner_of<'t>(routes: &'t Routes, place: Place<'_>) -> Owner<'t> {
+pub(crate) fn owner_of<'t>(routes: &'t Routes, place: Place<'_>) -> Owner<'t> {
     if place.namespace.is_empty() {
         return Owner::System;
     }

@@ -23,17 +23,33 @@ use crate::intake::{Refusal, seconds_of, told};
 
 /// The form of a request's body, and of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub(crate) enum Form {
     Protobuf,
     Json,
     Grpc,
 }
 
+/// What a request holds, by its name in JSON of how many were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    DataPoints,
+    LogRecords,
+}
+
+impl Counted {
+    fn refused(self) -> &'static str {
+        match self {
+            Self::DataPoints => "rejectedDataPoints",
+            Self::LogRecords => "rejectedLogRecords",
+        }
+    }
+}
+
 /// What a sender is told.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Answer {
-    /// Stored, but for some points.
-    Stored { refused_points: u64, message: String },
+pub(crate) enum Answer {
+    /// Stored, but for some.
+    Stored { refused: u64, message: String },
     /// Not stored, or not all of it.
     Failed { status: StatusCode, message: String, retry_after: Option<Duration> },
 }
@@ -42,9 +58,9 @@ impl Answer {
     /// The answer to a request of which `points` came and `refused_points` were refused before
     /// they were stored. Rows that the store refused count as a point each: it does not know which
     /// of them belong together.
-    pub(super) fn to(outcome: &AppendOutcome, points: u64, refused_points: u64) -> Self {
+    pub(crate) fn to(outcome: &AppendOutcome, points: u64, refused_points: u64) -> Self {
         let Some(told) = told(outcome) else {
-            return Self::Stored { refused_points: 0, message: String::new() };
+            return Self::Stored { refused: 0, message: String::new() };
         };
         let stored = outcome.samples + outcome.histograms;
         if stored == 0 || told.status == StatusCode::TOO_MANY_REQUESTS {
@@ -52,38 +68,38 @@ impl Answer {
             return Self::Failed { status, message, retry_after };
         }
         let refused: u64 = outcome.rejected.iter().map(|r| r.count).sum();
-        Self::Stored { refused_points: refused.max(refused_points).min(points), message: told.text }
+        Self::Stored { refused: refused.max(refused_points).min(points), message: told.text }
     }
 
-    pub(super) fn refused(refusal: &Refusal) -> Self {
+    pub(crate) fn refused(refusal: &Refusal) -> Self {
         let (_, status) = refusal.kind();
         let retry_after = refusal.retry_after(status);
         Self::Failed { status, message: refusal.to_string(), retry_after }
     }
 
     /// The status by which it is counted.
-    pub(super) fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Stored { .. } => 200,
             Self::Failed { status, .. } => status.as_u16(),
         }
     }
 
-    pub(super) fn into_response(self, form: Form) -> Response {
+    pub(crate) fn into_response(self, form: Form, counted: Counted) -> Response {
         match (self, form) {
-            (Self::Stored { refused_points, message }, Form::Protobuf) => {
-                protobuf(StatusCode::OK, success(refused_points, &message))
+            (Self::Stored { refused, message }, Form::Protobuf) => {
+                protobuf(StatusCode::OK, success(refused, &message))
             }
-            (Self::Stored { refused_points, message }, Form::Json) => {
-                let body = match (refused_points, message.is_empty()) {
+            (Self::Stored { refused, message }, Form::Json) => {
+                let body = match (refused, message.is_empty()) {
                     (0, true) => serde_json::json!({}),
                     _ => serde_json::json!({ "partialSuccess": {
-                        "rejectedDataPoints": refused_points.to_string(), "errorMessage": message } }),
+                        counted.refused(): refused.to_string(), "errorMessage": message } }),
                 };
                 json(StatusCode::OK, &body)
             }
-            (Self::Stored { refused_points, message }, Form::Grpc) => {
-                grpc_message(&success(refused_points, &message))
+            (Self::Stored { refused, message }, Form::Grpc) => {
+                grpc_message(&success(refused, &message))
             }
             (Self::Failed { status, message, retry_after }, Form::Grpc) => {
                 grpc_failure(status, &message, retry_after)
@@ -128,9 +144,9 @@ fn put_number(out: &mut Vec<u8>, field: u64, number: u64) {
     }
 }
 
-fn success(refused_points: u64, message: &str) -> Vec<u8> {
+fn success(refused: u64, message: &str) -> Vec<u8> {
     let (mut partial, mut out) = (Vec::new(), Vec::new());
-    put_number(&mut partial, 1, refused_points);
+    put_number(&mut partial, 1, refused);
     put_bytes(&mut partial, 2, message.as_bytes());
     put_bytes(&mut out, 1, &partial);
     out
@@ -235,7 +251,7 @@ mod tests {
     fn check(samples: u64, rejected: &[(Reason, u64)], status: u16, refused: u64) {
         let answer = Answer::to(&outcome(samples, rejected), 5, 0);
         let points = match &answer {
-            Answer::Stored { refused_points, .. } => *refused_points,
+            Answer::Stored { refused, .. } => *refused,
             Answer::Failed { .. } => 0,
         };
         assert_eq!((answer.status(), points), (status, refused));

@@ -21,6 +21,8 @@ enum Type {
     Zigzag,
     /// Eight bytes, a whole number.
     Fixed,
+    /// Four bytes, a whole number.
+    Fixed32,
     Double,
     /// Bytes in hexadecimal: trace and span ids.
     Hex,
@@ -152,11 +154,73 @@ static EXEMPLAR: Schema = Schema(&[
     ("traceId", 5, Type::Hex),
 ]);
 
-/// The protobuf of a request in JSON, or where it is wrong. Nesting is bounded by the JSON reader.
+static LOGS_REQUEST: Schema = Schema(&[("resourceLogs", 1, Type::Message(&RESOURCE_LOGS))]);
+static RESOURCE_LOGS: Schema = Schema(&[
+    ("resource", 1, Type::Message(&RESOURCE)),
+    ("scopeLogs", 2, Type::Message(&SCOPE_LOGS)),
+    ("schemaUrl", 3, Type::Text),
+]);
+static SCOPE_LOGS: Schema = Schema(&[
+    ("scope", 1, Type::Message(&SCOPE)),
+    ("logRecords", 2, Type::Message(&LOG_RECORD)),
+    ("schemaUrl", 3, Type::Text),
+]);
+static LOG_RECORD: Schema = Schema(&[
+    ("timeUnixNano", 1, Type::Fixed),
+    ("severityNumber", 2, SEVERITY),
+    ("severityText", 3, Type::Text),
+    ("body", 5, Type::Message(&ANY_VALUE)),
+    ("attributes", 6, Type::Message(&KEY_VALUE)),
+    ("flags", 8, Type::Fixed32),
+    ("traceId", 9, Type::Hex),
+    ("spanId", 10, Type::Hex),
+    ("observedTimeUnixNano", 11, Type::Fixed),
+    ("eventName", 12, Type::Text),
+]);
+
+const SEVERITY: Type = Type::Enum(&[
+    "SEVERITY_NUMBER_UNSPECIFIED",
+    "SEVERITY_NUMBER_TRACE",
+    "SEVERITY_NUMBER_TRACE2",
+    "SEVERITY_NUMBER_TRACE3",
+    "SEVERITY_NUMBER_TRACE4",
+    "SEVERITY_NUMBER_DEBUG",
+    "SEVERITY_NUMBER_DEBUG2",
+    "SEVERITY_NUMBER_DEBUG3",
+    "SEVERITY_NUMBER_DEBUG4",
+    "SEVERITY_NUMBER_INFO",
+    "SEVERITY_NUMBER_INFO2",
+    "SEVERITY_NUMBER_INFO3",
+    "SEVERITY_NUMBER_INFO4",
+    "SEVERITY_NUMBER_WARN",
+    "SEVERITY_NUMBER_WARN2",
+    "SEVERITY_NUMBER_WARN3",
+    "SEVERITY_NUMBER_WARN4",
+    "SEVERITY_NUMBER_ERROR",
+    "SEVERITY_NUMBER_ERROR2",
+    "SEVERITY_NUMBER_ERROR3",
+    "SEVERITY_NUMBER_ERROR4",
+    "SEVERITY_NUMBER_FATAL",
+    "SEVERITY_NUMBER_FATAL2",
+    "SEVERITY_NUMBER_FATAL3",
+    "SEVERITY_NUMBER_FATAL4",
+]);
+
+/// The protobuf of a request of metrics in JSON, or where it is wrong.
 pub(super) fn to_protobuf(json: &[u8]) -> Result<Vec<u8>, String> {
+    protobuf_of(&REQUEST, json)
+}
+
+/// The protobuf of a request of logs in JSON, or where it is wrong.
+pub(crate) fn logs_to_protobuf(json: &[u8]) -> Result<Vec<u8>, String> {
+    protobuf_of(&LOGS_REQUEST, json)
+}
+
+/// Nesting is bounded by the JSON reader.
+fn protobuf_of(schema: &'static Schema, json: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(json.len() / 2);
     let mut reader = serde_json::Deserializer::from_slice(json);
-    Message { schema: &REQUEST, out: &mut out }
+    Message { schema, out: &mut out }
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .map_err(|why| format!("malformed JSON: {why}"))?;
@@ -263,6 +327,13 @@ impl Values<'_> {
                 self.varint(((value << 1) ^ (value >> 63)) as u64);
             }
             Type::Fixed => self.fixed(bits),
+            Type::Fixed32 => {
+                let bits = u32::try_from(bits);
+                let bits =
+                    bits.map_err(|_| E::custom(format!("{} is out of range", self.field.0)))?;
+                self.tag(5);
+                self.out.extend_from_slice(&bits.to_le_bytes());
+            }
             Type::Double => self.fixed((value as f64).to_bits()),
             _ => return Err(E::custom(format!("{} does not take a number", self.field.0))),
         }
@@ -343,7 +414,7 @@ impl<'de> Visitor<'de> for Values<'_> {
                 let number = number.ok_or_else(|| wrong("one of its words"))?;
                 self.varint(number as u64);
             }
-            Type::Integer | Type::Zigzag | Type::Fixed => {
+            Type::Integer | Type::Zigzag | Type::Fixed | Type::Fixed32 => {
                 let value: i128 = text.parse().map_err(|_| wrong("a whole number"))?;
                 self.whole(value)?;
             }

@@ -20,9 +20,9 @@ const DEPTH_MAX: usize = 16;
 
 /// One attribute as it came.
 #[derive(Debug, Clone)]
-pub(super) struct Attribute<'a> {
-    pub(super) key: &'a str,
-    pub(super) value: Cow<'a, str>,
+pub(crate) struct Attribute<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) value: Cow<'a, str>,
 }
 
 /// A label name: as it came, or translated and shared by all of the request.
@@ -180,13 +180,13 @@ pub(super) fn encode(
 }
 
 /// Text of a message: protobuf says that it is UTF-8.
-pub(super) fn text<'a>(message: &mut Reader<'a>) -> Result<&'a str, WireError> {
+pub(crate) fn text<'a>(message: &mut Reader<'a>) -> Result<&'a str, WireError> {
     let bytes = message.slice()?;
     std::str::from_utf8(bytes).map_err(|_| message.fail("text is not UTF-8"))
 }
 
 /// `KeyValue { key = 1, value = 2 }`.
-pub(super) fn attribute<'a>(mut message: Reader<'a>) -> Result<Attribute<'a>, WireError> {
+pub(crate) fn attribute<'a>(mut message: Reader<'a>) -> Result<Attribute<'a>, WireError> {
     let mut attribute = Attribute { key: "", value: Cow::Borrowed("") };
     while !message.is_at_end() {
         match message.varint()? {
@@ -199,7 +199,7 @@ pub(super) fn attribute<'a>(mut message: Reader<'a>) -> Result<Attribute<'a>, Wi
 }
 
 /// An attribute's value as text (`pcommon.Value.AsString`): lists and maps as JSON.
-pub(super) fn value<'a>(mut message: Reader<'a>) -> Result<Cow<'a, str>, WireError> {
+pub(crate) fn value<'a>(mut message: Reader<'a>) -> Result<Cow<'a, str>, WireError> {
     let start = message;
     let mut shown = Cow::Borrowed("");
     let mut is_nested = false;

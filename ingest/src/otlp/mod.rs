@@ -35,9 +35,11 @@ use crate::caps::WalkError;
 use crate::door;
 use crate::intake::{Encoding, HeaderError, Intake, Refusal, TakeApart, shown_header};
 use crate::remote_write::News;
-use answer::{Answer, Form};
+pub(crate) use answer::{Answer, Counted, Form};
 pub use config::OtlpConfig;
 use delta::Deltas;
+pub(crate) use json::logs_to_protobuf;
+pub(crate) use labels::{Attribute, attribute, text, value};
 pub use names::TranslationStrategy;
 use walk::Context;
 
@@ -95,7 +97,7 @@ impl Otlp {
             Err(refusal) => Answer::refused(&refusal),
         };
         self.intake.answered(route, answer.status(), begun);
-        answer.into_response(form.unwrap_or(Form::Protobuf))
+        answer.into_response(form.unwrap_or(Form::Protobuf), Counted::DataPoints)
     }
 
     async fn write(
@@ -121,7 +123,7 @@ impl Otlp {
 }
 
 /// What the content type says, whatever stands behind it.
-fn form_of(headers: &HeaderMap) -> Option<Form> {
+pub(crate) fn form_of(headers: &HeaderMap) -> Option<Form> {
     let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match media.as_str() {
@@ -132,7 +134,10 @@ fn form_of(headers: &HeaderMap) -> Option<Form> {
     }
 }
 
-fn read_headers(form: Option<Form>, headers: &HeaderMap) -> Result<(Form, Encoding), HeaderError> {
+pub(crate) fn read_headers(
+    form: Option<Form>,
+    headers: &HeaderMap,
+) -> Result<(Form, Encoding), HeaderError> {
     let form = form.ok_or_else(|| HeaderError::Type {
         found: shown_header(headers.get(CONTENT_TYPE)),
         accepted: "application/x-protobuf or application/json, or application/grpc over HTTP/2",

@@ -1,0 +1,39 @@
+//! Lines of logs, Kubernetes events and audit records in: every protocol they come by.
+//!
+//! ```text
+//! loki, otlp, elasticsearch,     ┐
+//! jsonline ──────────────────────┤
+//! kubernetes (events, audits)    ├─► intake: body ─► inflate ─► take apart ─► route ─► fit ─► admission ─► EntryAppender
+//!                                └   builder: labels, level, time, fields
+//!                                    document: JSON of no fixed form
+//! ```
+//!
+//! A line's bytes are stored as they came, but for what the tenant's limit cuts off. Never here:
+//! where entries lie, queries.
+
+mod builder;
+mod cache;
+mod document;
+pub mod elasticsearch;
+mod fit;
+pub(crate) mod fuzz;
+mod intake;
+mod json;
+pub mod jsonline;
+pub mod kubernetes;
+mod labels;
+mod level;
+pub mod loki;
+pub mod otlp;
+mod route;
+mod selector;
+#[cfg(test)]
+mod testing;
+mod time;
+mod told;
+
+pub use intake::EntryIntake;
+
+/// Method and path of the routes of each door, which stand at the root alone.
+pub const ROUTES: &[&[(&str, &str)]] =
+    &[loki::ROUTES, otlp::ROUTES, elasticsearch::ROUTES, jsonline::ROUTES, kubernetes::ROUTES];
