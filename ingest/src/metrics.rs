@@ -10,7 +10,7 @@ use std::time::Duration;
 use storage::{AppendOutcome, Reason};
 use tenancy::Unassigned;
 
-pub(crate) use entries::EntryMetrics;
+pub(crate) use entries::{EntryMetrics, Lost};
 
 use crate::ha::Dropped;
 use crate::intake::Shared;

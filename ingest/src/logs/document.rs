@@ -170,6 +170,8 @@ pub(crate) struct Documents<'d> {
     pub(crate) naming: &'d Naming,
     /// The label of documents that have none.
     pub(crate) otherwise: (&'d str, &'d str),
+    /// When it happened, if that is told beside the document.
+    pub(crate) at_ns: Option<i64>,
 }
 
 /// An entry's number, or why there is none; it is counted then.
@@ -177,11 +179,7 @@ pub(crate) type Taken = Result<u32, EntryReason>;
 
 impl Documents<'_> {
     /// Takes one document apart.
-    pub(crate) fn take<'a>(
-        &self,
-        text: &'a [u8],
-        out: &mut Entries<'_, 'a>,
-    ) -> Result<Taken, WalkError> {
+    pub(crate) fn take(&self, text: &[u8], out: &mut Entries<'_, '_>) -> Result<Taken, WalkError> {
         let flat = match Flat::read(text, &out.context.limits) {
             Ok(flat) => flat,
             Err(why) => return Ok(refuse(out, (EntryReason::InvalidEntry, why.to_string()))),
@@ -201,7 +199,8 @@ impl Documents<'_> {
             false => flat.place_of(&self.naming.message),
         };
         let message = message.filter(|(_, leaf)| matches!(leaf, Leaf::Text(_)));
-        let mut line = Line { at_ns: at_ns.map(|(_, ns)| ns), ..Line::default() };
+        let told = self.at_ns.or(at_ns.map(|(_, ns)| ns));
+        let mut line = Line { at_ns: told, ..Line::default() };
         line.place = match message {
             Some((_, Leaf::Text(message))) => out.text(message)?,
             _ => out.place(text)?,
@@ -240,7 +239,7 @@ impl Documents<'_> {
     }
 
     /// Labels: place of the field, name, value.
-    fn labels<'a>(&self, flat: &Flat<'a>) -> Vec<(usize, String, String)> {
+    fn labels(&self, flat: &Flat<'_>) -> Vec<(usize, String, String)> {
         let mut labels: Vec<(usize, String, String)> = Vec::new();
         for (place, (name, leaf)) in flat.iter().enumerate() {
             let label = match self.naming.streams.is_empty() {
@@ -259,13 +258,13 @@ impl Documents<'_> {
         labels
     }
 
-    fn fields<'a>(
+    fn fields(
         &self,
-        flat: &Flat<'a>,
+        flat: &Flat<'_>,
         special: &[Option<usize>],
         labels: &[(usize, String, String)],
         line: &mut Line,
-        out: &mut Entries<'_, 'a>,
+        out: &mut Entries<'_, '_>,
     ) -> Result<(), WalkError> {
         for (place, (name, leaf)) in flat.iter().enumerate() {
             let is_label = labels.iter().any(|(of_label, ..)| *of_label == place);

@@ -139,6 +139,22 @@ impl EntryIntake {
         written.map_err(|refusal| self.intake.refused(scope, refusal))
     }
 
+    /// Carries out a write of bytes that came otherwise than by HTTP.
+    pub(crate) async fn write_bytes<P: TakeEntries>(
+        self: &Arc<Self>,
+        scope: &WriteScope,
+        bytes: Vec<u8>,
+        door: P,
+    ) -> Result<WrittenEntries<P>, Refusal> {
+        let (this, of) = (Arc::clone(self), scope.clone());
+        let store = move || this.store(&of, Encoding::Identity, &bytes, door);
+        let written = match self.intake.apart(store).await {
+            Ok((done, door)) => self.finish(scope, done, door).await,
+            Err(refusal) => Err(refusal),
+        };
+        written.map_err(|refusal| self.intake.refused(scope, refusal))
+    }
+
     async fn carry_out<P: TakeEntries>(
         self: &Arc<Self>,
         scope: &WriteScope,

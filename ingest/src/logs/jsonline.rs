@@ -109,7 +109,8 @@ impl TakeEntries for Body {
         body: &'a [u8],
         out: &mut Entries<'_, 'a>,
     ) -> Result<(), Refusal> {
-        let documents = Documents { naming: &self.naming, otherwise: ("source", "jsonline") };
+        let documents =
+            Documents { naming: &self.naming, otherwise: ("source", "jsonline"), at_ns: None };
         for line in lines(body) {
             // What is refused is counted.
             let _ = documents.take(line, out)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! loki, otlp, elasticsearch,     ┐
-//! jsonline ──────────────────────┤
+//! jsonline, syslog, fluent ──────┤
 //! kubernetes (events, audits)    ├─► intake: body ─► inflate ─► take apart ─► route ─► fit ─► admission ─► EntryAppender
 //!                                └   builder: labels, level, time, fields
 //!                                    document: JSON of no fixed form
@@ -14,8 +14,10 @@
 mod builder;
 mod cache;
 mod document;
+mod doors;
 pub mod elasticsearch;
 mod fit;
+pub mod fluent;
 pub(crate) mod fuzz;
 mod intake;
 mod json;
@@ -23,16 +25,20 @@ pub mod jsonline;
 pub mod kubernetes;
 mod labels;
 mod level;
+mod listener;
 pub mod loki;
 pub mod otlp;
 mod route;
 mod selector;
+pub mod syslog;
 #[cfg(test)]
 mod testing;
 mod time;
 mod told;
 
+pub use doors::{LogsConfig, router};
 pub use intake::EntryIntake;
+pub use listener::Tenant;
 
 /// Method and path of the routes of each door, which stand at the root alone.
 pub const ROUTES: &[&[(&str, &str)]] =

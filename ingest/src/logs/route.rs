@@ -96,3 +96,6 @@ impl Dealer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,25 @@ const REASONS: [EntryReason; 14] = [
     EntryReason::TenantSuspended,
 ];
 
+/// Why a listener let messages go that nobody can be told about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The tenant's rate is used up, or the store takes nothing.
+    Refused,
+    /// More came than could be stored meanwhile.
+    QueueFull,
+    /// Longer than a message may be, or not of the protocol.
+    Malformed,
+}
+
+impl Lost {
+    const ALL: [(Self, &str); 3] = [
+        (Self::Refused, "refused"),
+        (Self::QueueFull, "queue_full"),
+        (Self::Malformed, "malformed"),
+    ];
+}
+
 /// Counters of entries that came in.
 #[derive(Debug, Default)]
 pub(crate) struct EntryMetrics {
@@ -33,6 +52,11 @@ pub(crate) struct EntryMetrics {
     truncated: AtomicU64,
     masked: AtomicU64,
     rejected: [AtomicU64; REASONS.len()],
+    lost: [AtomicU64; Lost::ALL.len()],
+    /// Connections of syslog and Fluent forward that are open.
+    pub(crate) connections: AtomicU64,
+    /// Connections that were closed at once, because there were too many.
+    pub(crate) connections_refused: AtomicU64,
 }
 
 impl EntryMetrics {
@@ -54,6 +78,11 @@ impl EntryMetrics {
         self.masked.fetch_add(records, Relaxed);
     }
 
+    /// Messages of a listener were let go.
+    pub(crate) fn lost(&self, why: Lost, messages: u64) {
+        self.lost[why as usize].fetch_add(messages, Relaxed);
+    }
+
     /// Appends everything in Prometheus text format.
     pub(super) fn write(&self, out: &mut String) {
         let of = |value: &AtomicU64| [("", value.load(Relaxed))];
@@ -72,6 +101,15 @@ impl EntryMetrics {
             rejected.map(|(reason, n)| (format!("{{reason=\"{reason}\"}}"), n.load(Relaxed)));
         let help = "Entries refused one by one, by reason.";
         family(out, "entries_rejected_total", "counter", help, rejected);
+        let lost = Lost::ALL.iter().zip(&self.lost);
+        let lost = lost.map(|((_, why), n)| (format!("{{reason=\"{why}\"}}"), n.load(Relaxed)));
+        let help = "Messages of syslog and Fluent forward that were let go, by reason.";
+        family(out, "messages_lost_total", "counter", help, lost);
+        let help = "Connections of syslog and Fluent forward.";
+        family(out, "log_connections", "gauge", help, of(&self.connections));
+        let help = "Connections of syslog and Fluent forward that were one too many.";
+        let refused = of(&self.connections_refused);
+        family(out, "log_connections_refused_total", "counter", help, refused);
     }
 }
 
@@ -84,6 +122,9 @@ mod tests {
         for (i, reason) in REASONS.iter().enumerate() {
             assert_eq!(*reason as usize, i);
         }
+        for (i, (why, _)) in Lost::ALL.iter().enumerate() {
+            assert_eq!(*why as usize, i);
+        }
     }
 
     #[test]
@@ -93,6 +134,7 @@ mod tests {
             EntryOutcome { entries: 3, bytes: 70, truncated: 1, ..EntryOutcome::default() };
         outcome.reject(EntryReason::TooOld, 2, String::new);
         metrics.appended(&outcome);
+        metrics.lost(Lost::QueueFull, 4);
         let mut text = String::new();
         metrics.write(&mut text);
         for line in [
@@ -100,6 +142,7 @@ mod tests {
             "taffrail_ingest_entry_bytes_total 70",
             "taffrail_ingest_entries_truncated_total 1",
             r#"taffrail_ingest_entries_rejected_total{reason="too_old"} 2"#,
+            r#"taffrail_ingest_messages_lost_total{reason="queue_full"} 4"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }

@@ -132,7 +132,8 @@ impl Bulk {
     ) -> std::result::Result<Result, WalkError> {
         let family = without_date(index);
         let family = if family.is_empty() { "unknown" } else { family };
-        let documents = Documents { naming: &self.naming, otherwise: ("index", family) };
+        let documents =
+            Documents { naming: &self.naming, otherwise: ("index", family), at_ns: None };
         Ok(match documents.take(document, out)? {
             Ok(number) => Result::Entry(number),
             Err(reason) => Result::Refused(reason),

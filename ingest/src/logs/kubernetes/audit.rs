@@ -55,7 +55,7 @@ const TIMES: [(&str, &str); 4] = [
 ];
 
 /// Takes one record apart.
-pub(crate) fn audit<'a>(text: &'a [u8], out: &mut Entries<'_, 'a>) -> Result<Taken, WalkError> {
+pub(crate) fn audit(text: &[u8], out: &mut Entries<'_, '_>) -> Result<Taken, WalkError> {
     let picked = match Picked::of(text, WANTED) {
         Ok(picked) => picked,
         Err(why) => return Ok(refuse(out, (EntryReason::InvalidEntry, why.to_string()))),

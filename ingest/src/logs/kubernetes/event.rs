@@ -64,7 +64,7 @@ const TIMES: [(&str, &str); 7] = [
 ];
 
 /// Takes one event apart.
-pub(crate) fn event<'a>(text: &'a [u8], out: &mut Entries<'_, 'a>) -> Result<Taken, WalkError> {
+pub(crate) fn event(text: &[u8], out: &mut Entries<'_, '_>) -> Result<Taken, WalkError> {
     let picked = match Picked::of(text, WANTED) {
         Ok(picked) => picked,
         Err(why) => return Ok(refuse(out, (EntryReason::InvalidEntry, why.to_string()))),

@@ -103,7 +103,7 @@ impl<'a> Picked<'a> {
     }
 
     /// Adds what was found to the entry that comes next.
-    pub(super) fn fields(&self, out: &mut Entries<'_, 'a>) -> Result<(), WalkError> {
+    pub(super) fn fields(&self, out: &mut Entries<'_, '_>) -> Result<(), WalkError> {
         for ((_, _, name), found) in self.wanted.iter().zip(&self.found) {
             let Some(found) = found.as_ref().filter(|_| !name.is_empty()) else { continue };
             let value = match found {

@@ -137,7 +137,7 @@ fn real_audit_records_are_taken() {
     let Some(path) = testkit::reference("logs/audit/k8s_audit.jsonl") else { return };
     let records = std::fs::read(path).expect("readable");
     let lines = records.split(|b| *b == b'\n').filter(|line| !line.is_empty()).count();
-    assert_eq!(fuzz::entries(fuzz::Door::Audits, &records), Some(lines));
+    assert_eq!(fuzz::entries(fuzz::Door::Audits, &records, 1), Some(lines));
 }
 
 proptest::proptest! {
