@@ -9,6 +9,7 @@
 mod answer;
 mod cancel;
 mod config;
+pub mod entries;
 mod error;
 mod executor;
 pub mod histogram;

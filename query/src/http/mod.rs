@@ -15,6 +15,7 @@ mod expressions;
 mod federate;
 mod json;
 mod listings;
+mod loki;
 mod notifications;
 mod openapi;
 mod params;
@@ -43,6 +44,7 @@ use tenancy::{Authenticator, Principal, Read, ReadScope};
 use tracing::{Instrument, info_span, warn};
 
 pub(crate) use cors::Origins;
+pub use loki::{loki_router, loki_routes};
 pub use routes::{Endpoint, ROUTES, Route};
 
 use crate::running::Asked;

@@ -51,7 +51,7 @@ pub(super) fn querier_with(fake: &Arc<Fake>, config: Config) -> Querier {
 }
 
 /// A request as a line: method, path with query, and a form if there is one.
-fn request(line: &str) -> Request<Body> {
+pub(super) fn request(line: &str) -> Request<Body> {
     let mut words = line.split(' ');
     let method: Method = words.next().and_then(|m| m.parse().ok()).expect("a method");
     let uri =
@@ -68,7 +68,7 @@ fn request(line: &str) -> Request<Body> {
 }
 
 /// Who asks in tests: one tenant, unless the request names others.
-fn everybody() -> Arc<Authenticator> {
+pub(super) fn everybody() -> Arc<Authenticator> {
     let authenticator = Authenticator::for_test();
     for name in ["team-a", "team-b"] {
         let name = TenantName::new(name).expect("a name");

@@ -148,7 +148,7 @@ fn is_label_name(name: &str) -> bool {
 }
 
 /// What an operation on two numbers gives.
-pub(super) fn fold(op: BinaryOp, left: f64, right: f64) -> f64 {
+pub(crate) fn fold(op: BinaryOp, left: f64, right: f64) -> f64 {
     let truth = |holds: bool| f64::from(u8::from(holds));
     match op {
         BinaryOp::Add => left + right,

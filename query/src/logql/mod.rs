@@ -17,6 +17,7 @@ mod lexer;
 mod parser;
 mod pretty;
 mod print;
+mod regex;
 mod token;
 mod units;
 
@@ -29,8 +30,11 @@ pub use ast::{
     LineOp, LineTerm, LogExpr, LogRange, Logfmt, Matching, MetricExpr, MetricKind,
     RangeAggregation, RangeOp, Stage, StageKind, Unwrap, Variants, VectorOp,
 };
+pub(crate) use check::fold;
 pub use error::{ParseError, Place};
 pub use pretty::pretty;
+pub(crate) use regex::go_regex;
+pub(crate) use units::{duration_ns, range_ns};
 
 use model::{Matcher, PatternBudget};
 

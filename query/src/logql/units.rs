@@ -21,12 +21,12 @@ const GO_UNITS: [(&str, f64); 8] = [
 const BYTE_PREFIXES: &str = "kmgtpe";
 
 /// A duration in nanoseconds: as Prometheus writes them (`1d12h`), else as Go does (`1h0.5s`).
-pub(super) fn duration_ns(text: &str) -> Option<i64> {
+pub(crate) fn duration_ns(text: &str) -> Option<i64> {
     range_ns(text).ok().or_else(|| go_duration_ns(text))
 }
 
 /// A duration as Prometheus writes it, in nanoseconds.
-pub(super) fn range_ns(text: &str) -> Result<i64, String> {
+pub(crate) fn range_ns(text: &str) -> Result<i64, String> {
     if text.is_empty() {
         return Err(String::from("empty duration string"));
     }
