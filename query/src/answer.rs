@@ -106,4 +106,17 @@ pub struct Stats {
     pub evaluate: Duration,
     /// Time for sorting the result.
     pub sort: Duration,
+    /// Where the time went, in order.
+    pub phases: Vec<PhaseTime>,
+}
+
+/// Time of one phase of an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PhaseTime {
+    /// Which one.
+    pub name: &'static str,
+    /// By the clock, added up over threads.
+    pub time: Duration,
+    /// How often there was something to do for it.
+    pub times: u64,
 }

@@ -24,7 +24,9 @@ mod running;
 mod targets;
 mod turns;
 
-pub use answer::{Answer, MatrixSeries, NOTES_KEPT_MAX, PointValue, Stats, Value, VectorPoint};
+pub use answer::{
+    Answer, MatrixSeries, NOTES_KEPT_MAX, PhaseTime, PointValue, Stats, Value, VectorPoint,
+};
 pub use cancel::{Cancel, Usage, Used};
 pub use config::Config;
 pub use error::{Error, Source};

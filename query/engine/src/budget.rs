@@ -11,6 +11,7 @@ use tenancy::Limits;
 
 use crate::column::Column;
 use crate::cpu;
+use crate::phases::Phases;
 use crate::queryable::Queryable;
 
 /// Someone else who counts the memory, too: DataFusion's pool when the evaluator is a plan's node.
@@ -28,6 +29,7 @@ pub(crate) struct Budget {
     timeout: Duration,
     accountant: Option<Arc<dyn Accountant>>,
     pub(crate) queryable: Queryable,
+    pub(crate) phases: Phases,
     /// What is left for patterns that are read during the evaluation.
     patterns: Mutex<PatternBudget>,
 }
@@ -50,6 +52,7 @@ impl Budget {
             timeout,
             accountant,
             queryable: Queryable::default(),
+            phases: Phases::default(),
             patterns: Mutex::default(),
         })
     }
@@ -89,8 +92,11 @@ impl Budget {
             let text = format!("query timed out in expression evaluation after {seconds} s");
             return Err(Error::Timeout(text));
         }
-        let (cpu, limit) = (cpu_of(&self.cancel), self.limits.query_cpu_seconds_max);
-        if cpu.as_secs_f64() > limit {
+        let limit = self.limits.query_cpu_seconds_max;
+        if may_exceed(&self.cancel, limit)
+            && let cpu = cpu_of(&self.cancel)
+            && cpu.as_secs_f64() > limit
+        {
             let over = cpu.as_secs_f64() - limit;
             return Err(Error::Execution(format!(
                 "query processing would use too much processor time in query execution: {:.3} s, the limit is {limit} s (query_cpu_seconds_max), exceeded by {over:.3} s",
@@ -179,6 +185,12 @@ fn cpu_of(question: &Cancel) -> Duration {
     question.usage().now().cpu + cpu::of_job()
 }
 
+/// Whether it may have used more than so many seconds. What it has is looked up only then: that is
+/// a call of the system.
+fn may_exceed(question: &Cancel, limit: f64) -> bool {
+    (question.usage().now().cpu + cpu::of_job_at_most()).as_secs_f64() > limit
+}
+
 /// Ends work on a question that has used its processor time.
 #[derive(Debug)]
 struct CpuWatch {
@@ -189,7 +201,9 @@ struct CpuWatch {
 
 impl Watch for CpuWatch {
     fn check(&self) -> Result<(), Stopped> {
-        if cpu_of(&self.usage).as_secs_f64() > self.limit { Err(Stopped::Costly) } else { Ok(()) }
+        let is_over =
+            may_exceed(&self.usage, self.limit) && cpu_of(&self.usage).as_secs_f64() > self.limit;
+        if is_over { Err(Stopped::Costly) } else { Ok(()) }
     }
 }
 

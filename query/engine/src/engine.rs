@@ -1,7 +1,7 @@
 //! The engine: questions over a source, within limits, on a pool.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use query::promql::Expr;
@@ -13,6 +13,7 @@ use crate::budget::{Accountant, Budget};
 use crate::eval::{Evaluator, Options};
 use crate::grid::Grid;
 use crate::notes::Notes;
+use crate::phases::Phase;
 use crate::plan::{Question, lower};
 use crate::pool::Pool;
 use crate::source::Source;
@@ -50,6 +51,7 @@ impl Engine {
         accountant: Option<Arc<dyn Accountant>>,
     ) -> Result<Evaluator, Error> {
         let limits = Arc::clone(scope.limits());
+        let begun = Instant::now();
         let (question, instant) = self.question(evaluation, limits.query_samples_max)?;
         let plan = lower(&evaluation.expr, question)?;
         let budget = Budget::new(limits, evaluation.cancel.clone(), evaluation.timeout, accountant);
@@ -57,6 +59,7 @@ impl Engine {
             budget.queryable.count_by_step(question.grid);
         }
         budget.take_patterns(plan.selects.iter().flat_map(|select| &select.matchers));
+        budget.phases.add(Phase::Plan, begun);
         Ok(Evaluator {
             selected: plan.selects.iter().map(|_| OnceCell::new()).collect(),
             plan,

@@ -3,6 +3,7 @@
 //! storage happens here.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use model::{Labels, is_stale};
@@ -19,6 +20,7 @@ use crate::functions::{CallContext, DateFunction, MapFunction};
 use crate::histogram::Shows;
 use crate::kernels::window::Times;
 use crate::notes::{Notes, Remark};
+use crate::phases::Phase;
 use crate::plan::{InstantOf, Kind, Node, Plan, RangeCall, RangeInput, Selector};
 use crate::pool::Lane;
 use crate::source::{Selected, Source};
@@ -209,8 +211,10 @@ impl Evaluator {
         cell.get_or_try_init(|| async {
             let request = self.plan.selects[select].clone();
             let until = self.budget.cancel();
+            let begun = Instant::now();
             let selected = self.source.select(&self.scope, request, &until);
             let selected = selected.await.map_err(|error| self.budget.ended(error))?;
+            self.budget.phases.add(Phase::Select, begun);
             self.budget.take_series(selected.len())?;
             Ok(selected)
         })

@@ -24,6 +24,7 @@ mod grid;
 mod histogram;
 mod kernels;
 mod notes;
+mod phases;
 mod plan;
 mod pool;
 mod queryable;

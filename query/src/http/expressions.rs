@@ -85,6 +85,14 @@ async fn evaluate(
     let lookback_ms = params.lookback_ms(&querier.config())?;
     let stats = params.get("stats").to_owned();
     let per_step_stats = stats == "all";
+    let with_phases = match params.get("profile") {
+        "" | "0" | "false" => false,
+        "1" | "true" => true,
+        other => {
+            let reason = format!("{} is neither true nor false", quoted(other));
+            return Err(invalid("profile", &reason));
+        }
+    };
     let text = params.expression();
     let asked_text: Arc<str> = params.get("query").into();
     let work = async |cancel| {
@@ -116,7 +124,7 @@ async fn evaluate(
     let Timed { mut answer, queued, ran } = querier.run(&scope, deadline, asked, work).await?;
     querier.count(&answer);
     let truncated = finish(&mut answer, limit);
-    let wants_stats = !stats.is_empty();
+    let wants_stats = !stats.is_empty() || with_phases;
     if !matches!(stats.as_str(), "" | "true" | "all") {
         let shown = quoted(&stats);
         let text = format!(
@@ -124,7 +132,8 @@ async fn evaluate(
         );
         answer.warnings.push(text);
     }
-    let timings = Timings { queued: queued.as_secs_f64(), evaluated: ran.as_secs_f64() };
+    let (queued, evaluated) = (queued.as_secs_f64(), ran.as_secs_f64());
+    let timings = Timings { queued, evaluated, with_phases };
     Ok(Reply::Document(of_answer(answer, truncated, wants_stats.then_some(timings))))
 }
 

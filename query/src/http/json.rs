@@ -4,7 +4,7 @@
 use model::Labels;
 
 use crate::number::{push_integer, push_seconds, push_unsigned, push_value};
-use crate::{FloatHistogram, Stats};
+use crate::{FloatHistogram, PhaseTime, Stats};
 
 /// Appends a JSON string.
 pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
@@ -122,6 +122,8 @@ pub(super) struct Timings {
     pub queued: f64,
     /// Evaluating, preparation included.
     pub evaluated: f64,
+    /// Whether phases of the evaluation are to be told.
+    pub with_phases: bool,
 }
 
 /// Appends the object behind `"stats"`.
@@ -166,7 +168,26 @@ pub(super) fn push_stats(out: &mut Vec<u8>, stats: &Stats, timings: Timings) {
         out.push(b':');
         push_unsigned(out, value);
     }
-    out.extend_from_slice(b"}}");
+    out.push(b'}');
+    if timings.with_phases {
+        push_phases(out, &stats.phases);
+    }
+    out.push(b'}');
+}
+
+fn push_phases(out: &mut Vec<u8>, phases: &[PhaseTime]) {
+    out.extend_from_slice(b",\"phases\":[");
+    for (i, phase) in phases.iter().enumerate() {
+        comma(out, i);
+        out.extend_from_slice(b"{\"phase\":");
+        push_string(out, phase.name);
+        out.extend_from_slice(b",\"seconds\":");
+        push_value(out, phase.time.as_secs_f64());
+        out.extend_from_slice(b",\"times\":");
+        push_unsigned(out, phase.times);
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 /// Appends a list of `{"name":…,"value":…}`.

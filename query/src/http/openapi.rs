@@ -32,10 +32,20 @@ macro_rules! search {
 /// Parameters of an endpoint: `!` is required, `[]` may be repeated.
 fn parameters(endpoint: Endpoint) -> &'static [&'static str] {
     match endpoint {
-        Endpoint::Query => &["query!", "time", "timeout", "limit", "lookback_delta", "stats"],
-        Endpoint::QueryRange => {
-            &["query!", "start!", "end!", "step!", "timeout", "limit", "lookback_delta", "stats"]
+        Endpoint::Query => {
+            &["query!", "time", "timeout", "limit", "lookback_delta", "stats", "profile"]
         }
+        Endpoint::QueryRange => &[
+            "query!",
+            "start!",
+            "end!",
+            "step!",
+            "timeout",
+            "limit",
+            "lookback_delta",
+            "stats",
+            "profile",
+        ],
         Endpoint::QueryExemplars => &["query!", "start", "end"],
         Endpoint::FormatQuery | Endpoint::ParseQuery => &["query!"],
         Endpoint::Series => &["match[]!", "start", "end", "limit"],

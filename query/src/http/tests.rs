@@ -148,6 +148,8 @@ fn instant_queries() {
         GET /api/v1/query?query=up&stats=true
         GET /api/v1/query?query=up&time=1.5&stats=all
         GET /api/v1/query?query=up&stats=yes
+        GET /api/v1/query?query=up&profile=1
+        GET /api/v1/query?query=up&profile=maybe
         GET /api/v1/query?query=echo&time=-5
         GET /api/v1/query?query=echo&time=1e15&timeout=30&lookback_delta=1m&merge_tenants=true
         GET /api/v1/query?query=echo&timeout=1h&lookback_delta=0

@@ -154,7 +154,8 @@ impl Question for Selecting {
             self.head_samples += read;
             pace.work(read)?;
             check_samples(scope, self.head_samples)?;
-            let at = self.find_or_add(scope, tenant, head.id(number), || head.labels(number))?;
+            let labels = || Ok(head.labels(number));
+            let at = self.find_or_add(scope, tenant, head.id(number), labels)?;
             self.series[at].head = Some(samples);
         }
         Ok(())
@@ -167,29 +168,25 @@ impl Question for Selecting {
         InBlock { number, block, hidden, series }: InBlock<'_>,
         pace: &mut Pace,
     ) -> Result<(), Error> {
-        let mut failed = None;
         let own = block.range().unwrap_or(TimeRange::ALL);
         let asked = TimeRange {
             start_ms: own.start_ms.max(self.request.range.start_ms),
             end_ms: own.end_ms.min(self.request.range.end_ms),
         };
-        block.for_each_series(series, pace, |row, id, labels| {
+        block.for_each_encoded(series, pace, |row, id, encoded| {
             let ranges = hidden.ranges(row);
             if ranges.covers(asked) {
-                return;
+                return Ok(());
             }
-            match self.find_or_add(scope, tenant, id, || labels) {
-                Ok(at) => {
-                    let chunks = block.chunks_of(row);
-                    let chunks = (chunks.start, chunks.end);
-                    let hidden = self.note_hidden(ranges);
-                    self.series[at].rows.push(BlockRow { block: number, chunks, hidden });
-                }
-                Err(error) => failed = Some(error),
-            }
+            let at = self.find_or_add(scope, tenant, id, || block.decoded(encoded))?;
+            let chunks = block.chunks_of(row);
+            let chunks = (chunks.start, chunks.end);
+            let hidden = self.note_hidden(ranges);
+            self.series[at].rows.push(BlockRow { block: number, chunks, hidden });
+            Ok(())
         })?;
         self.blocks.entry(number).or_insert_with(|| Arc::clone(block.samples()));
-        failed.map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn finish(self, _scope: &ReadScope, pace: &mut Pace) -> Result<Selection, Error> {
@@ -258,12 +255,12 @@ impl Selecting {
         scope: &ReadScope,
         tenant: &TenantRead,
         id: SeriesId,
-        labels: impl FnOnce() -> Labels,
+        labels: impl FnOnce() -> Result<Labels, Error>,
     ) -> Result<usize, Error> {
         if let Some(&at) = self.by_id.get(&(tenant.id, id)) {
             return Ok(at);
         }
-        let labels = labels();
+        let labels = labels()?;
         debug_assert!(tenant.allows(&labels), "{labels} is outside the scope");
         let labels = shown(scope, tenant, labels);
         let at = self.series.len();

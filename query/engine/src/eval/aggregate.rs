@@ -3,6 +3,7 @@
 //! add in the order of series, so both give the same bits.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashSet;
 use model::{Labels, TimeRange};
@@ -20,6 +21,7 @@ use crate::column::{Bitmap, Column};
 use crate::frame::{Frame, Outcome, Series, names_differ, same_labels, without_metadata};
 use crate::kernels::aggregate::{Accumulators, Fold};
 use crate::notes::{Notes, Remark};
+use crate::phases::Phase;
 use crate::plan::{Aggregation, Grouping, Kind, Node, RangeCall, RangeInput, Selector};
 use crate::source::Selected;
 use query::promql::Span;
@@ -95,7 +97,9 @@ impl Evaluator {
             by: GroupBy { labels: labels.clone(), without: *without },
         };
         let until = self.budget.cancel();
+        let begun = Instant::now();
         let counted = self.source.count_live(&self.scope, request, &until).await;
+        self.budget.phases.add(Phase::Count, begun);
         let Some(live) = counted.map_err(|error| self.budget.ended(error))? else {
             return Ok(None);
         };

@@ -13,6 +13,7 @@ use crate::frame::{Frame, Outcome, Series, Twins, without_metadata};
 use crate::grid::Grid;
 use crate::kernels::extended::{Around, at_edges};
 use crate::kernels::window::Windows;
+use crate::phases::Phase;
 use crate::plan::{Kind, Node, RangeInput, Selector, not_supported};
 
 impl Evaluator {
@@ -35,6 +36,7 @@ impl Evaluator {
             samples_peak,
             samples_per_step: self.budget.queryable.by_step(),
             evaluate,
+            phases: self.budget.phases.told(),
             ..Stats::default()
         };
         Ok(Answer { value, warnings, infos, stats })
@@ -58,14 +60,17 @@ impl Evaluator {
                 let points = super::points(&frame);
                 let instant = self.instant;
                 let _reserved = self.budget.reserve(answer_bytes(&frame))?;
-                self.compute(points, move || {
+                let begun = Instant::now();
+                let value = self.compute(points, move || {
                     Ok(if instant {
                         Value::Vector(vector_of(frame, grid))
                     } else {
                         Value::Matrix(matrix_of(frame, grid))
                     })
-                })
-                .await
+                });
+                let value = value.await?;
+                self.budget.phases.add(Phase::Answer, begun);
+                Ok(value)
             }
         }
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use query::Error;
 
@@ -14,7 +15,8 @@ use super::series::{Samples, SeriesWork};
 use crate::budget::Reserved;
 use crate::column::Column;
 use crate::notes::Remark;
-use crate::source::Selected;
+use crate::phases::Phase;
+use crate::source::{Fetched, Selected};
 
 /// Columns of one morsel, and the memory they are accounted with.
 #[derive(Debug, Default)]
@@ -56,9 +58,11 @@ impl Evaluator {
         let morsel = self.options.morsel_series.min(MORSEL_POINTS_MAX / points).max(1);
         if selected.len().saturating_mul(points) <= INLINE_POINTS_MAX {
             for range in morsels(selected.len(), morsel) {
-                let fetched = selected.fetch(range.clone()).await?;
-                self.budget.take_bytes(fetched.bytes())?;
-                self.budget.charged(|| sink.take(placed(work.decoded(fetched)?, range.start)))?;
+                let fetched = self.fetch(selected, range.clone()).await?;
+                self.budget.charged(|| {
+                    let columns = placed(work.decoded(fetched)?, range.start);
+                    self.taken(&mut sink, columns)
+                })?;
             }
             return Ok(sink);
         }
@@ -66,8 +70,7 @@ impl Evaluator {
         let mut on_the_way: VecDeque<Morsel> = VecDeque::new();
         for range in morsels(selected.len(), morsel) {
             self.budget.check()?;
-            let fetched = selected.fetch(range.clone()).await?;
-            self.budget.take_bytes(fetched.bytes())?;
+            let fetched = self.fetch(selected, range.clone()).await?;
             let work = Arc::clone(&work);
             on_the_way.push_back(Box::pin(
                 self.lane.run(move || Ok(placed(work.decoded(fetched)?, range.start))),
@@ -89,7 +92,33 @@ impl Evaluator {
     ) -> Result<S, Error> {
         let Some(next) = on_the_way.pop_front() else { return Ok(sink) };
         let columns = next.await?;
-        self.lane.run(move || sink.take(columns).map(|()| sink)).await
+        let budget = Arc::clone(&self.budget);
+        let take = move || {
+            let begun = Instant::now();
+            sink.take(columns)?;
+            budget.phases.add(Phase::Take, begun);
+            Ok(sink)
+        };
+        self.lane.run(take).await
+    }
+
+    fn taken(&self, sink: &mut impl Sink, columns: Columns) -> Result<(), Error> {
+        let begun = Instant::now();
+        sink.take(columns)?;
+        self.budget.phases.add(Phase::Take, begun);
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        selected: &Arc<dyn Selected>,
+        series: Range<usize>,
+    ) -> Result<Box<dyn Fetched>, Error> {
+        let begun = Instant::now();
+        let fetched = selected.fetch(series).await?;
+        self.budget.phases.add(Phase::Fetch, begun);
+        self.budget.take_bytes(fetched.bytes())?;
+        Ok(fetched)
     }
 
     /// The same over samples that are in memory: those of a subquery.

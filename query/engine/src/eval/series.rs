@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use model::is_stale;
 use query::promql::Edges;
@@ -20,6 +21,7 @@ use crate::kernels::over_time::{Kernel, View};
 use crate::kernels::rate::{self, Rate, extrapolated};
 use crate::kernels::window::{Times, Windows};
 use crate::notes::Remark;
+use crate::phases::Phase;
 use crate::source::Fetched;
 
 /// Since when samples of a series count. Milliseconds since the epoch; 0 is unknown.
@@ -148,13 +150,23 @@ impl SeriesWork {
     /// Decodes a morsel and evaluates it, with the decoded samples accounted for meanwhile.
     pub(crate) fn decoded(&self, fetched: Box<dyn Fetched>) -> Result<Columns, Error> {
         self.budget.check()?;
+        let (phases, begun) = (&self.budget.phases, Instant::now());
         if let Task::Presence = self.task {
-            return self.presences(fetched.decode_liveness()?);
+            let liveness = fetched.decode_liveness()?;
+            phases.add(Phase::Decode, begun);
+            let begun = Instant::now();
+            let columns = self.presences(liveness)?;
+            phases.add(Phase::Compute, begun);
+            return Ok(columns);
         }
         let stored = fetched.decode()?;
+        phases.add(Phase::Decode, begun);
+        let begun = Instant::now();
         let _reserved = self.budget.reserve(decoded_bytes(&stored))?;
         let samples = |stored| Samples::showing(stored, self.shows, self.with_starts);
-        self.morsel(stored.into_iter().map(samples).collect())
+        let columns = self.morsel(stored.into_iter().map(samples).collect())?;
+        phases.add(Phase::Compute, begun);
+        Ok(columns)
     }
 
     /// The columns of one morsel, by the series' place in it; those without points are left out.

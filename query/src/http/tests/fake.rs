@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use model::{Exemplar, Labels, Matcher, Metadata, MetricKind, ResetHint, Span, TimeRange};
@@ -11,7 +12,8 @@ use tenancy::ReadScope;
 use super::labels;
 use crate::{
     Answer, Batches, Cancel, Error, Evaluation, Executor, FloatHistogram, Listing, MatrixSeries,
-    PointValue, RawSeries, ReadRequest, SeriesRequest, Statistics, Stats, Value, VectorPoint,
+    PhaseTime, PointValue, RawSeries, ReadRequest, SeriesRequest, Statistics, Stats, Value,
+    VectorPoint,
 };
 
 #[derive(Debug, Default)]
@@ -54,6 +56,7 @@ impl Executor for Fake {
             samples_queryable: 4,
             samples_peak: 5,
             samples_per_step: if evaluation.per_step_stats { vec![(at_ms, 4)] } else { Vec::new() },
+            phases: vec![PhaseTime { name: "plan", time: Duration::from_micros(250), times: 1 }],
             ..Stats::default()
         };
         Ok(Answer { stats, ..Answer::new(value) })

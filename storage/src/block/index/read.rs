@@ -139,12 +139,16 @@ impl Index {
     }
 
     pub(super) fn symbol(&self, number: u32) -> Option<&str> {
+        std::str::from_utf8(self.symbol_bytes(number)?).ok()
+    }
+
+    fn symbol_bytes(&self, number: u32) -> Option<&[u8]> {
         let end = *self.symbol_ends.get(number as usize)? as usize;
         let start = match number.checked_sub(1) {
             Some(before) => self.symbol_ends[before as usize] as usize,
             None => 0,
         };
-        std::str::from_utf8(self.symbol_text.get(start..end)?).ok()
+        self.symbol_text.get(start..end)
     }
 
     /// The (name, value) symbols of a row. Rows in ascending order with one cursor cost a step each.
@@ -186,17 +190,33 @@ impl Index {
         row: u32,
         cursor: &mut RowCursor,
     ) -> Result<Labels, Error> {
+        let mut encoded = Vec::new();
+        self.encoded(row, cursor, &mut encoded)?;
+        self.decoded(&encoded)
+    }
+
+    /// The labels of a row in canonical encoding, in the place of what `encoded` had.
+    pub(in crate::block) fn encoded(
+        &self,
+        row: u32,
+        cursor: &mut RowCursor,
+        encoded: &mut Vec<u8>,
+    ) -> Result<(), Error> {
         if u64::from(row) >= self.meta.series {
             return Err(self.damaged("no such series row"));
         }
-        let pairs = self.pairs(row, cursor)?;
-        let mut wire = Vec::with_capacity(pairs.len() * 32);
-        for (name, value) in pairs {
-            let name = self.symbol(*name).ok_or_else(|| self.damaged("no such symbol"))?;
-            let value = self.symbol(*value).ok_or_else(|| self.damaged("no such symbol"))?;
-            put_wire_label(name, value, &mut wire);
+        encoded.clear();
+        for (name, value) in self.pairs(row, cursor)? {
+            let name = self.symbol_bytes(*name).ok_or_else(|| self.damaged("no such symbol"))?;
+            let value = self.symbol_bytes(*value).ok_or_else(|| self.damaged("no such symbol"))?;
+            put_wire_label(name, value, encoded);
         }
-        Labels::from_wire(&wire).map_err(|e| self.damaged(&e.to_string()))
+        Ok(())
+    }
+
+    /// The labels of an encoding.
+    pub(in crate::block) fn decoded(&self, encoded: &[u8]) -> Result<Labels, Error> {
+        Labels::from_wire(encoded).map_err(|e| self.damaged(&e.to_string()))
     }
 
     /// The id of a row.
@@ -204,6 +224,14 @@ impl Index {
         match self.odd_ids.binary_search_by_key(&row, |(r, _)| *r) {
             Ok(at) => self.odd_ids[at].1,
             Err(_) => labels.series_id(),
+        }
+    }
+
+    /// The id of a row whose labels are encoded.
+    pub(in crate::block) fn id_of_encoded(&self, row: u32, encoded: &[u8]) -> SeriesId {
+        match self.odd_ids.binary_search_by_key(&row, |(r, _)| *r) {
+            Ok(at) => self.odd_ids[at].1,
+            Err(_) => SeriesId::of_encoded(encoded),
         }
     }
 }
@@ -264,7 +292,7 @@ fn take_pairs(bytes: &mut &[u8], pairs: &mut Vec<(u32, u32)>) -> Option<()> {
     Some(())
 }
 
-fn put_wire_label(name: &str, value: &str, wire: &mut Vec<u8>) {
+fn put_wire_label(name: &[u8], value: &[u8], wire: &mut Vec<u8>) {
     let length = |n: usize| (usize::BITS - (n | 1).leading_zeros()).div_ceil(7) as usize;
     let inner = 2 + length(name.len()) + name.len() + length(value.len()) + value.len();
     wire.push(0x0a);
@@ -272,7 +300,7 @@ fn put_wire_label(name: &str, value: &str, wire: &mut Vec<u8>) {
     for (tag, text) in [(0x0a, name), (0x12, value)] {
         wire.push(tag);
         varint::put(wire, text.len() as u64);
-        wire.extend_from_slice(text.as_bytes());
+        wire.extend_from_slice(text);
     }
 }
 
