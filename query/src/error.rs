@@ -9,6 +9,14 @@ pub enum Error {
     /// The question is wrong: a parameter, the syntax, the types.
     #[error("{0}")]
     BadData(String),
+    /// A statement is wrong, at a place that is known or not.
+    #[error("{text}")]
+    Statement {
+        /// What is wrong.
+        text: String,
+        /// Where it begins.
+        place: Option<Place>,
+    },
     /// The question is right and its evaluation failed: vectors that do not match, a limit.
     #[error("{0}")]
     Execution(String),
@@ -47,6 +55,15 @@ pub enum Error {
     },
 }
 
+/// A place in a text; both count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Which line.
+    pub line: u64,
+    /// Which character of it.
+    pub column: u64,
+}
+
 impl Error {
     /// An internal error: what we were doing and what went wrong.
     pub fn internal(doing: impl Into<String>, source: impl Into<Source>) -> Self {
@@ -56,7 +73,7 @@ impl Error {
     /// The word in the field `errorType`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::BadData(_) => "bad_data",
+            Self::BadData(_) | Self::Statement { .. } => "bad_data",
             Self::Execution(_) => "execution",
             Self::Timeout(_) => "timeout",
             Self::Canceled(_) => "canceled",
@@ -72,7 +89,7 @@ impl Error {
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Self::BadData(_) => 400,
+            Self::BadData(_) | Self::Statement { .. } => 400,
             Self::Execution(_) => 422,
             Self::Timeout(_) | Self::Unavailable(_) | Self::Disabled(_) => 503,
             Self::Canceled(_) => 499,

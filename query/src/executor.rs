@@ -11,7 +11,7 @@ use model::{Exemplar, Histogram, Labels, Matcher, Metadata, TimeRange};
 use tenancy::ReadScope;
 
 use crate::promql::Expr;
-use crate::{Answer, Cancel, Error};
+use crate::{Answer, Cancel, Error, Pieces, SqlRequest};
 
 /// Runs questions. `query/engine` implements it; `query` never sees storage.
 ///
@@ -71,6 +71,9 @@ pub trait Executor: Debug + Send + Sync {
         scope: &ReadScope,
         request: ReadRequest,
     ) -> Result<Box<dyn Batches>, Error>;
+
+    /// Answers a statement in SQL, piece by piece.
+    async fn sql(&self, scope: &ReadScope, request: SqlRequest) -> Result<Box<dyn Pieces>, Error>;
 
     /// How many series there are and what they are made of; lists have at most `limit` entries.
     async fn statistics(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! HTTP request ─► parameters ─► promql::parse ─► limits ─► Executor (query/engine) ─► Answer ─► JSON
+//!                           └─► SQL ─────────► limits ─► Executor ─► pieces of JSON, CSV, Arrow
 //! ```
 //!
 //! Never here: rows, blocks, how anything is stored or evaluated.
@@ -21,6 +22,7 @@ pub mod promql;
 mod querier;
 mod reloads;
 mod running;
+mod sql;
 mod targets;
 mod turns;
 
@@ -29,7 +31,7 @@ pub use answer::{
 };
 pub use cancel::{Cancel, Usage, Used};
 pub use config::Config;
-pub use error::{Error, Source};
+pub use error::{Error, Place, Source};
 pub use executor::{
     Batches, BlockFacts, Evaluation, Executor, Listing, RawSeries, ReadRequest, SeriesRequest,
     Statistics,
@@ -39,4 +41,5 @@ pub use metrics::{Metrics, OwnMetrics};
 pub use model::CancelGuard;
 pub use querier::{About, Querier};
 pub use reloads::Reloads;
+pub use sql::{Pieces, PromqlRules, SqlFormat, SqlParameter, SqlRequest};
 pub use targets::{FamiliesAsked, Targets, TargetsAsked};

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::metrics::Gauged;
 use crate::running::{Asked, Running, State};
 use crate::turns::{Turns, seconds};
-use crate::{Answer, Cancel, Config, Error, Executor, Metrics, OwnMetrics, Reloads, Targets};
+use crate::{Answer, Cancel, Config, Error, Executor, Metrics, OwnMetrics, Reloads, Targets, Used};
 
 /// Answers questions under limits. Cloning is cheap.
 #[derive(Clone)]
@@ -245,6 +245,12 @@ impl Querier {
             work()
         });
         working.await.map_err(|e| failed(e.into()))
+    }
+
+    /// Counts what a statement cost.
+    pub(crate) fn count_used(&self, used: &Used) {
+        self.metrics.samples_read.fetch_add(used.samples, Ordering::Relaxed);
+        self.metrics.series_read.fetch_add(used.series, Ordering::Relaxed);
     }
 
     /// Counts what an answer cost.

@@ -138,8 +138,8 @@ impl Budget {
         within(total, limit, "read too much from storage", " bytes", "query_bytes_max")
     }
 
-    /// Accounts for memory until the returned value is dropped.
-    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
+    /// Counts memory that is given back by [`Budget::shrink`].
+    pub(crate) fn grow(&self, bytes: usize) -> Result<(), Error> {
         let limit = self.limits.query_memory_bytes_max as u64;
         let check = |total: u64| {
             within(total, limit, "use too much memory", " bytes", "query_memory_bytes_max")
@@ -147,10 +147,32 @@ impl Budget {
         // By itself first, so that no sum can overflow.
         check(bytes as u64)?;
         let total = self.usage().add_memory(bytes as u64);
+        check(total).inspect_err(|_| self.shrink(bytes))?;
+        self.usage().keep_memory(total);
+        Ok(())
+    }
+
+    /// Counts memory that is held whatever the limit says.
+    pub(crate) fn hold(&self, bytes: usize) {
+        let total = self.usage().add_memory(bytes as u64);
+        self.usage().keep_memory(total);
+    }
+
+    /// Gives counted memory back.
+    pub(crate) fn shrink(&self, bytes: usize) {
+        self.usage().release_memory(bytes as u64);
+    }
+
+    /// What is held now.
+    pub(crate) fn held_bytes(&self) -> usize {
+        usize::try_from(self.usage().now().memory_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Accounts for memory until the returned value is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Result<Reserved, Error> {
+        self.grow(bytes)?;
         let mut reserved =
             Reserved { budget: Some(Arc::clone(self)), bytes, with_accountant: false };
-        check(total)?;
-        self.usage().keep_memory(total);
         if let Some(accountant) = &self.accountant {
             accountant.grow(bytes)?;
             reserved.with_accountant = true;
@@ -165,11 +187,6 @@ impl Budget {
         steps: usize,
     ) -> Result<Reserved, Error> {
         self.reserve(columns.saturating_mul(Column::bytes(steps)))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn reserved_bytes(&self) -> usize {
-        self.usage().now().memory_bytes as usize
     }
 
     /// What was used: series, samples, samples looked at by steps, most memory in samples.

@@ -163,9 +163,9 @@ impl Accountant for PoolAccountant {
     }
 }
 
-type Points = Vec<(i64, PointValue)>;
+pub(crate) type Points = Vec<(i64, PointValue)>;
 
-fn points_bytes(points: &Points) -> usize {
+pub(crate) fn points_bytes(points: &Points) -> usize {
     let beside = |(_, value): &(i64, PointValue)| match value {
         PointValue::Float(_) => 0,
         PointValue::Histogram(histogram) => histogram_bytes(histogram),
@@ -174,7 +174,7 @@ fn points_bytes(points: &Points) -> usize {
     histograms + points.len() * size_of::<(i64, PointValue)>()
 }
 
-fn series_of(value: Value) -> std::result::Result<Vec<(Labels, Points)>, Error> {
+pub(crate) fn series_of(value: Value) -> std::result::Result<Vec<(Labels, Points)>, Error> {
     match value {
         Value::Scalar { at_ms, value } => {
             Ok(vec![(Labels::empty(), vec![(at_ms, PointValue::Float(value))])])

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use model::Cancel as Stop;
 use model::{Exemplar, Labels, Matcher, Metadata, Stopped, TimeRange};
 use query::{
-    Answer, Batches, BlockFacts, Cancel, Error, Evaluation, Executor, Listing, ReadRequest,
-    SeriesRequest, Statistics,
+    Answer, Batches, BlockFacts, Cancel, Error, Evaluation, Executor, Listing, Pieces, ReadRequest,
+    SeriesRequest, SqlRequest, Statistics,
 };
 use storage::{
     BlockShare, CountLive, ListNames, ListSeries, ListValues, LiveGroups, Liveness, LookUp,
@@ -26,23 +26,26 @@ use crate::eval::Options;
 use crate::pool::{Lane, Pool};
 use crate::read::Reading;
 use crate::source::{Fetched, Selected, Source};
+use crate::sql::{Reader, ReaderParts, Sessions};
 
 /// Answers questions from the store.
 #[derive(Debug)]
 pub struct StorageExecutor {
     storage: Arc<Storage>,
-    source: Arc<dyn Source>,
+    source: Arc<StorageSource>,
     pool: Arc<Pool>,
     engine: Engine,
+    sessions: Sessions,
 }
 
 impl StorageExecutor {
     /// An executor over a store, computing on a pool.
     pub fn new(storage: Arc<Storage>, pool: Arc<Pool>, options: Options) -> Self {
-        let source: Arc<dyn Source> =
+        let source =
             Arc::new(StorageSource { storage: Arc::clone(&storage), pool: Arc::clone(&pool) });
-        let engine = Engine::new(Arc::clone(&source), Arc::clone(&pool), options);
-        Self { storage, source, pool, engine }
+        let of_engine: Arc<dyn Source> = Arc::<StorageSource>::clone(&source);
+        let engine = Engine::new(of_engine, Arc::clone(&pool), options);
+        Self { storage, source, pool, engine, sessions: Sessions::default() }
     }
 
     /// Runs a look-up in the heads on the pool.
@@ -64,9 +67,8 @@ impl StorageExecutor {
         question: Q,
     ) -> Result<Q::Answer, Error> {
         let budget = budget_of(scope, cancel);
-        let (lane, cancel) = (self.pool.lane(scope, cancel), budget.cancel());
-        let asking = Asking { storage: &self.storage, lane, scope, stop: cancel.stop() };
-        ask(asking, question, Ok).await.map_err(|error| budget.ended(error))
+        let found = self.source.ask(scope, &budget.cancel(), question).await;
+        found.map_err(|error| budget.ended(error))
     }
 }
 
@@ -246,6 +248,20 @@ impl Executor for StorageExecutor {
         Ok(Box::new(Reading::new(selected, budget, lane)))
     }
 
+    async fn sql(&self, scope: &ReadScope, request: SqlRequest) -> Result<Box<dyn Pieces>, Error> {
+        let limits = Arc::clone(scope.limits());
+        let budget = Budget::new(limits, request.cancel.clone(), request.timeout, None);
+        let reader = Reader::new(ReaderParts {
+            lane: self.pool.lane(scope, &request.cancel),
+            scope: scope.clone(),
+            budget,
+            source: Arc::clone(&self.source),
+            engine: self.engine.clone(),
+            request: &request,
+        });
+        self.sessions.answer(reader, request).await
+    }
+
     async fn blocks(&self, scope: &ReadScope, _: &Cancel) -> Result<Vec<BlockFacts>, Error> {
         let shares = self.storage.block_shares(scope).await.map_err(asked)?;
         let facts = |BlockShare { id, level, range, series, chunks, samples }| BlockFacts {
@@ -306,10 +322,25 @@ fn check_apart(scope: &ReadScope, selection: &storage::Selection) -> Result<(), 
     )))
 }
 
-#[derive(Debug)]
-struct StorageSource {
+/// The store as a source, and for questions about what there is.
+#[derive(Debug, Clone)]
+pub(crate) struct StorageSource {
     storage: Arc<Storage>,
     pool: Arc<Pool>,
+}
+
+impl StorageSource {
+    /// Asks what is answered without samples.
+    pub(crate) async fn ask<Q: Question>(
+        &self,
+        scope: &ReadScope,
+        cancel: &Cancel,
+        question: Q,
+    ) -> Result<Q::Answer, Error> {
+        let lane = self.pool.lane(scope, cancel);
+        let asking = Asking { storage: &self.storage, lane, scope, stop: cancel.stop() };
+        ask(asking, question, Ok).await
+    }
 }
 
 #[async_trait]

@@ -30,6 +30,7 @@ mod pool;
 mod queryable;
 mod read;
 mod source;
+mod sql;
 mod table;
 
 pub use engine::{Engine, instant};

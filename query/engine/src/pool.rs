@@ -27,6 +27,10 @@ const WAITING_MAX: usize = 16_384;
 #[cfg(target_os = "linux")]
 const NICE: i32 = 7;
 
+/// Stack of a thread, in bytes. Planners walk down expressions that are some hundred operators deep;
+/// what is not reached takes no memory.
+const STACK_BYTES: usize = 64 << 20;
+
 /// Threads for arithmetic.
 pub struct Pool {
     shared: Arc<Shared>,
@@ -71,6 +75,7 @@ impl Pool {
         let start = |i: usize| {
             let shared = Arc::clone(&shared);
             let named = std::thread::Builder::new().name(format!("query-{i}"));
+            let named = named.stack_size(STACK_BYTES);
             named.spawn(move || shared.work()).ok()
         };
         // A system that refuses threads leaves fewer; with none at all jobs run where they are

@@ -47,7 +47,7 @@ impl Batches for Reading {
         let decode = move || {
             let decoded = fetched.decode()?;
             let held = budget.reserve(decoded_bytes(&decoded))?;
-            budget.take_samples(decoded.iter().map(samples).sum())?;
+            budget.take_samples(decoded.iter().map(samples_of).sum())?;
             Ok((decoded, held))
         };
         let (decoded, held) = self.lane.run(decode).await?;
@@ -63,7 +63,7 @@ impl Batches for Reading {
 }
 
 /// How many samples that is for the limit: a histogram as many as fit into its memory.
-fn samples(series: &SeriesSamples) -> usize {
+pub(crate) fn samples_of(series: &SeriesSamples) -> usize {
     let sample = size_of::<(i64, f64)>();
     let histogram = |(_, h): &(i64, Arc<model::Histogram>)| h.bytes().div_ceil(sample);
     series.values.len() + series.histograms.iter().map(histogram).sum::<usize>()

@@ -7,7 +7,7 @@ use crate::number::{push_integer, push_seconds, push_unsigned, push_value};
 use crate::{FloatHistogram, PhaseTime, Stats};
 
 /// Appends a JSON string.
-pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
+pub fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {

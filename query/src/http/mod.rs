@@ -25,7 +25,9 @@ mod reply;
 mod routes;
 mod search;
 mod self_metrics;
+mod sql;
 mod status;
+mod streaming;
 mod syntax;
 mod targets;
 mod times;
@@ -49,6 +51,8 @@ pub use routes::{Endpoint, ROUTES, Route};
 
 use crate::running::Asked;
 use crate::{Error, Querier};
+use encoding::Encoding;
+pub use json::push_string as push_json_string;
 use params::Params;
 pub use params::Selected;
 #[doc(hidden)]
@@ -175,6 +179,10 @@ pub(super) struct Question<'a> {
     body: Bytes,
     /// The header `Accept`.
     accept: String,
+    /// How the client takes bodies.
+    encoding: Encoding,
+    /// The header `Content-Type`.
+    kind: String,
     /// Who asks, where something is done.
     who: Option<Acting<'a>>,
 }
@@ -211,6 +219,7 @@ async fn question<'a>(
 ) -> Result<Question<'a>, Error> {
     let (form, body) = match endpoint {
         Endpoint::RemoteRead => (Bytes::new(), whole(querier, body).await?),
+        Endpoint::Sql if !is_form(parts) => (Bytes::new(), whole(querier, body).await?),
         _ => (form(querier, parts, body).await?, Bytes::new()),
     };
     let params = Params::parse(&form, parts.uri.query().unwrap_or(""))?;
@@ -222,22 +231,34 @@ async fn question<'a>(
     let named = path.iter().next().map_or("", |(_, value)| value).to_owned();
     let accept = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok());
     let accept = accept.collect::<Vec<_>>().join(",");
-    Ok(Question { endpoint, querier, scope, params, named, body, accept, who: None })
+    let encoding = Encoding::of_request(&parts.headers);
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = kind.unwrap_or_default().to_ascii_lowercase();
+    let who = None;
+    Ok(Question { endpoint, querier, scope, params, named, body, accept, encoding, kind, who })
 }
 
 /// The body, if it is a form: other types are left alone, as Go does.
 async fn form(querier: &Querier, parts: &Parts, body: Body) -> Result<Bytes, Error> {
     let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
-    let is =
-        |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-    if parts.method != Method::POST || !is(b"application/x-www-form-urlencoded") {
-        if parts.method == Method::POST && is(b"multipart/form-data") {
+    if !is_form(parts) {
+        let multipart = b"multipart/form-data";
+        let is = kind.get(..multipart.len()).is_some_and(|s| s.eq_ignore_ascii_case(multipart));
+        if parts.method == Method::POST && is {
             let text = "multipart forms are not read; send application/x-www-form-urlencoded";
             return Err(Error::BadData(text.to_owned()));
         }
         return Ok(Bytes::new());
     }
     whole(querier, body).await
+}
+
+/// Whether the body is a form that can be read.
+fn is_form(parts: &Parts) -> bool {
+    let form = b"application/x-www-form-urlencoded";
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&[][..], |value| value.as_bytes());
+    let is = kind.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form));
+    parts.method == Method::POST && is
 }
 
 /// The body, bounded.
@@ -284,6 +305,7 @@ async fn answer(question: Question<'_>) -> Result<Reply, Error> {
         Endpoint::Features => Ok(status::features(&question)),
         Endpoint::Federate => Ok(federate::federate(question).await),
         Endpoint::RemoteRead => remote_read::read(question).await,
+        Endpoint::Sql => sql::sql(question).await,
         Endpoint::Queries => queries::list(&question),
         Endpoint::EndQuery => queries::end(question).await,
         Endpoint::Tsdb => status::tsdb(question).await,

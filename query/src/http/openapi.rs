@@ -69,6 +69,7 @@ fn parameters(endpoint: Endpoint) -> &'static [&'static str] {
         Endpoint::TargetsMetadata => &["match_target", "metric", "limit"],
         Endpoint::Tsdb => &["limit"],
         Endpoint::Federate => &["match[]"],
+        Endpoint::Sql => &["query!", "format", "timeout", "merge_tenants"],
         _ => &[],
     }
 }

@@ -33,6 +33,16 @@ impl Params {
         Ok(params)
     }
 
+    /// All that are called `start` and something, with what follows.
+    pub(super) fn starting<'a>(
+        &'a self,
+        start: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.pairs
+            .iter()
+            .filter_map(move |(name, value)| Some((name.strip_prefix(start)?, value.as_str())))
+    }
+
     /// The first value, empty if there is none.
     pub(super) fn get(&self, name: &str) -> &str {
         let found = self.pairs.iter().find(|(n, _)| n == name);

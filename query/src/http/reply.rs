@@ -58,6 +58,11 @@ pub(super) fn failure(error: &Error, asked: &HeaderMap) -> Response {
     json::push_string(&mut out, error.kind());
     out.extend_from_slice(b",\"error\":");
     json::push_string(&mut out, &text);
+    if let Error::Statement { place: Some(place), .. } = error {
+        let place =
+            format!(",\"position\":{{\"line\":{},\"column\":{}}}", place.line, place.column);
+        out.extend_from_slice(place.as_bytes());
+    }
     out.push(b'}');
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = respond(status, Box::new(Whole(out)), asked);

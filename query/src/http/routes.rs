@@ -53,6 +53,7 @@ pub enum Endpoint {
     EndQuery,
     Federate,
     RemoteRead,
+    Sql,
 }
 
 impl Endpoint {
@@ -60,7 +61,7 @@ impl Endpoint {
     pub const COUNT: usize = Self::ALL.len();
 
     /// All, in order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Query,
         Self::QueryRange,
         Self::QueryExemplars,
@@ -96,6 +97,7 @@ impl Endpoint {
         Self::EndQuery,
         Self::Federate,
         Self::RemoteRead,
+        Self::Sql,
     ];
 
     /// The word in metrics and spans.
@@ -132,6 +134,7 @@ impl Endpoint {
             Self::EndQuery => "end_query",
             Self::Federate => "federate",
             Self::RemoteRead => "remote_read",
+            Self::Sql => "sql",
             Self::Tsdb => "status_tsdb",
             Self::TsdbBlocks => "status_tsdb_blocks",
             Self::NotificationsLive => "notifications_live",
@@ -193,6 +196,8 @@ pub const ROUTES: &[Route] = &[
     get("/api/v1/features", Endpoint::Features),
     get("/federate", Endpoint::Federate),
     post("/api/v1/read", Endpoint::RemoteRead),
+    get("/api/v1/sql", Endpoint::Sql),
+    post("/api/v1/sql", Endpoint::Sql),
     get("/api/v1/status/queries", Endpoint::Queries),
     Route { method: "DELETE", path: "/api/v1/status/queries/{id}", endpoint: Endpoint::EndQuery },
     post("/api/v1/status/queries/{id}/kill", Endpoint::EndQuery),

@@ -69,6 +69,13 @@ const CHECKLIST: &[(&str, &str, &str)] = &[
     ("GET /federate", "200 text/plain; version=0.0.4", ""),
     ("GET /federate?match[]=up%7B", "400 text/plain", "1:4: parse error: "),
     ("POST /api/v1/read", "400 text/plain", "snappy"),
+    ("GET /api/v1/sql?query=SELECT+1+AS+n", "200", r#""rows":[[1]]"#),
+    (
+        "POST /api/v1/sql query=SELECT%201%20AS%20n&format=csv",
+        "200 text/csv; charset=utf-8; header=present",
+        "n\r\n1\r\n",
+    ),
+    ("GET /api/v1/sql?query=SELECT+x", "400", r#""position":{"line":1,"column":8}"#),
     ("GET /api/v1/write", "405 text/plain", "Method Not Allowed"),
     ("PUT /api/v1/query", "405 text/plain", "Method Not Allowed"),
     ("HEAD /api/v1/query?query=1", "405 text/plain", ""),

@@ -37,7 +37,7 @@ async fn ask(
     evaluator.budget = Budget::new(limits, evaluation.cancel.clone(), evaluation.timeout, None);
     let answer = evaluator.answer().await?;
     *evaluator.numbers_reserved.lock() = Default::default();
-    Ok((answer, evaluator.budget.reserved_bytes()))
+    Ok((answer, evaluator.budget.held_bytes()))
 }
 
 fn table(series: usize, samples: i64) -> Table {

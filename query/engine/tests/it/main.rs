@@ -14,3 +14,4 @@ mod reference;
 mod run;
 mod script;
 mod scripts;
+mod sql;

@@ -13,15 +13,13 @@ pub(super) mod wire;
 
 use std::vec::IntoIter;
 
-use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, stream};
 use tenancy::ReadScope;
-use tokio::sync::mpsc;
 
 use super::Question;
 use super::reply::{self, Reply};
+use super::streaming::{self, Sender};
 use crate::running::Asked;
 use crate::{Batches, Cancel, Error, Querier, RawSeries, ReadRequest as Selection};
 use chunks::Chunks;
@@ -32,9 +30,6 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 
 /// Bytes of chunks after which a frame ends, as in Prometheus.
 const FRAME_BYTES: usize = 1 << 20;
-
-/// Frames that wait for a slow client.
-const FRAMES_WAITING_MAX: usize = 4;
 
 /// `read`
 pub(super) async fn read(question: Question<'_>) -> Result<Reply, Error> {
@@ -194,48 +189,17 @@ async fn streamed(
     scope: ReadScope,
     queries: Vec<Query>,
 ) -> Result<Response, Error> {
-    let (send, mut receive) = mpsc::channel::<Result<Bytes, Error>>(FRAMES_WAITING_MAX);
-    tokio::spawn(async move {
-        // Whoever reads no more ends the work, wherever it is.
-        let ended = tokio::select! {
-            biased;
-            () = send.closed() => return,
-            ended = send_frames(&querier, &scope, queries, &send) => ended,
-        };
-        let _ = send.send(ended.map(|()| END)).await;
-    });
-    // What goes wrong before the first frame still has a status.
-    let first = next_frame(&mut receive).await?;
-    let receive = first.is_some().then_some(receive);
-    let rest = stream::unfold(receive, async |receive| {
-        let mut receive = receive?;
-        match next_frame(&mut receive).await {
-            Ok(frame) => frame.map(|frame| (Ok(frame), Some(receive))),
-            Err(error) => Some((Err(std::io::Error::other(error.to_string())), None)),
-        }
-    });
-    let frames = stream::iter(first.map(Ok)).chain(rest);
+    let produce = |send: Sender| async move { send_frames(&querier, &scope, queries, &send).await };
+    let body = streaming::body(produce).await?;
     let kind = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-    Ok(([(header::CONTENT_TYPE, kind)], Body::from_stream(frames)).into_response())
-}
-
-/// What follows the last frame, so that an answer that was cut off is not taken for a whole one.
-const END: Bytes = Bytes::new();
-
-async fn next_frame(
-    receive: &mut mpsc::Receiver<Result<Bytes, Error>>,
-) -> Result<Option<Bytes>, Error> {
-    match receive.recv().await {
-        Some(frame) => frame.map(|frame| Some(frame).filter(|frame| *frame != END)),
-        None => Err(Error::internal("stream the answer", "its task ended early")),
-    }
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
 }
 
 async fn send_frames(
     querier: &Querier,
     scope: &ReadScope,
     queries: Vec<Query>,
-    send: &mpsc::Sender<Result<Bytes, Error>>,
+    send: &Sender,
 ) -> Result<(), Error> {
     let deadline = querier.deadline(scope, None)?;
     let described = asked(&queries);
@@ -250,11 +214,7 @@ async fn send_frames(
 }
 
 /// A series in as many frames as it takes.
-async fn send_series(
-    place: usize,
-    series: &RawSeries,
-    send: &mpsc::Sender<Result<Bytes, Error>>,
-) -> Result<(), Error> {
+async fn send_series(place: usize, series: &RawSeries, send: &Sender) -> Result<(), Error> {
     let mut labels = Vec::new();
     wire::put_labels(&mut labels, &series.labels);
     let mut frame = labels.clone();
@@ -268,8 +228,7 @@ async fn send_series(
             continue;
         }
         let whole = wire::frame(&frame, place);
-        let gone = |_| Error::Canceled("query was canceled: the client is gone".to_owned());
-        send.send(Ok(whole.into())).await.map_err(gone)?;
+        send.send(whole.into()).await?;
         if last {
             return Ok(());
         }

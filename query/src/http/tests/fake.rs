@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use model::{Exemplar, Labels, Matcher, Metadata, MetricKind, ResetHint, Span, TimeRange};
 use parking_lot::Mutex;
 use tenancy::ReadScope;
@@ -12,8 +13,8 @@ use tenancy::ReadScope;
 use super::labels;
 use crate::{
     Answer, Batches, Cancel, Error, Evaluation, Executor, FloatHistogram, Listing, MatrixSeries,
-    PhaseTime, PointValue, RawSeries, ReadRequest, SeriesRequest, Statistics, Stats, Value,
-    VectorPoint,
+    PhaseTime, Pieces, Place, PointValue, RawSeries, ReadRequest, SeriesRequest, SqlRequest,
+    Statistics, Stats, Value, VectorPoint,
 };
 
 #[derive(Debug, Default)]
@@ -154,6 +155,27 @@ impl Executor for Fake {
             "breaks" => Err(Error::internal("read block 7", std::io::Error::other("disk on fire"))),
             _ => Ok(Box::new(Stored { name, batch: 0, end_ms: request.range.end_ms })),
         }
+    }
+
+    async fn sql(&self, scope: &ReadScope, request: SqlRequest) -> Result<Box<dyn Pieces>, Error> {
+        self.cancels.lock().push(request.cancel.clone());
+        match request.text.as_str() {
+            "wrong" => {
+                let place = Some(Place { line: 2, column: 7 });
+                return Err(Error::Statement { text: "no column \"x\"".to_owned(), place });
+            }
+            "slow" => std::future::pending::<()>().await,
+            _ => {}
+        }
+        let SqlRequest { text, parameters, format, now_ms, .. } = request;
+        let tenants: Vec<&str> = scope.tenants().iter().map(|t| t.name.as_str()).collect();
+        let asked = format!("{text} {parameters:?} {format:?} {now_ms} {tenants:?}\n");
+        let pieces = match text.as_str() {
+            "breaks" => vec![Ok(Bytes::from(asked)), Err(Error::Execution("too much".to_owned()))],
+            "long" => (0..40).map(|_| Ok(Bytes::from("long ".repeat(5_000)))).collect(),
+            _ => vec![Ok(Bytes::from(asked)), Ok(Bytes::from("end"))],
+        };
+        Ok(Box::new(Told(pieces.into_iter())))
     }
 
     async fn blocks(&self, _: &ReadScope, _: &Cancel) -> Result<Vec<crate::BlockFacts>, Error> {
@@ -356,5 +378,15 @@ pub(super) fn histogram() -> FloatHistogram {
         negative_spans: [Span { offset: -1, length: 2 }].into(),
         negative: vec![2.0, 4.0],
         ..empty()
+    }
+}
+
+/// Pieces that are there already.
+struct Told(std::vec::IntoIter<Result<Bytes, Error>>);
+
+#[async_trait]
+impl Pieces for Told {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        self.0.next().transpose()
     }
 }
