@@ -27,10 +27,12 @@ def read(*parts):
 
 def partitions(data_dir):
     stored = json.loads(read(data_dir, "objects", "partitions.json"))
-    need(stored["version"] in (1, 2) and stored["required_features"] == 0, "partitions.json is of a later version")
+    need(stored["version"] in (1, 2, 3) and stored["required_features"] == 0, "partitions.json is of a later version")
     summed = struct.pack("<IQ", stored["version"], stored["required_features"])
     for epoch in stored["epochs"]:
         summed += struct.pack("<qHB", epoch["from_ms"], epoch["partitions"], epoch.get("whole_histograms", False))
+    for epoch in stored.get("entries", []):
+        summed += struct.pack("<qH", epoch["from_ms"], epoch["partitions"])
     need(crc32c(summed) == stored["checksum"], "checksum of partitions.json")
     return max(epoch["partitions"] for epoch in stored["epochs"])
 

@@ -43,6 +43,10 @@ pub enum RecordKind {
     Tombstone = 6,
     /// Metadata of metric families was deleted.
     Forgotten = 7,
+    /// Entries, with the streams that are new.
+    Entries = 8,
+    /// Batches of entries that were stored lately.
+    Batches = 9,
 }
 
 impl RecordKind {
@@ -56,6 +60,8 @@ impl RecordKind {
             5 => Some(Self::Renumbered),
             6 => Some(Self::Tombstone),
             7 => Some(Self::Forgotten),
+            8 => Some(Self::Entries),
+            9 => Some(Self::Batches),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{compact, downsample, log, objects};
+use crate::partition_map::Counts;
+use crate::{compact, downsample, entries, log, objects};
 
 /// Numbers and times an operator may tune.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub objects: objects::Config,
     /// Windows of days that are over.
     pub downsampling: downsample::Config,
+    /// Lines of logs, events and audit records.
+    pub entries: entries::Config,
 }
 
 impl Default for Config {
@@ -51,6 +54,7 @@ impl Default for Config {
             compaction: compact::Config::default(),
             objects: objects::Config::default(),
             downsampling: downsample::Config::default(),
+            entries: entries::Config::default(),
         }
     }
 }
@@ -86,7 +90,13 @@ impl Config {
             ));
         }
         self.objects.check().map_err(|error| format!("objects: {error}"))?;
+        self.entries.check().map_err(|error| format!("entries: {error}"))?;
         self.compaction.check()
+    }
+
+    /// Partitions of a new data directory.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts { metrics: self.partitions, entries: self.entries.partitions }
     }
 
     /// The part that concerns the log.

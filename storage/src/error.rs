@@ -42,6 +42,18 @@ pub enum Error {
         /// How many it may need.
         limit: u64,
     },
+    /// Flushing does not keep up, or fails: a partition takes no more entries until it has. 503.
+    #[error(
+        "partition {partition} has {bytes} bytes of entries that are not flushed yet, the limit is {limit}; try again later"
+    )]
+    EntriesBacklog {
+        /// The partition.
+        partition: u16,
+        /// Bytes of lines and fields in memory.
+        bytes: u64,
+        /// How many it takes.
+        limit: u64,
+    },
     /// Another process writes to the same data directory: this one must stop.
     #[error(
         "manifest {number} of partition {partition} was written by another process, which owns the data directory"

@@ -261,9 +261,11 @@ impl Storage {
     }
 
     /// Lets go of the log that no partition would replay.
-    fn trim_log(&self) {
+    pub(crate) fn trim_log(&self) {
         let Some(needing) = self.partitions.iter().min_by_key(|p| p.needed()) else { return };
-        if let Err(error) = self.log.trim(needing.needed()) {
+        let of_entries = self.entries.partitions.iter().map(|p| p.needed()).min();
+        let needed = needing.needed().min(of_entries.unwrap_or(needing.needed()));
+        if let Err(error) = self.log.trim(needed) {
             tracing::warn!(%error, "log could not be trimmed");
         }
         if let Some(reason) = needing.read_only()

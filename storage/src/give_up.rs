@@ -83,7 +83,7 @@ pub async fn give_up(
 ) -> Result<Vec<GivenUp>, Error> {
     let held = lock(disk.as_ref())?;
     let store = local_objects(&disk).await?;
-    let map = PartitionMap::load(&store, config.partitions).await?;
+    let map = PartitionMap::load(&store, config.counts()).await?;
     let mut plans = Vec::new();
     for plan in plan::plans(names, map.partitions())? {
         plans.push(plan.work_out(&store).await?);

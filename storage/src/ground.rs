@@ -53,8 +53,8 @@ impl Ground {
 
     async fn open_local(config: &Config, parts: &Parts) -> Result<Self, Error> {
         let objects = local_objects(&parts.disk).await?;
-        let map = PartitionMap::load(&objects, config.partitions).await?;
-        sync_manifests(&parts.disk, map.partitions()).await?;
+        let map = PartitionMap::load(&objects, config.counts()).await?;
+        sync_manifests(&parts.disk, map.numbers()).await?;
         Ok(Self { objects, far: None, map, claim: None })
     }
 
@@ -70,10 +70,10 @@ impl Ground {
         let opened = far.open(&parts.disk, random, config.disk_reserve_bytes, now_ms).await?;
         let (far, claimed) = (opened.objects, opened.claimed);
         let objects = Arc::clone(&far) as Arc<dyn ObjectStore>;
-        let map = PartitionMap::load(&objects, config.partitions).await?;
+        let map = PartitionMap::load(&objects, config.counts()).await?;
         let mut covered = None;
         if claimed.is_new {
-            let start = covered_by_all(&objects, map.partitions()).await?;
+            let start = covered_by_all(&objects, map.numbers()).await?;
             let log = config.log();
             on_disk(&parts.disk, move |disk| LocalLog::begin_at(disk, start, &log)).await?;
             covered = Some(start);
@@ -84,13 +84,14 @@ impl Ground {
 }
 
 impl Claim {
-    /// Takes one partition over.
+    /// Takes one partition over. Everything before `covered` counts as covered.
     pub(crate) async fn partition(
         &self,
         manifest: &mut ManifestStore,
+        covered: Option<Position>,
     ) -> Result<PartitionState, Error> {
         manifest.mark(format!("start {}", self.claimed.epoch));
-        manifest.claim(self.covered).await
+        manifest.claim(self.covered.max(covered)).await
     }
 
     /// Notes that all partitions were taken over. A start that ends before begins anew.
@@ -105,10 +106,10 @@ impl Claim {
 /// The highest position that any partition covers.
 async fn covered_by_all(
     objects: &Arc<dyn ObjectStore>,
-    partitions: u16,
+    partitions: impl Iterator<Item = u16>,
 ) -> Result<Position, Error> {
     let survey = |number| ManifestStore::survey(objects.as_ref(), number);
-    let surveys = stream::iter(0..partitions).map(survey).buffered(LOADS_AT_ONCE);
+    let surveys = stream::iter(partitions).map(survey).buffered(LOADS_AT_ONCE);
     surveys
         .map_ok(|survey| survey.state.covered)
         .try_fold(Position(0), async |a, b| Ok(a.max(b)))
@@ -163,9 +164,12 @@ pub(crate) async fn local_objects(disk: &Arc<dyn Disk>) -> Result<Arc<dyn Object
 /// Makes the names of all manifests durable. A process that died between giving a manifest its
 /// name and syncing that name leaves one that is seen and that a power cut would take back, when
 /// the log it covers may be trimmed already.
-async fn sync_manifests(disk: &Arc<dyn Disk>, partitions: u16) -> Result<(), Error> {
+async fn sync_manifests(
+    disk: &Arc<dyn Disk>,
+    partitions: impl Iterator<Item = u16> + Send + 'static,
+) -> Result<(), Error> {
     on_disk(disk, move |disk| {
-        let dirs = (0..partitions).map(|number| format!("objects/manifest/{number:04}"));
+        let dirs = partitions.map(|number| format!("objects/manifest/{number:04}"));
         for dir in ["objects".to_owned(), "objects/manifest".to_owned()].into_iter().chain(dirs) {
             match disk.sync_dir(DiskPath::new(&dir)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

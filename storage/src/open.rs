@@ -8,20 +8,21 @@ use std::sync::atomic::AtomicUsize;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use hashbrown::HashSet;
-use model::{Clock, Disk, DiskLock, Position, Random, Record, RecordKind, Resolution};
+use model::{Clock, Disk, DiskLock, Log, Position, Random, Record, RecordKind, Resolution};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{ALWAYS_THERE, BlockCache};
 use crate::compact::Counters;
+use crate::entries::{self, Entries, RestoredEntries};
 use crate::error::error_text;
 use crate::ground::{Claim, Ground, local_objects};
 use crate::head::{self, Head};
 use crate::log::{self, LocalLog, Recovery, Replay};
 use crate::manifest::{BlockMeta, Found, ManifestStore, PartitionState};
 use crate::partition::{FlushState, Losses, Partition, StoredBlock};
-use crate::partition_map::PartitionMap;
+use crate::partition_map::{ENTRIES_FIRST, PartitionMap};
 use crate::replay;
 use crate::retention::ClockGuard;
 use crate::tombstone::Tombstones;
@@ -86,37 +87,18 @@ impl Storage {
         let ground = Ground::open(&config, &parts).await?;
         let Ground { objects, far, map, claim } = ground;
         let cache = BlockCache::new(config.block_cache_bytes);
-        // Each on its own task: a restart is the time the slowest core takes.
-        let restoring: Vec<_> = (0..map.partitions())
-            .map(|number| {
-                let (objects, cache) = (Arc::clone(&objects), Arc::clone(&cache));
-                let (hash_key, claim) = (parts.random.next_u64(), claim.clone());
-                let is_accepted = accepted.contains(&number);
-                tokio::spawn(async move {
-                    let restored = restore(number, &objects, &cache, hash_key, claim.as_ref());
-                    let mut restored = restored.await?;
-                    if is_accepted {
-                        restored.is_accepted = true;
-                        restored.head.note_gap();
-                    }
-                    Ok::<_, Error>(restored)
-                })
-            })
-            .collect();
-        let mut restored = Vec::with_capacity(restoring.len());
-        for one in restoring {
-            let joined = one.await;
-            restored
-                .push(joined.map_err(|e| Error::Internal(format!("restore a partition: {e}")))??);
-        }
+        let restored =
+            restore_metrics(&objects, &cache, &map, claim.as_ref(), &parts, accepted).await?;
+        let entries =
+            restore_entries(&objects, &cache, &map, claim.as_ref(), &parts, &restored).await?;
         let replayed = tokio::task::spawn_blocking({
             let (disk, config) = (Arc::clone(&parts.disk), config.clone());
-            move || replay(disk, &config, restored)
+            move || replay(disk, &config, restored, entries)
         });
         if let Some(claim) = &claim {
             claim.note(&parts.disk).await?;
         }
-        let (log, recovery, mut restored) =
+        let (log, recovery, mut restored, entries) =
             replayed.await.map_err(|e| Error::Internal(format!("replay the log: {e}")))??;
         let usage = Usage::new(Arc::clone(&parts.clock));
         let now = parts.clock.monotonic().as_secs_f64();
@@ -125,8 +107,16 @@ impl Storage {
         let unnamed: Vec<Vec<Path>> = restored.iter_mut().map(Restored::take_unnamed).collect();
         let partitions =
             (0..).zip(restored).map(|(number, r)| r.finish(number, &usage, now)).collect();
+        let mut all = Entries::default();
+        let times = (parts.clock.now_ms(), now);
+        let mut of_entries = Vec::new();
+        for mut one in entries {
+            of_entries.push(one.take_unnamed());
+            all.partitions.push(one.finish(log.end(), &all.active, times));
+        }
         let storage = Arc::new(Self {
             config,
+            entries: all,
             clock: parts.clock,
             objects,
             far,
@@ -150,6 +140,9 @@ impl Storage {
         for (partition, paths) in storage.partitions.iter().zip(unnamed) {
             storage.retire(partition, paths.into_iter());
         }
+        for (partition, paths) in storage.entries.partitions.iter().zip(of_entries) {
+            storage.retire_entries(partition, paths.into_iter());
+        }
         Ok(storage)
     }
 }
@@ -165,10 +158,13 @@ pub async fn quarantine(
         Some(far) => far.of_data_directory(&disk).await?,
         None => local_objects(&disk).await?,
     };
-    let map = PartitionMap::load(&objects, Config::default().partitions).await?;
+    let map = PartitionMap::load(&objects, Config::default().counts()).await?;
     let mut from = None;
-    for number in 0..map.partitions() {
+    for number in map.numbers() {
         let (_, state) = ManifestStore::load(Arc::clone(&objects), number).await?;
+        if state.number == 0 && number >= ENTRIES_FIRST && map.is_older_than_entries() {
+            continue;
+        }
         from = Some(from.map_or(state.covered, |f: Position| f.min(state.covered)));
     }
     let work = tokio::task::spawn_blocking(move || {
@@ -187,6 +183,60 @@ pub(crate) fn lock(disk: &dyn Disk) -> Result<Box<dyn DiskLock>, Error> {
         };
         Error::Disk { doing: doing.to_owned(), source }
     })
+}
+
+/// Manifests, blocks and heads of all partitions of metrics, each on its own task: a restart is the
+/// time the slowest core takes.
+async fn restore_metrics(
+    objects: &Arc<dyn ObjectStore>,
+    cache: &Arc<BlockCache>,
+    map: &PartitionMap,
+    claim: Option<&Claim>,
+    parts: &Parts,
+    accepted: &[u16],
+) -> Result<Vec<Restored>, Error> {
+    let restoring: Vec<_> = (0..map.partitions())
+        .map(|number| {
+            let (objects, cache) = (Arc::clone(objects), Arc::clone(cache));
+            let (hash_key, claim) = (parts.random.next_u64(), claim.cloned());
+            let is_accepted = accepted.contains(&number);
+            tokio::spawn(async move {
+                let restored = restore(number, &objects, &cache, hash_key, claim.as_ref());
+                let mut restored = restored.await?;
+                if is_accepted {
+                    restored.is_accepted = true;
+                    restored.head.note_gap();
+                }
+                Ok::<_, Error>(restored)
+            })
+        })
+        .collect();
+    let mut restored = Vec::with_capacity(restoring.len());
+    for one in restoring {
+        let joined = one.await;
+        restored.push(joined.map_err(|e| Error::Internal(format!("restore a partition: {e}")))??);
+    }
+    Ok(restored)
+}
+
+/// The same of entries. Where the map is older than these, their part of the log begins where that
+/// of metrics does.
+async fn restore_entries(
+    objects: &Arc<dyn ObjectStore>,
+    cache: &Arc<BlockCache>,
+    map: &PartitionMap,
+    claim: Option<&Claim>,
+    parts: &Parts,
+    metrics: &[Restored],
+) -> Result<Vec<RestoredEntries>, Error> {
+    let first = metrics.iter().map(|r| r.state.covered).min();
+    let first = first.filter(|_| map.is_older_than_entries());
+    let mut restored = Vec::new();
+    for number in map.entry_numbers() {
+        let key = parts.random.next_u64();
+        restored.push(entries::restore(number, objects, cache, key, claim, first).await?);
+    }
+    Ok(restored)
 }
 
 /// Manifest, blocks and head of one partition, as of its last flush.
@@ -212,7 +262,7 @@ async fn restore(
         }
     }
     if let (Some(claim), None) = (claim, &blocks_unknown) {
-        state = claim.partition(&mut manifest).await?;
+        state = claim.partition(&mut manifest, None).await?;
     }
     let mut broken = blocks_unknown.clone();
     let (mut head, damage) = restore_head(objects, &state, hash_key).await;
@@ -341,13 +391,13 @@ fn mended_text(number: u16, error: &Error) -> String {
     format!("{error}; what it said is known from the next one or from the log")
 }
 
-/// Names and sizes of the objects a partition has: those of its blocks and its snapshots.
+/// Names and sizes of the objects a partition has: those of its blocks, snapshots and segments.
 pub(crate) async fn list_stored(
     number: u16,
     objects: &Arc<dyn ObjectStore>,
 ) -> Result<Vec<(Path, u64)>, object_store::Error> {
     let mut stored = Vec::new();
-    for kind in ["blocks", "snapshots"] {
+    for kind in ["blocks", "snapshots", "segments"] {
         let dir = Path::from(format!("{kind}/{number:04}"));
         let mut found = objects.list(Some(&dir));
         while let Some(object) = found.try_next().await? {
@@ -364,7 +414,7 @@ pub(crate) fn owner_of(object: &Path) -> String {
 }
 
 /// The number in the name of the object that a stored one is, or is part of.
-fn number_of(object: &Path) -> Option<u64> {
+pub(crate) fn number_of(object: &Path) -> Option<u64> {
     owner_of(object).rsplit('/').next()?.parse().ok()
 }
 
@@ -401,19 +451,26 @@ fn unnamed(state: &PartitionState, stored: &[(Path, u64)]) -> Vec<Path> {
     stored.iter().map(|(path, _)| path).filter(is_unnamed).cloned().collect()
 }
 
+/// The log, what was found in it, and what it was applied to.
+type Replayed = (LocalLog, Recovery, Vec<Restored>, Vec<RestoredEntries>);
+
 /// Opens the log and applies what the heads do not have yet.
 fn replay(
     disk: Arc<dyn Disk>,
     config: &Config,
     mut restored: Vec<Restored>,
-) -> Result<(LocalLog, Recovery, Vec<Restored>), Error> {
-    let covered: Vec<Position> = restored.iter().map(|r| r.state.covered).collect();
+    mut entries: Vec<RestoredEntries>,
+) -> Result<Replayed, Error> {
+    let of_entries = entries.iter().map(|r| r.state.covered);
+    let covered: Vec<Position> =
+        restored.iter().map(|r| r.state.covered).chain(of_entries).collect();
     let wanted = Replay {
         from: covered.iter().copied().min().unwrap_or_default(),
         floor: covered.iter().copied().max().unwrap_or_default(),
     };
-    let (log, recovery) =
-        replay::spread(&mut restored, |apply| LocalLog::open(disk, config.log(), wanted, apply))?;
+    let (log, recovery) = replay::spread(&mut restored, &mut entries, |apply| {
+        LocalLog::open(disk, config.log(), wanted, apply)
+    })?;
     for damage in &recovery.damaged {
         // A log that is missing as a whole is a place without length.
         let bytes = if damage.bytes == 0 { u64::MAX } else { damage.bytes };
@@ -422,17 +479,12 @@ fn replay(
             if partition.is_accepted && damage.partition.is_none() {
                 continue;
             }
-            partition.broken.get_or_insert_with(|| {
-                let (at, reason, kept) =
-                    (damage.position.0, &damage.reason, partition.state.covered.0);
-                if damage.is_unreadable() {
-                    return format!("the log at {at}: {reason}; see to the disk, then start again");
-                }
-                format!(
-                    "the log is damaged at {at}: {reason}; the log from {kept} on is kept until \
-                     `taffrail tool wal quarantine` gives the damaged records up"
-                )
-            });
+            let kept = partition.state.covered;
+            partition.broken.get_or_insert_with(|| damaged_text(damage, kept));
+        }
+        for partition in entries::affected(&mut entries, damage.partition, end) {
+            let kept = partition.state.covered;
+            partition.broken.get_or_insert_with(|| damaged_text(damage, kept));
         }
     }
     for (number, partition) in restored.iter().enumerate() {
@@ -445,7 +497,19 @@ fn replay(
             );
         }
     }
-    Ok((log, recovery, restored))
+    Ok((log, recovery, restored, entries))
+}
+
+fn damaged_text(damage: &log::Damage, kept: Position) -> String {
+    let (at, reason) = (damage.position.0, &damage.reason);
+    if damage.is_unreadable() {
+        return format!("the log at {at}: {reason}; see to the disk, then start again");
+    }
+    format!(
+        "the log is damaged at {at}: {reason}; the log from {} on is kept until \
+         `taffrail tool wal quarantine` gives the damaged records up",
+        kept.0
+    )
 }
 
 /// The partitions that may have had records in a part of the log that is lost and ends at `end`.

@@ -17,8 +17,14 @@ use crate::Error;
 /// Where the map is stored.
 const OBJECT: &str = "partitions.json";
 
-/// Version 2 knows of whole histograms.
-const VERSION: u32 = 2;
+/// Version 2 knows of whole histograms, version 3 of entries.
+const VERSION: u32 = 3;
+
+/// Partitions of entries are numbered from here on.
+pub(crate) const ENTRIES_FIRST: u16 = 0x4000;
+
+/// Partitions of entries where the map was written before there were any.
+const ENTRIES_UNSAID: u16 = 4;
 
 /// More partitions than this are a mistake in a configuration.
 const PARTITIONS_MAX: u16 = 1_024;
@@ -33,6 +39,9 @@ pub(crate) struct PartitionMap {
     required_features: u64,
     /// In order of time; the last one holds now.
     epochs: Vec<Epoch>,
+    /// The same of entries; from version 3 on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<EntryEpoch>,
     /// CRC32C of all numbers above, see [`PartitionMap::sum`].
     checksum: u32,
 }
@@ -49,11 +58,29 @@ struct Epoch {
     whole_histograms: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EntryEpoch {
+    /// Writes from here on. Milliseconds.
+    from_ms: i64,
+    /// How many partitions.
+    partitions: u16,
+}
+
+/// How many partitions a new data directory gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Of metrics.
+    pub(crate) metrics: u16,
+    /// Of entries.
+    pub(crate) entries: u16,
+}
+
 impl PartitionMap {
     /// Reads the map, or writes one for a new data directory.
     pub(crate) async fn load(
         objects: &Arc<dyn ObjectStore>,
-        partitions: u16,
+        partitions: Counts,
     ) -> Result<Self, Error> {
         let path = Path::from(OBJECT);
         let failed = |doing: &str| {
@@ -72,7 +99,7 @@ impl PartitionMap {
             let reason = format!("it is missing, though {} exists", manifest.location);
             return Err(Error::Corrupt { what: OBJECT.to_owned(), reason });
         }
-        let map = Self::of(partitions.clamp(1, PARTITIONS_MAX));
+        let map = Self::of(partitions);
         map.put(objects).await?;
         Ok(map)
     }
@@ -86,14 +113,18 @@ impl PartitionMap {
         put.map(drop).map_err(|source| Error::Objects { doing: doing(), source })
     }
 
-    fn of(partitions: u16) -> Self {
+    fn of(counts: Counts) -> Self {
+        let partitions = counts.metrics.clamp(1, PARTITIONS_MAX);
         let epochs = vec![Epoch { from_ms: i64::MIN, partitions, whole_histograms: true }];
-        let map = Self { version: VERSION, required_features: 0, epochs, checksum: 0 };
+        let partitions = counts.entries.clamp(1, PARTITIONS_MAX);
+        let entries = vec![EntryEpoch { from_ms: i64::MIN, partitions }];
+        let map = Self { version: VERSION, required_features: 0, epochs, entries, checksum: 0 };
         Self { checksum: map.sum(), ..map }
     }
 
     /// The checksum: of version (4 bytes), features (8) and of each epoch its start (8), its
-    /// partitions (2) and whether histograms are whole (1), little-endian.
+    /// partitions (2) and whether histograms are whole (1), then of each epoch of entries its start
+    /// (8) and its partitions (2), little-endian.
     fn sum(&self) -> u32 {
         let mut bytes = self.version.to_le_bytes().to_vec();
         bytes.extend_from_slice(&self.required_features.to_le_bytes());
@@ -101,6 +132,10 @@ impl PartitionMap {
             bytes.extend_from_slice(&epoch.from_ms.to_le_bytes());
             bytes.extend_from_slice(&epoch.partitions.to_le_bytes());
             bytes.push(u8::from(epoch.whole_histograms));
+        }
+        for epoch in &self.entries {
+            bytes.extend_from_slice(&epoch.from_ms.to_le_bytes());
+            bytes.extend_from_slice(&epoch.partitions.to_le_bytes());
         }
         crc32c::crc32c(&bytes)
     }
@@ -124,7 +159,41 @@ impl PartitionMap {
         {
             return Err(corrupt(format!("an epoch must have 1 to {PARTITIONS_MAX} partitions")));
         }
+        if map.entries.iter().any(|e| e.partitions == 0 || e.partitions > PARTITIONS_MAX)
+            || map.entries.is_empty() != (map.version < 3)
+        {
+            return Err(corrupt(format!(
+                "an epoch of entries must have 1 to {PARTITIONS_MAX} partitions, from version 3 on there is one"
+            )));
+        }
         Ok(map)
+    }
+
+    /// Whether it was written when there were no entries yet: a partition of entries without
+    /// manifests has nothing in the log before its first one.
+    pub(crate) fn is_older_than_entries(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many partitions of entries there are or were.
+    pub(crate) fn entry_partitions(&self) -> u16 {
+        self.entries.iter().map(|e| e.partitions).max().unwrap_or(ENTRIES_UNSAID)
+    }
+
+    /// The numbers of all partitions of entries.
+    pub(crate) fn entry_numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        (0..self.entry_partitions()).map(|place| ENTRIES_FIRST + place)
+    }
+
+    /// The numbers of all partitions.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u16> + use<> {
+        (0..self.partitions()).chain(self.entry_numbers())
+    }
+
+    /// Where new entries of a stream go: a place among the partitions of entries.
+    pub(crate) fn route_stream(&self, tenant: TenantId, id: SeriesId) -> u16 {
+        let partitions = self.entries.last().map_or(ENTRIES_UNSAID, |e| e.partitions);
+        route(tenant, (id.0 >> 64) as u64, partitions)
     }
 
     /// How many partitions there are or were.
@@ -226,6 +295,7 @@ mod tests {
             version: VERSION,
             required_features: 0,
             epochs: vec![epoch],
+            entries: vec![EntryEpoch { from_ms: i64::MIN, partitions: 4 }],
             checksum: 0,
         };
         PartitionMap { checksum: map.sum(), ..map }
@@ -272,21 +342,40 @@ mod tests {
         }
     }
 
+    fn counts(metrics: u16) -> Counts {
+        Counts { metrics, entries: 4 }
+    }
+
+    #[test]
+    fn maps_from_before_there_were_entries_have_four_partitions_of_them() {
+        let old = PartitionMap { version: 2, entries: Vec::new(), ..PartitionMap::of(counts(8)) };
+        let old = PartitionMap { checksum: old.sum(), ..old };
+        let json = serde_json::to_vec(&old).expect("JSON");
+        assert!(!String::from_utf8_lossy(&json).contains("entries"));
+        let read = PartitionMap::decode(&json).expect("an old map");
+        assert!(read.is_older_than_entries());
+        assert_eq!(read.entry_numbers().collect::<Vec<_>>(), [16384, 16385, 16386, 16387]);
+        assert!(!PartitionMap::of(counts(8)).is_older_than_entries());
+        let at = read.route_stream(TenantId(7), SeriesId(0x0123_4567_89ab_cdef << 64));
+        assert_eq!(at, 2, "stored rows depend on it");
+    }
+
     #[tokio::test]
     async fn the_map_of_a_directory_stays() {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        let first = PartitionMap::load(&objects, 8).await.expect("a new map");
-        let again = PartitionMap::load(&objects, 4).await.expect("the same map");
+        let first = PartitionMap::load(&objects, counts(8)).await.expect("a new map");
+        let again = PartitionMap::load(&objects, counts(4)).await.expect("the same map");
         assert_eq!((first.partitions(), again), (8, first));
     }
 
     #[tokio::test]
     async fn a_map_that_is_gone_is_not_made_anew() {
         let objects: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        PartitionMap::load(&objects, 8).await.expect("a new map");
+        PartitionMap::load(&objects, counts(8)).await.expect("a new map");
         objects.put(&Path::from("manifest/0007/1.json"), "x".into()).await.expect("a put");
         objects.delete(&Path::from(OBJECT)).await.expect("it was there");
-        let refused = PartitionMap::load(&objects, 4).await.expect_err("rows would be lost");
+        let refused =
+            PartitionMap::load(&objects, counts(4)).await.expect_err("rows would be lost");
         assert_eq!(
             refused.to_string(),
             "partitions.json is damaged: it is missing, though manifest/0007/1.json exists"
@@ -299,12 +388,12 @@ mod tests {
             let json = serde_json::to_vec(map).expect("JSON");
             PartitionMap::decode(&json).map_err(|e| e.to_string())
         };
-        let sound = PartitionMap::of(8);
+        let sound = PartitionMap::of(counts(8));
         assert_eq!(decode(&sound), Ok(sound.clone()));
         let wrong = PartitionMap { checksum: 1, ..sound.clone() };
         assert_eq!(decode(&wrong), Err("partitions.json is damaged: its checksum is wrong".into()));
         for (version, required_features, feature) in
-            [(3, 0, "format version 3"), (2, 1 << 9, "feature bit 9")]
+            [(4, 0, "format version 4"), (3, 1 << 9, "feature bit 9")]
         {
             let later = PartitionMap { version, required_features, ..sound.clone() };
             let later = PartitionMap { checksum: later.sum(), ..later };

@@ -93,7 +93,7 @@ pub(crate) fn visible_in_head<'p>(
 
 /// What a selector asks of one tenant's series; `None` if it does not want the tenant.
 /// `__tenant_id__` is not stored, so what is said about it is decided here.
-fn of_tenant<'m>(
+pub(crate) fn of_tenant<'m>(
     scope: &ReadScope,
     tenant: &TenantRead,
     matchers: &'m [Matcher],

@@ -8,8 +8,10 @@ use std::thread;
 use model::{Position, Record, RecordKind};
 
 use crate::Error;
+use crate::entries::{self, RestoredEntries};
 use crate::log::Found;
 use crate::open::{Restored, affected};
+use crate::partition_map::ENTRIES_FIRST;
 
 /// Bytes of payloads after which work is handed over. Many tenants mean many small records: one by
 /// one, handing over would cost more than applying.
@@ -78,6 +80,7 @@ impl Applier {
 /// Runs `read` with a function that takes what is found, and applies it to the partitions.
 pub(crate) fn spread<T>(
     restored: &mut [Restored],
+    entries: &mut [RestoredEntries],
     read: impl FnOnce(&mut dyn FnMut(Found<'_>)) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -90,9 +93,17 @@ pub(crate) fn spread<T>(
             scope.spawn(move || apply(own, first, work));
             appliers.push(Applier { sender, next: Batch::default() });
         }
+        let metrics = appliers.len();
+        let (sender, work) = sync_channel(WAITING_MAX);
+        scope.spawn(move || apply_entries(entries, work));
+        appliers.push(Applier { sender, next: Batch::default() });
         let mut found = |found: Found<'_>| match found {
             Found::Record(at, record) => {
-                if let Some(applier) = appliers.get_mut(usize::from(record.partition) / share) {
+                let of_metrics = (usize::from(record.partition) / share).min(metrics);
+                let is_of_entries = record.partition >= ENTRIES_FIRST;
+                if let Some(applier) =
+                    appliers.get_mut(if is_of_entries { metrics } else { of_metrics })
+                {
                     applier.record(at, &record);
                 }
             }
@@ -121,6 +132,25 @@ fn apply(own: &mut [Restored], first: u16, work: Receiver<Batch>) {
                     // Numbers here are those within `own`.
                     let within = partition.map(|p| p.wrapping_sub(first));
                     affected(own, within, end).for_each(|one| one.head.note_gap());
+                }
+            }
+        }
+    }
+}
+
+/// Applies work to the partitions of entries.
+fn apply_entries(all: &mut [RestoredEntries], work: Receiver<Batch>) {
+    for Batch { items, bytes } in work {
+        for item in items {
+            match item {
+                Item::Record { at, partition, tenant, kind, payload } => {
+                    let payload = bytes.get(payload).unwrap_or_default();
+                    if let Some(one) = all.iter_mut().find(|one| one.number == partition) {
+                        one.replay(at, Record { partition, tenant, kind, payload });
+                    }
+                }
+                Item::Gap { partition, end } => {
+                    entries::affected(all, partition, end).for_each(|one| one.head.note_gap());
                 }
             }
         }

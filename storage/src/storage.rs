@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::block::BlockCache;
 use crate::compact::{CompactState, Counters, Grave};
+use crate::entries::Entries;
 use crate::head::{Head, HeadCounts};
 use crate::log::{Damage, LocalLog, Recovery};
 use crate::manifest::BlockMeta;
@@ -44,6 +45,7 @@ pub struct Storage {
     pub(crate) cache: Arc<BlockCache>,
     pub(crate) map: PartitionMap,
     pub(crate) partitions: Vec<Partition>,
+    pub(crate) entries: Entries,
     pub(crate) usage: Usage,
     pub(crate) recovery: Recovery,
     /// Held by a deletion until its records are in the log: one at a time, so that each has a
@@ -72,14 +74,17 @@ impl Storage {
 
     /// Records in the log that could not be applied wholly, because one before them is lost.
     pub fn left_out(&self) -> u64 {
-        self.partitions.iter().map(|p| p.head.read().left_out()).sum()
+        let of_entries = self.entries.partitions.iter().map(|p| p.head.read().left_out());
+        self.partitions.iter().map(|p| p.head.read().left_out()).chain(of_entries).sum()
     }
 
     /// Partitions whose answers may lack rows that were acknowledged, and why: what holds them
     /// could not be read at the start. They take no writes. Empty if all is there.
     pub fn incomplete(&self) -> Vec<(u16, String)> {
         let reason = |p: &Partition| Some((p.number, p.losses().incomplete.clone()?));
-        self.partitions.iter().filter_map(reason).collect()
+        let of_entries = self.entries.partitions.iter();
+        let of_entries = of_entries.filter_map(|p| Some((p.number, p.losses.incomplete.clone()?)));
+        self.partitions.iter().filter_map(reason).chain(of_entries).collect()
     }
 
     /// Damage that was found at the start and costs nothing, by partition.
@@ -87,7 +92,10 @@ impl Storage {
         let of = |p: &Partition| {
             p.losses().mended.iter().map(|text| (p.number, text.clone())).collect::<Vec<_>>()
         };
-        self.partitions.iter().flat_map(of).collect()
+        let of_entries = self.entries.partitions.iter();
+        let of_entries =
+            of_entries.flat_map(|p| p.losses.mended.iter().map(|text| (p.number, text.clone())));
+        self.partitions.iter().flat_map(of).chain(of_entries).collect()
     }
 
     /// Blocks that are not whole, by partition and name, and why. Questions about their time fail.
@@ -98,7 +106,11 @@ impl Storage {
                 |(meta, why): &(BlockMeta, String)| (p.number, meta.name.clone(), why.clone());
             lost.map(named).collect::<Vec<_>>()
         };
-        self.partitions.iter().flat_map(of).collect()
+        let of_entries = self.entries.partitions.iter().flat_map(|p| {
+            let lost = p.losses.segments.iter();
+            lost.map(|(meta, why)| (p.number, meta.name.clone(), why.clone()))
+        });
+        self.partitions.iter().flat_map(of).chain(of_entries).collect()
     }
 
     /// Requests to the object store since the start, and what its cache has done; `None` if objects
@@ -110,9 +122,12 @@ impl Storage {
 
     /// Why some partitions take no writes; empty if all do.
     pub fn read_only(&self) -> Vec<(u16, String)> {
+        let of_entries = self.entries.partitions.iter();
+        let of_entries = of_entries.filter_map(|p| Some((p.number, p.read_only()?)));
         self.partitions
             .iter()
             .filter_map(|p| p.read_only().map(|reason| (p.number, reason)))
+            .chain(of_entries)
             .collect()
     }
 
@@ -156,7 +171,7 @@ impl Storage {
                 failed |= self.flush_logged(partition).await.is_err();
             }
         }
-        failed
+        failed | self.flush_entries_due(false).await.is_err()
     }
 
     async fn flush_logged(&self, partition: &Partition) -> Result<(), Error> {
@@ -179,7 +194,8 @@ impl Storage {
             let flushed = self.flush_logged(partition).await;
             first = first.and(flushed);
         }
-        first
+        let of_entries = self.flush_entries_due(true).await;
+        first.and(of_entries)
     }
 
     /// Flushes and closes the log. Writes fail afterwards.

@@ -112,6 +112,12 @@ pub struct Retention {
     pub bytes_max: u64,
     /// Whether rows are kept as they came only, and not downsampled.
     pub raw_only: bool,
+    /// How long lines of logs are kept.
+    pub logs_seconds: u64,
+    /// The same of Kubernetes events.
+    pub events_seconds: u64,
+    /// The same of audit records.
+    pub audits_seconds: u64,
 }
 
 impl Retention {
@@ -121,6 +127,15 @@ impl Retention {
             Resolution::Raw => self.raw_seconds,
             Resolution::Minutes5 => self.m5_seconds,
             Resolution::Hour1 => self.h1_seconds,
+        }
+    }
+
+    /// How long entries of one signal are kept.
+    pub fn entries_seconds(&self, signal: Signal) -> u64 {
+        match signal {
+            Signal::Logs => self.logs_seconds,
+            Signal::Events => self.events_seconds,
+            Signal::Audits => self.audits_seconds,
         }
     }
 
@@ -161,6 +176,9 @@ impl Limits {
             h1_bytes_max: self.metrics_1h_bytes_max,
             bytes_max: self.metrics_bytes_max,
             raw_only: !self.metrics_downsampling,
+            logs_seconds: self.logs_retention_seconds,
+            events_seconds: self.events_retention_seconds,
+            audits_seconds: self.audits_retention_seconds,
         }
     }
 }

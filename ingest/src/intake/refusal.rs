@@ -138,6 +138,7 @@ impl Refusal {
                 | storage::Error::PartitionReadOnly { .. }
                 | storage::Error::Backlog { .. }
                 | storage::Error::LogBacklog { .. }
+                | storage::Error::EntriesBacklog { .. }
                 | storage::Error::Disk { .. }
                 | storage::Error::Objects { .. },
             ) => (Kind::Unavailable, StatusCode::SERVICE_UNAVAILABLE),

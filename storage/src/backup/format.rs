@@ -10,7 +10,10 @@ use crate::checked_json::Kind;
 use crate::manifest::PartitionState;
 use crate::partition_map::PartitionMap;
 
-const BACKUP: Kind = Kind { magic: *b"TAFFRBAK", version: 1, features_known: 0 };
+/// There are entries: whoever does not know them would restore a store without them.
+const FEATURE_ENTRIES: u64 = 1;
+
+const BACKUP: Kind = Kind { magic: *b"TAFFRBAK", version: 1, features_known: FEATURE_ENTRIES };
 
 /// Below which the manifests of backups lie.
 pub(super) const BACKUPS: &str = "backups";
@@ -25,6 +28,9 @@ pub(super) struct Backup {
     pub(super) map: PartitionMap,
     /// By number.
     pub(super) partitions: Vec<PartitionState>,
+    /// The same of partitions of entries, in the order of their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) entries: Vec<PartitionState>,
     /// Objects of the store.
     pub(super) objects: Vec<Copied>,
     /// Files of the data directory beside it.
@@ -55,7 +61,9 @@ impl Backup {
 
     pub(super) fn encode(&self) -> Result<Bytes, Error> {
         let what = || path_of(self.created_ms).to_string();
-        Ok(BACKUP.encode(self, 0, what)?.into())
+        let has_entries = self.entries.iter().any(|state| !state.segments.is_empty());
+        let features = if has_entries { FEATURE_ENTRIES } else { 0 };
+        Ok(BACKUP.encode(self, features, what)?.into())
     }
 
     fn decode(bytes: &[u8], path: &Path) -> Result<Self, Error> {

@@ -109,7 +109,7 @@ async fn unnamed(
     let leftover_ms = u64::try_from(LEFTOVER.as_millis()).unwrap_or(u64::MAX);
     let put_before_ms = i64::try_from(now_ms.saturating_sub(leftover_ms)).unwrap_or(i64::MAX);
     let mut found = Vec::new();
-    for kind in ["blocks", "snapshots", "files"] {
+    for kind in ["blocks", "snapshots", "segments", "files"] {
         let failed = |source| Error::Objects { doing: format!("list {kind}/"), source };
         let mut listed = store.list(Some(&Path::from(kind)));
         while let Some(object) = listed.try_next().await.map_err(failed)? {

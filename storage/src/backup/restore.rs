@@ -110,8 +110,12 @@ impl Restore {
 
     /// Writes what makes objects a store, then takes the mark away.
     async fn end(&self, objects: &Arc<dyn ObjectStore>, backup: &Backup) -> Result<(), Error> {
-        let covered = backup.partitions.iter().map(|state| state.covered).max().unwrap_or_default();
-        for (state, partition) in backup.partitions.iter().zip(0u16..) {
+        let states = || {
+            let of_entries = backup.entries.iter().zip(backup.map.entry_numbers());
+            backup.partitions.iter().zip(0u16..).chain(of_entries)
+        };
+        let covered = states().map(|(state, _)| state.covered).max().unwrap_or_default();
+        for (state, partition) in states() {
             // The log begins anew there, for all of them.
             let state = PartitionState { covered, ..state.clone() };
             manifest::begin(objects.as_ref(), partition, state).await?;

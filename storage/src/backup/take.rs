@@ -13,8 +13,10 @@ use object_store::{ObjectStore, PutMode};
 use super::copy::{self, Writer};
 use super::format::{Backup, Copied, path_of};
 use super::{BackupInfo, Place, Progress, numbers};
+use crate::block::object::Object;
+use crate::entries::{EntryPartition, SegmentHandle, Whole};
 use crate::ground::on_disk;
-use crate::manifest::{BlockMeta, PartitionState};
+use crate::manifest::{BlockMeta, PartitionState, SegmentMeta};
 use crate::partition::Partition;
 use crate::{Error, Storage};
 
@@ -64,6 +66,15 @@ impl Storage {
             partitions.push(state);
             objects.extend(copied);
         }
+        let mut entries = Vec::new();
+        for partition in &self.entries.partitions {
+            let state = run.entries(partition).await?;
+            progress.expect(0, state.segments.iter().map(|segment| segment.bytes).sum());
+            for meta in &state.segments {
+                objects.extend(run.segment(meta).await?);
+            }
+            entries.push(state);
+        }
         let blocks: Vec<BlockMeta> =
             partitions.iter().flat_map(|state: &PartitionState| state.blocks.clone()).collect();
         let copied = stream::iter(blocks).map(|meta| run.block(meta)).buffered(BLOCKS_AT_ONCE);
@@ -72,7 +83,8 @@ impl Storage {
         // After the rows: who they are of must be known as well.
         let files = run.files(disk, now_ms).await?;
         let (program, map) = (program.to_owned(), self.map.clone());
-        let backup = Backup { created_ms: now_ms, program, map, partitions, objects, files };
+        let backup =
+            Backup { created_ms: now_ms, program, map, partitions, entries, objects, files };
         let path = path_of(now_ms);
         let put = to.put_opts(&path, backup.encode()?.into(), PutMode::Create.into()).await;
         put.map_err(|source| Error::Objects { doing: format!("write {path}"), source })?;
@@ -110,7 +122,7 @@ impl<'a> Run<'a> {
             }
         }
         let mut there = HashMap::new();
-        for kind in ["blocks", "snapshots"] {
+        for kind in ["blocks", "snapshots", "segments"] {
             let mut listed = to.list(Some(&Path::from(kind)));
             let failed = |source| Error::Objects { doing: format!("list {kind}/"), source };
             while let Some(found) = listed.try_next().await.map_err(failed)? {
@@ -155,6 +167,73 @@ impl<'a> Run<'a> {
         drop(flush);
         tracing::debug!(partition = partition.number, now_ms, "partition is in the backup");
         Ok((state, copied))
+    }
+
+    /// The state of a partition of entries after a flush.
+    async fn entries(&self, partition: &EntryPartition) -> Result<PartitionState, Error> {
+        let losses = &partition.losses;
+        let lost = losses.segments.first();
+        let lost = lost.map(|(meta, why)| format!("segment {}: {why}", meta.name));
+        if let Some(reason) = losses.incomplete.clone().or(lost) {
+            let partition = partition.number;
+            return Err(Error::Refused(format!(
+                "partition {partition} is not whole, so a backup would not be either: {reason}"
+            )));
+        }
+        self.storage.flush_entries(partition).await?;
+        Ok(partition.flush.lock().await.state.clone())
+    }
+
+    /// The objects of a segment, under a name that holds the sum of its table of streams, which has
+    /// the sums of the others.
+    async fn segment(&self, meta: &SegmentMeta) -> Result<Vec<Copied>, Error> {
+        let handle = SegmentHandle::new(meta.clone(), &self.storage.objects, &self.storage.cache);
+        let whole = handle.whole().await?;
+        self.progress.expect(whole.len() as u64, 0);
+        let in_backup = |path: &Path| {
+            let object = path.filename().unwrap_or_default();
+            format!("{}-{:08x}/{object}", meta.name, meta.index_checksum)
+        };
+        let mut copied = Vec::new();
+        for object in whole {
+            let path = match &object {
+                Whole::Streams(path, _) => path.clone(),
+                Whole::Other(object) => object.path.clone(),
+            };
+            let stored = in_backup(&path);
+            if let Some(kept) = self.kept(&stored) {
+                copied.push(kept);
+                continue;
+            }
+            match object {
+                Whole::Streams(path, bytes) => {
+                    copied.push(self.put(path.as_ref(), stored, &bytes).await?);
+                }
+                Whole::Other(object) => copied.push(self.pieces(&object, stored).await?),
+            }
+        }
+        Ok(copied)
+    }
+
+    /// An object, copied piece by piece, each of them checked.
+    async fn pieces(&self, object: &Object, stored: String) -> Result<Copied, Error> {
+        let path = Path::from(stored.as_str());
+        let mut writer = Writer::new(self.to, path, self.progress);
+        let mut at = 0;
+        while at < object.sum.size {
+            let end = object.sum.size.min(at + PIECE_BYTES);
+            let written = match object.read(std::slice::from_ref(&(at..end))).await {
+                Ok(read) => writer.write(read.first().map_or(&[], |piece| piece)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = written {
+                writer.abandon().await;
+                return Err(error);
+            }
+            at = end;
+        }
+        let (bytes, crc32c) = writer.finish().await?;
+        Ok(Copied { name: object.path.to_string(), stored, bytes, crc32c })
     }
 
     /// The objects of a block. They are in the backup under a name that holds the sum of the

@@ -11,15 +11,15 @@ use crate::lru::Lru;
 
 /// What a cached item is of: block, kind, row group, page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) block: u64,
-    pub(super) kind: Kind,
-    pub(super) group: u32,
-    pub(super) page: u32,
+pub(crate) struct Key {
+    pub(crate) block: u64,
+    pub(crate) kind: Kind,
+    pub(crate) group: u32,
+    pub(crate) page: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Index,
     Tenants,
     ChunksFooter,
@@ -32,6 +32,9 @@ pub(super) enum Kind {
     Instants,
     /// Series rows of a tombstone; group and page are the halves of its id.
     Deleted,
+    /// Of a segment of entries: streams and footer.
+    SegmentIndex,
+    SegmentBlooms,
 }
 
 /// Parts of blocks in memory, bounded in bytes.
@@ -71,7 +74,7 @@ impl BlockCache {
         CacheUse { bytes, hits: state.hits, misses: state.misses }
     }
 
-    pub(super) fn get<T: Any + Send + Sync>(&self, key: Key) -> Option<Arc<T>> {
+    pub(crate) fn get<T: Any + Send + Sync>(&self, key: Key) -> Option<Arc<T>> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(value) = state.items.get(&key) else {
@@ -83,14 +86,14 @@ impl BlockCache {
     }
 
     /// An item larger than the whole cache is not kept.
-    pub(super) fn put<T: Any + Send + Sync>(&self, key: Key, value: Arc<T>, bytes: usize) {
+    pub(crate) fn put<T: Any + Send + Sync>(&self, key: Key, value: Arc<T>, bytes: usize) {
         let gone = self.state.lock().items.put(key, value, bytes as u64);
         // Freed outside the lock.
         drop(gone);
     }
 
     /// Drops everything of a block that is gone.
-    pub(super) fn forget(&self, block: u64) {
+    pub(crate) fn forget(&self, block: u64) {
         self.state.lock().items.retain(|key| key.block != block);
     }
 }

@@ -16,12 +16,12 @@
 //! Invariants: a block never changes; nobody reads one that no manifest names; every byte is
 //! checked against `index.bin` before it is decoded. Formats: `docs/formats/block.md`.
 
-mod cache;
+pub(crate) mod cache;
 mod facts;
 mod fetch;
 mod handle;
 mod index;
-mod object;
+pub(crate) mod object;
 mod read;
 mod stats;
 mod tables;
@@ -40,6 +40,7 @@ pub use index::TenantRows;
 pub(crate) use index::{IndexFacts, decode_any as decode_any_index};
 pub use read::{Block, BlockExemplar, Samples};
 pub use stats::ChunkStats;
+pub(crate) use tables::{close_table, table_error};
 pub use writer::{BlockOptions, BlockSummary, BlockWriter, SeriesInput, WindowsInput};
 
 const CHUNKS: &str = "chunks.parquet";

@@ -15,18 +15,18 @@ use crate::Error;
 use crate::objects::Fresh;
 
 /// Bytes under one checksum: small enough that a page costs little more to read.
-pub(super) const STRIPE_BYTES: u64 = 16 << 10;
+pub(crate) const STRIPE_BYTES: u64 = 16 << 10;
 
 /// Objects up to this size are put in one piece, larger ones in parts of this size (S3 asks for
 /// at least 5 MiB).
-pub(super) const PART_BYTES: usize = 8 << 20;
+pub(crate) const PART_BYTES: usize = 8 << 20;
 
 /// Gaps up to this size are read rather than skipped.
 const GAP_BYTES_MAX: u64 = 256 << 10;
 
 /// Where Parquet writes: collects bytes until a part is full, and sums stripes.
 #[derive(Debug, Default)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     buffer: Vec<u8>,
     size: u64,
     stripes: Vec<u32>,
@@ -57,6 +57,11 @@ impl Write for Sink {
 }
 
 impl Sink {
+    /// All that was written, and what a reader must know of it.
+    pub(crate) fn into_whole(self, tail_start: u64) -> (Vec<u8>, Sum) {
+        (self.buffer, Sum { size: self.size, tail_start, stripes: self.stripes.into() })
+    }
+
     fn take_part(&mut self) -> Option<Vec<u8>> {
         if self.buffer.len() < PART_BYTES {
             return None;
@@ -68,14 +73,14 @@ impl Sink {
 
 /// An object on its way to the store.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(crate) struct Upload {
     objects: Arc<dyn ObjectStore>,
     path: Path,
     parts: Option<Box<dyn MultipartUpload>>,
 }
 
 impl Upload {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path) -> Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, path: Path) -> Self {
         Self { objects, path, parts: None }
     }
 
@@ -84,7 +89,7 @@ impl Upload {
     }
 
     /// Sends the parts that are full.
-    pub(super) async fn send_full_parts(&mut self, sink: &mut Sink) -> Result<(), Error> {
+    pub(crate) async fn send_full_parts(&mut self, sink: &mut Sink) -> Result<(), Error> {
         while let Some(part) = sink.take_part() {
             self.send(part).await?;
         }
@@ -104,7 +109,7 @@ impl Upload {
     }
 
     /// Sends the rest and says what a reader must know of the object.
-    pub(super) async fn finish(mut self, mut sink: Sink, tail_start: u64) -> Result<Sum, Error> {
+    pub(crate) async fn finish(mut self, mut sink: Sink, tail_start: u64) -> Result<Sum, Error> {
         let rest = std::mem::take(&mut sink.buffer);
         if self.parts.is_none() && rest.len() <= PART_BYTES {
             let put = self.objects.put(&self.path, PutPayload::from(rest)).await;
@@ -130,7 +135,7 @@ impl Upload {
         Ok(())
     }
 
-    pub(super) async fn abort(&mut self) {
+    pub(crate) async fn abort(&mut self) {
         if let Some(parts) = &mut self.parts {
             // What remains of a failed upload is swept with other unnamed objects.
             let _ = parts.abort().await;
@@ -140,32 +145,32 @@ impl Upload {
 
 /// What a reader must know of an object to check it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Sum {
-    pub(super) size: u64,
+pub(crate) struct Sum {
+    pub(crate) size: u64,
     /// Where the Parquet page index and footer begin.
-    pub(super) tail_start: u64,
-    pub(super) stripes: Arc<[u32]>,
+    pub(crate) tail_start: u64,
+    pub(crate) stripes: Arc<[u32]>,
 }
 
 /// An object that can be read in checked ranges.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Object {
     objects: Arc<dyn ObjectStore>,
-    pub(super) path: Path,
-    pub(super) sum: Sum,
+    pub(crate) path: Path,
+    pub(crate) sum: Sum,
 }
 
 impl Object {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, path: Path, sum: Sum) -> Self {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, path: Path, sum: Sum) -> Self {
         Self { objects, path, sum }
     }
 
-    pub(super) fn damaged(&self, reason: impl ToString) -> Error {
+    pub(crate) fn damaged(&self, reason: impl ToString) -> Error {
         Error::Corrupt { what: format!("object {}", self.path), reason: reason.to_string() }
     }
 
     /// Reads ranges, each of them checked. Near ranges are read together.
-    pub(super) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
+    pub(crate) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Error> {
         let mut wanted = Vec::with_capacity(ranges.len());
         for range in ranges {
             if range.start >= range.end || range.end > self.sum.size {
@@ -241,10 +246,10 @@ fn merge(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
 
 /// A stretch of an object in memory, for the Parquet reader. Other places read as an error.
 #[derive(Debug, Clone)]
-pub(super) struct Stretch {
-    pub(super) start: u64,
-    pub(super) bytes: Bytes,
-    pub(super) size: u64,
+pub(crate) struct Stretch {
+    pub(crate) start: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) size: u64,
 }
 
 impl Length for Stretch {

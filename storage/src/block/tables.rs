@@ -43,7 +43,7 @@ fn timestamps(values: Vec<i64>) -> ArrayRef {
 }
 
 /// A table being written.
-pub(super) type TableWriter = ArrowWriter<Sink>;
+pub(crate) type TableWriter = ArrowWriter<Sink>;
 
 pub(super) fn open_table(
     schema: Schema,
@@ -58,7 +58,7 @@ pub(super) fn write_group(table: &mut TableWriter, batch: &RecordBatch) -> Resul
 }
 
 /// Ends a table: what is left to send, and where its page index and footer begin.
-pub(super) fn close_table(mut table: TableWriter) -> Result<(Sink, u64), Error> {
+pub(crate) fn close_table(mut table: TableWriter) -> Result<(Sink, u64), Error> {
     let metadata = table.finish().map_err(table_error)?;
     let columns = metadata.row_groups().iter().flat_map(|g| g.columns());
     let indexes = columns.flat_map(|c| [c.column_index_offset(), c.offset_index_offset()]);
@@ -70,7 +70,7 @@ pub(super) fn close_table(mut table: TableWriter) -> Result<(Sink, u64), Error> 
     Ok((std::mem::take(table.inner_mut()), tail))
 }
 
-pub(super) fn table_error(source: ParquetError) -> Error {
+pub(crate) fn table_error(source: ParquetError) -> Error {
     Error::Disk {
         doing: "write a Parquet table in memory".to_owned(),
         source: std::io::Error::other(source),

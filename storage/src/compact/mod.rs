@@ -28,6 +28,7 @@ use object_store::path::Path;
 use tokio::sync::watch;
 
 use crate::block::OBJECT_NAMES;
+use crate::entries::EntryPartition;
 use crate::manifest::{BlockMeta, Edit};
 use crate::partition::{Partition, StoredBlock};
 use crate::{Error, Storage};
@@ -315,10 +316,22 @@ impl Storage {
                 tracing::warn!(partition = partition.number, %error, "merged blocks stay for now");
             }
         }
+        for partition in &self.entries.partitions {
+            let own = || old.iter().filter(|grave| grave.partition == partition.number);
+            let waits = |grave: &Grave| grave.manifest >= partition.manifest_number();
+            if own().any(|g| waits(g) && now - g.since >= grace + FOLLOWED_AFTER_SECONDS)
+                && let Err(error) = self.follow_up_entries(partition).await
+            {
+                tracing::warn!(partition = partition.number, %error, "old segments stay for now");
+            }
+        }
         let mut stay = Vec::new();
         for grave in old {
-            let partition = self.partitions.get(usize::from(grave.partition));
-            let is_followed = partition.is_some_and(|p| p.manifest_number() > grave.manifest);
+            let manifest = match self.partitions.get(usize::from(grave.partition)) {
+                Some(partition) => Some(partition.manifest_number()),
+                None => self.entries.of(grave.partition).map(|p| p.manifest_number()),
+            };
+            let is_followed = manifest.is_some_and(|number| number > grave.manifest);
             if !is_followed || !self.remove(&grave.path).await {
                 stay.push(grave);
             }
@@ -328,6 +341,13 @@ impl Storage {
 
     /// A manifest that changes nothing: the one before it is then known from two.
     async fn follow_up(&self, partition: &Partition) -> Result<(), Error> {
+        let mut flush = partition.flush.lock().await;
+        partition.check_writable()?;
+        let edit = Edit { next_object: flush.state.next_object, ..Edit::default() };
+        partition.commit(&mut flush, edit).await
+    }
+
+    async fn follow_up_entries(&self, partition: &EntryPartition) -> Result<(), Error> {
         let mut flush = partition.flush.lock().await;
         partition.check_writable()?;
         let edit = Edit { next_object: flush.state.next_object, ..Edit::default() };
@@ -346,6 +366,17 @@ impl Storage {
 
     /// Has objects removed that no manifest names any more.
     pub(crate) fn retire(&self, partition: &Partition, paths: impl Iterator<Item = Path>) {
+        let (since, manifest) = (self.monotonic(), partition.manifest_number());
+        let partition = partition.number;
+        self.graves.lock().extend(paths.map(|path| Grave { path, partition, manifest, since }));
+    }
+
+    /// The same of a partition of entries.
+    pub(crate) fn retire_entries(
+        &self,
+        partition: &EntryPartition,
+        paths: impl Iterator<Item = Path>,
+    ) {
         let (since, manifest) = (self.monotonic(), partition.manifest_number());
         let partition = partition.number;
         self.graves.lock().extend(paths.map(|path| Grave { path, partition, manifest, since }));

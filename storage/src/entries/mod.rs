@@ -1,9 +1,62 @@
 //! Entries: lines of logs, Kubernetes events and audit records, by stream and time.
 //!
-//! Never here: wire protocols, query languages.
+//! ```text
+//! append ─► checked, shared out ─► log (synced) ─► head: pages in the order they came
+//!                                                    │ flush
+//! search ◄── newest or oldest first, merged ◄── segments: sorted by stream and time, with blooms
+//! ```
+//!
+//! Entries have partitions of their own, numbered from 16384 on, with manifests and a share of the
+//! log like those of metrics. Never here: wire protocols, query languages.
 
+mod append;
+mod batches;
+mod condition;
+mod config;
+mod flush;
+mod generation;
+mod head;
+mod matching;
+mod open;
+mod overview;
+mod page;
+mod partition;
+mod payload;
+mod prepare;
 mod rows;
+mod search;
+mod segment;
+mod statistics;
+mod streams;
+mod tokens;
+mod usage;
 
+pub use condition::{EntryFilter, LineCondition, LineTest};
+pub use config::Config;
+pub use overview::EntryTotals;
 pub use rows::{
     EntriesAppended, Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows,
 };
+pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, SelectEntries};
+pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};
+
+pub(crate) use head::EntryHead;
+pub(crate) use open::{RestoredEntries, affected, restore, what_is_missing};
+pub(crate) use partition::EntryPartition;
+pub(crate) use segment::{OBJECT_NAMES, SegmentHandle, Whole};
+
+use usage::ActiveStreams;
+
+/// Entries of an open data directory.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    pub(crate) partitions: Vec<EntryPartition>,
+    pub(crate) active: ActiveStreams,
+}
+
+impl Entries {
+    /// A partition by its number.
+    pub(crate) fn of(&self, number: u16) -> Option<&EntryPartition> {
+        self.partitions.iter().find(|partition| partition.number == number)
+    }
+}

@@ -88,6 +88,9 @@ impl Head {
             RecordKind::Renumbered => self.replay_renumbered(payload),
             RecordKind::Tombstone => self.replay_tombstone(payload),
             RecordKind::Forgotten => self.replay_forgotten(tenant, payload),
+            RecordKind::Entries | RecordKind::Batches => {
+                Err(format!("a record of kind {kind:?} is not for a partition of metrics"))
+            }
         }
     }
 

@@ -11,8 +11,13 @@ const FEATURE_TOMBSTONES: u64 = 1;
 /// Some blocks hold windows, or some tombstones mean only rows of one resolution: whoever does not
 /// know them would take windows for rows, and show or hide the wrong ones.
 const FEATURE_WINDOWS: u64 = 2;
-const MANIFEST: Kind =
-    Kind { magic: *b"TAFFRMAN", version: 1, features_known: FEATURE_TOMBSTONES | FEATURE_WINDOWS };
+/// The partition is one of entries and has segments.
+const FEATURE_SEGMENTS: u64 = 4;
+const MANIFEST: Kind = Kind {
+    magic: *b"TAFFRMAN",
+    version: 1,
+    features_known: FEATURE_TOMBSTONES | FEATURE_WINDOWS | FEATURE_SEGMENTS,
+};
 
 /// One manifest object: an edit, and now and then the whole state that it leads to.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -46,8 +51,11 @@ impl Stored {
         };
         let tombstones = needs(Edit::needs_tombstones, |state| !state.tombstones.is_empty());
         let windows = needs(Edit::needs_windows, PartitionState::needs_windows);
+        let segments = needs(Edit::needs_segments, |state| !state.segments.is_empty());
         let bit = |needed, bit| if needed { bit } else { 0 };
-        bit(tombstones, FEATURE_TOMBSTONES) | bit(windows, FEATURE_WINDOWS)
+        bit(tombstones, FEATURE_TOMBSTONES)
+            | bit(windows, FEATURE_WINDOWS)
+            | bit(segments, FEATURE_SEGMENTS)
     }
 
     /// Reads any JSON as if its header were right; for fuzzing.

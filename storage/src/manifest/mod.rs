@@ -24,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use crate::objects::Fresh;
 use crate::{Error, checked_json};
-pub use state::{BlockMeta, Edit, PartitionState, SnapshotMeta};
+pub use state::{BlockMeta, Edit, PartitionState, SegmentMeta, SnapshotMeta};
 
 use chain::{Chain, Ends};
 use envelope::Stored;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use model::{Position, Resolution, TimeRange};
+use model::{Position, Resolution, Signal, TimeRange};
 use serde::{Deserialize, Serialize};
 
 use crate::tombstone::{Tombstone, stored_list};
@@ -31,6 +31,9 @@ pub struct PartitionState {
     /// What was deleted and may still be in blocks, in order of positions.
     #[serde(with = "stored_list", default, skip_serializing_if = "Vec::is_empty")]
     pub tombstones: Vec<Arc<Tombstone>>,
+    /// Of a partition of entries: its segments, in the order they were added.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentMeta>,
 }
 
 /// One step from a state to the next: all of it or nothing.
@@ -54,6 +57,42 @@ pub struct Edit {
     /// Ids of tombstones that hide nothing any more. Unknown ones are passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_tombstones: Vec<u64>,
+    /// Segments that exist from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add_segments: Vec<SegmentMeta>,
+    /// Names of segments that no longer exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_segments: Vec<String>,
+}
+
+/// One segment of entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMeta {
+    /// The prefix its objects share.
+    pub name: String,
+    /// What its entries are.
+    #[serde(with = "signal")]
+    pub signal: Signal,
+    /// How often its rows were compacted; 0 is fresh from the head.
+    pub level: u8,
+    /// First and last instant of its entries, nanoseconds.
+    pub range_ns: (i64, i64),
+    /// Log positions its rows came from: from the first up to, not including, the second. Of two
+    /// entries with one instant and stream, that of the lower range came first.
+    #[serde(with = "positions")]
+    pub positions: (Position, Position),
+    /// Streams in it.
+    pub streams: u64,
+    /// Entries in it.
+    pub rows: u64,
+    /// Bytes of their lines and fields.
+    pub raw_bytes: u64,
+    /// Bytes of all its objects.
+    pub bytes: u64,
+    /// When it was written, milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// The checksum of the head of its `streams.bin`, which has those of everything else.
+    pub index_checksum: u32,
 }
 
 /// One block.
@@ -133,6 +172,11 @@ pub struct SnapshotMeta {
 }
 
 impl Edit {
+    /// Whether a reader that knows nothing of segments would take the partition for an empty one.
+    pub(super) fn needs_segments(&self) -> bool {
+        !self.add_segments.is_empty() || !self.remove_segments.is_empty()
+    }
+
     /// Whether a reader that knows nothing of tombstones would show what is deleted.
     pub(super) fn needs_tombstones(&self) -> bool {
         !self.add_tombstones.is_empty() || !self.remove_tombstones.is_empty()
@@ -166,6 +210,18 @@ impl PartitionState {
                 return Err(format!("it adds block {:?} a second time", block.name));
             }
             self.blocks.push(block.clone());
+        }
+        for name in &edit.remove_segments {
+            let at = self.segments.iter().position(|segment| segment.name == *name);
+            self.segments.remove(
+                at.ok_or_else(|| format!("it removes segment {name:?}, which does not exist"))?,
+            );
+        }
+        for segment in &edit.add_segments {
+            if self.segments.iter().any(|known| known.name == segment.name) {
+                return Err(format!("it adds segment {:?} a second time", segment.name));
+            }
+            self.segments.push(segment.clone());
         }
         if let Some(covered) = edit.covered {
             if covered < self.covered {
@@ -239,6 +295,23 @@ mod positions {
         from: D,
     ) -> Result<(Position, Position), D::Error> {
         <(u64, u64)>::deserialize(from).map(|(first, end)| (Position(first), Position(end)))
+    }
+}
+
+/// By name.
+mod signal {
+    use super::*;
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(one: &Signal, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(one.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Signal, D::Error> {
+        let name = String::deserialize(from)?;
+        let known = Signal::ALL.into_iter().find(|signal| signal.as_str() == name);
+        known.ok_or_else(|| D::Error::custom(format!("unknown signal {name:?}")))
     }
 }
 

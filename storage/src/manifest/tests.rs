@@ -42,6 +42,22 @@ fn tombstone(id: u64) -> Arc<Tombstone> {
     })
 }
 
+fn segment(name: &str) -> SegmentMeta {
+    SegmentMeta {
+        name: name.to_owned(),
+        signal: model::Signal::Audits,
+        level: 1,
+        range_ns: (i64::MIN, i64::MAX),
+        positions: (Position(1), Position(u64::MAX)),
+        streams: 1,
+        rows: 2,
+        raw_bytes: 3,
+        bytes: 4,
+        created_ms: 5,
+        index_checksum: u32::MAX,
+    }
+}
+
 /// The edit a test commits as its `number`-th: adds a block, and removes every second one.
 fn edit(number: u64) -> Edit {
     let removed = number
@@ -65,6 +81,7 @@ fn edit(number: u64) -> Edit {
         next_object: number * 2,
         add_tombstones: vec![tombstone(number)],
         remove_tombstones: number.checked_sub(3).into_iter().collect(),
+        ..Edit::default()
     }
 }
 
@@ -429,6 +446,8 @@ proptest! {
                         .collect(),
                     remove_tombstones:
                         state.tombstones.iter().take(usize::from(removes)).map(|t| t.id).collect(),
+                    add_segments: (0..adds).map(|n| segment(&name(n))).collect(),
+                    remove_segments: state.segments.iter().take(usize::from(removes)).map(|s| s.name.clone()).collect(),
                 };
                 state = store.commit(edit).await.unwrap();
             }

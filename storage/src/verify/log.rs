@@ -1,12 +1,54 @@
 //! The log, read as a start would read it: on the series that the snapshots have.
 
-use model::{Disk, Position};
+use model::{Disk, Position, Record};
 use tenancy::TenantId;
 
 use super::Verified;
 use crate::Error;
+use crate::entries::EntryHead;
 use crate::head::Head;
 use crate::log::{Found, replay_only, segments_bytes};
+
+/// What the log of one partition is replayed on.
+pub(super) struct Replay {
+    pub(super) partition: u16,
+    pub(super) covered: Position,
+    pub(super) heads: Heads,
+}
+
+pub(super) enum Heads {
+    /// Nobody knows: what it has in the log cannot be checked.
+    None,
+    Metrics(Box<Head>),
+    Entries(Box<EntryHead>),
+}
+
+impl Heads {
+    fn replay(&mut self, record: &Record<'_>) -> Option<Result<(), String>> {
+        let (kind, tenant, payload) = (record.kind, TenantId(record.tenant), record.payload);
+        match self {
+            Self::None => None,
+            Self::Metrics(head) => Some(head.replay(kind, tenant, payload)),
+            Self::Entries(head) => Some(head.replay(kind, tenant, payload)),
+        }
+    }
+
+    fn note_gap(&mut self) {
+        match self {
+            Self::None => {}
+            Self::Metrics(head) => head.note_gap(),
+            Self::Entries(head) => head.note_gap(),
+        }
+    }
+
+    fn left_out(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Metrics(head) => head.left_out(),
+            Self::Entries(head) => head.left_out(),
+        }
+    }
+}
 
 /// Bytes of the log's segments.
 pub(super) fn bytes(disk: &dyn Disk) -> Result<u64, Error> {
@@ -14,35 +56,33 @@ pub(super) fn bytes(disk: &dyn Disk) -> Result<u64, Error> {
 }
 
 /// Reads all that a start needs; gives what was found and how many bytes there are. Blocks.
-pub(super) fn read(
-    disk: &dyn Disk,
-    mut heads: Vec<(Position, Option<Head>)>,
-) -> Result<(Verified, u64), Error> {
+pub(super) fn read(disk: &dyn Disk, mut all: Vec<Replay>) -> Result<(Verified, u64), Error> {
     let mut verified = Verified::default();
-    let from = heads.iter().map(|(covered, _)| *covered).min().unwrap_or_default();
+    let from = all.iter().map(|one| one.covered).min().unwrap_or_default();
     let mut refused: Vec<(Position, String)> = Vec::new();
     let replayed = replay_only(disk, from, &mut |found| match found {
         Found::Record(at, record) => {
-            let Some((covered, Some(head))) = heads.get_mut(usize::from(record.partition)) else {
-                let reason = format!("it is of partition {}, which there is not", record.partition);
-                refused.push((at, reason));
-                return;
-            };
-            if at < *covered {
+            let one = all.iter_mut().find(|one| one.partition == record.partition);
+            if one.as_ref().is_some_and(|one| at < one.covered) {
                 return;
             }
-            if let Err(reason) = head.replay(record.kind, TenantId(record.tenant), record.payload) {
-                refused.push((at, reason));
-                head.note_gap();
+            let replayed = one.and_then(|one| Some((one.heads.replay(&record)?, one)));
+            match replayed {
+                None => {
+                    let reason =
+                        format!("it is of partition {}, which there is not", record.partition);
+                    refused.push((at, reason));
+                }
+                Some((Err(reason), one)) => {
+                    refused.push((at, reason));
+                    one.heads.note_gap();
+                }
+                Some((Ok(()), _)) => {}
             }
         }
         Found::Gap { partition, .. } => {
-            let concerned = |n: usize| partition.is_none_or(|p| usize::from(p) == n);
-            for (n, (_, head)) in heads.iter_mut().enumerate() {
-                if let Some(head) = head.as_mut().filter(|_| concerned(n)) {
-                    head.note_gap();
-                }
-            }
+            let is_concerned = |one: &&mut Replay| partition.is_none_or(|p| p == one.partition);
+            all.iter_mut().filter(is_concerned).for_each(|one| one.heads.note_gap());
         }
     });
     let advice = "set the damaged records aside with `taffrail tool wal quarantine`";
@@ -70,7 +110,7 @@ pub(super) fn read(
         let error = Error::Corrupt { what: format!("log record at {}", at.0), reason };
         verified.damage("log", &error, "keep a copy of the directory and report this");
     }
-    let left_out: u64 = heads.iter().filter_map(|(_, h)| h.as_ref()).map(Head::left_out).sum();
+    let left_out: u64 = all.iter().map(|one| one.heads.left_out()).sum();
     if left_out > 0 {
         let what =
             format!("{left_out} records cannot be applied wholly, because one before them is lost");

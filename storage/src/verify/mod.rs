@@ -59,6 +59,10 @@ pub struct Verified {
     pub block_samples: u64,
     /// Records of the log that were read.
     pub log_records: u64,
+    /// Segments of entries that were read.
+    pub segments: u64,
+    /// Entries in them.
+    pub segment_entries: u64,
     /// Bytes that were read.
     pub bytes: u64,
     /// What is not as it should be, in the order it was met.
@@ -123,7 +127,7 @@ pub async fn verify(
         return Ok(verified);
     };
     let mut surveys = Vec::new();
-    for number in 0..map.partitions() {
+    for number in map.numbers() {
         surveys.push(Survey::take(&objects, number, &mut verified).await?);
     }
     verified.partitions = surveys.len() as u64;
@@ -133,7 +137,11 @@ pub async fn verify(
     for survey in &mut surveys {
         survey.read(&objects, &mut verified, &mut progress, on_progress).await?;
     }
-    let heads = surveys.iter_mut().map(|s| (s.covered(), s.take_head())).collect();
+    // A partition of entries without manifest has nothing before those of metrics, where it is
+    // younger than these.
+    let begun = surveys.iter().map(Survey::covered).filter(|covered| covered.0 > 0).min();
+    let is_young = map.is_older_than_entries();
+    let heads = surveys.iter_mut().map(|s| s.take_replay(begun.filter(|_| is_young))).collect();
     progress.at = "log".to_owned();
     on_progress(&progress);
     let of_log = Arc::clone(&disk);

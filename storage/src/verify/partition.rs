@@ -7,11 +7,14 @@ use model::Position;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::log::{Heads, Replay};
 use super::{OnProgress, Verified, VerifyProgress};
-use crate::block::{BlockCache, BlockHandle};
+use crate::block::{BlockCache, BlockHandle, OBJECT_NAMES};
+use crate::entries::{self, EntryHead, SegmentHandle};
 use crate::head::Head;
 use crate::manifest::{BlockMeta, ManifestStore, ManifestSurvey, PartitionState};
 use crate::open::{list_stored, owner_of, restore_head, what_is_missing};
+use crate::partition_map::ENTRIES_FIRST;
 use crate::{Error, error_text};
 
 /// Footers and pages in memory while blocks are read. Bytes.
@@ -84,16 +87,28 @@ impl Survey {
     /// Bytes of what it names.
     pub(super) fn bytes(&self) -> u64 {
         let snapshots = self.state.snapshots.iter().map(|s| s.bytes);
-        self.state.blocks.iter().map(|b| b.bytes).chain(snapshots).sum()
+        let segments = self.state.segments.iter().map(|s| s.bytes);
+        self.state.blocks.iter().map(|b| b.bytes).chain(snapshots).chain(segments).sum()
     }
 
     pub(super) fn covered(&self) -> Position {
         self.state.covered
     }
 
-    /// Its series as the snapshots have them.
-    pub(super) fn take_head(&mut self) -> Option<Head> {
-        self.head.take()
+    /// Where the log has what is in no object, and what it is replayed on: series as the snapshots
+    /// have them. `begun` is where a partition of entries begins that has no manifest yet.
+    pub(super) fn take_replay(&mut self, begun: Option<Position>) -> Replay {
+        let (partition, covered) = (self.number, self.state.covered);
+        if partition < ENTRIES_FIRST {
+            let heads = self.head.take().map_or(Heads::None, |head| Heads::Metrics(Box::new(head)));
+            return Replay { partition, covered, heads };
+        }
+        let mut head = EntryHead::new(0);
+        if !self.is_known {
+            head.note_gap();
+        }
+        let covered = begun.filter(|_| self.state.number == 0).unwrap_or(covered);
+        Replay { partition, covered, heads: Heads::Entries(Box::new(head)) }
     }
 
     /// Reads snapshots and blocks.
@@ -104,6 +119,9 @@ impl Survey {
         progress: &mut VerifyProgress,
         on_progress: OnProgress<'_>,
     ) -> Result<(), Error> {
+        if self.number >= ENTRIES_FIRST {
+            return self.read_segments(objects, verified, progress, on_progress).await;
+        }
         progress.at = format!("snapshots of partition {}", self.number);
         on_progress(progress);
         self.read_snapshots(objects, verified).await;
@@ -125,10 +143,45 @@ impl Survey {
             verified.block_samples += meta.samples + meta.histograms;
             if let Err(error) = read {
                 verified.damage(
-                    file_of(meta, &error),
+                    file_of(&meta.name, &OBJECT_NAMES, &error),
                     &error,
                     "put its objects back from a backup, or give its rows up with `taffrail tool quarantine`",
                 );
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_segments(
+        &mut self,
+        objects: &Arc<dyn ObjectStore>,
+        verified: &mut Verified,
+        progress: &mut VerifyProgress,
+        on_progress: OnProgress<'_>,
+    ) -> Result<(), Error> {
+        let cache = BlockCache::new(CACHE_BYTES);
+        for meta in &self.state.segments {
+            progress.at = format!("segment {}", meta.name);
+            on_progress(progress);
+            let before = progress.bytes;
+            let read = match entries::what_is_missing(meta, &self.stored) {
+                Some(reason) => {
+                    Err(Error::Corrupt { what: format!("segment {}", meta.name), reason })
+                }
+                None => {
+                    let mut done = |bytes: u64| {
+                        progress.bytes += bytes;
+                        on_progress(progress);
+                    };
+                    SegmentHandle::new(meta.clone(), objects, &cache).verify(&mut done).await
+                }
+            };
+            progress.bytes = before + meta.bytes;
+            verified.segments += 1;
+            verified.segment_entries += meta.rows;
+            if let Err(error) = read {
+                let file = file_of(&meta.name, &entries::OBJECT_NAMES, &error);
+                verified.damage(file, &error, "put its objects back from a backup");
             }
         }
         Ok(())
@@ -195,6 +248,7 @@ impl Survey {
         let owner = owner_of(object);
         self.state.blocks.iter().any(|b| b.name == owner)
             || self.state.snapshots.iter().any(|s| s.name == owner)
+            || self.state.segments.iter().any(|s| s.name == owner)
     }
 }
 
@@ -215,13 +269,11 @@ async fn read_block(
 }
 
 /// The object an error is about, as far as it says.
-fn file_of(meta: &BlockMeta, error: &Error) -> String {
+fn file_of(owner: &str, objects: &[&str], error: &Error) -> String {
     let text = error_text(error);
-    let object = crate::block::OBJECT_NAMES
-        .iter()
-        .map(|name| format!("{}/{name}", meta.name))
-        .find(|path| text.contains(path.as_str()));
-    format!("objects/{}", object.unwrap_or_else(|| meta.name.clone()))
+    let mut paths = objects.iter().map(|name| format!("{owner}/{name}"));
+    let object = paths.find(|path| text.contains(path.as_str()));
+    format!("objects/{}", object.unwrap_or_else(|| owner.to_owned()))
 }
 
 /// All objects of a store, for what belongs to nothing.

@@ -38,12 +38,12 @@ pub(super) async fn objects(
         let survey = partition.and_then(|p| surveys.iter().find(|s| s.number == p));
         let (what, advice) = match (kind, survey) {
             ("partitions.json" | "manifest", _) => continue,
-            ("blocks" | "snapshots", Some(survey)) if survey.names(&path) => continue,
-            ("blocks" | "snapshots", Some(survey)) if survey.is_known => (
+            ("blocks" | "snapshots" | "segments", Some(survey)) if survey.names(&path) => continue,
+            ("blocks" | "snapshots" | "segments", Some(survey)) if survey.is_known => (
                 format!("no manifest names it ({bytes} bytes)"),
                 "none needed: the server removes it",
             ),
-            ("blocks" | "snapshots", Some(_)) => (
+            ("blocks" | "snapshots" | "segments", Some(_)) => (
                 format!("a lost manifest may have named it ({bytes} bytes)"),
                 "keep it until the manifest is back",
             ),

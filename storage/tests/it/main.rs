@@ -9,6 +9,7 @@ mod crashes;
 mod damage;
 mod deletes;
 mod downsampling;
+mod entries;
 mod facts;
 mod faults;
 mod full;

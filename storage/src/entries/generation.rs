@@ -1,0 +1,141 @@
+//! A generation of rows in a head: what came between two flushes, in the order it came.
+
+use std::sync::Arc;
+
+use super::page::{Page, Row};
+use super::payload::{Named, NewStream};
+use super::streams::{Stream, StreamTable};
+
+/// A page is closed at so many rows; what is open is copied by each question that reads it.
+const PAGE_ROWS: usize = 1_024;
+
+/// The same in bytes of lines and fields.
+const PAGE_BYTES: usize = 128 << 10;
+
+/// A stream that the log has not named in this generation yet.
+const UNNAMED: u32 = u32::MAX;
+
+/// Rows with the table of their streams.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// A position of the log: since then streams are numbered as they are there.
+    pub(crate) number: u64,
+    pub(crate) streams: StreamTable,
+    /// The number of each stream in the log.
+    named: Vec<u32>,
+    names: u32,
+    closed: Vec<Arc<Page>>,
+    open: Page,
+    rows: u64,
+    raw_bytes: u64,
+}
+
+/// What a question sees of a generation.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) streams: Arc<[Arc<Stream>]>,
+    pub(crate) pages: Vec<Arc<Page>>,
+}
+
+impl Generation {
+    pub(crate) fn new(number: u64, key: u64) -> Self {
+        Self {
+            number,
+            streams: StreamTable::new(key),
+            named: Vec::new(),
+            names: 0,
+            closed: Vec::new(),
+            open: Page::default(),
+            rows: 0,
+            raw_bytes: 0,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of lines and fields.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Memory taken, about.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let pages: usize = self.closed.iter().map(|p| p.heap_bytes()).sum();
+        pages + self.open.heap_bytes() + self.streams.heap_bytes()
+    }
+
+    /// Adds a stream that is not there.
+    pub(crate) fn add_stream(&mut self, stream: Arc<Stream>) -> u32 {
+        self.named.push(UNNAMED);
+        self.streams.push(stream)
+    }
+
+    /// What the log calls a stream from now on, and what it has to be told of it.
+    pub(crate) fn name_of(&mut self, stream: u32) -> Named {
+        let name = &mut self.named[stream as usize];
+        if *name != UNNAMED {
+            return Named { number: *name, new: None };
+        }
+        *name = self.names;
+        self.names += 1;
+        let Stream { signal, kind, id, labels, .. } = &*self.streams.all()[stream as usize];
+        let new = NewStream { signal: *signal, kind: *kind, id: *id, labels: labels.clone() };
+        Named { number: *name, new: Some(new) }
+    }
+
+    /// Begins to number streams for the log anew.
+    pub(crate) fn renumber(&mut self, number: u64) {
+        self.number = number;
+        self.names = 0;
+        self.named.iter_mut().for_each(|name| *name = UNNAMED);
+    }
+
+    /// Adds the rows of a page; its stream numbers are places in `streams`.
+    pub(crate) fn push(&mut self, page: &Page, streams: &[u32]) {
+        for i in 0..page.rows() {
+            let row = page.row(i);
+            let Some(&stream) = streams.get(row.stream as usize) else { continue };
+            self.push_row(Row { stream, ..row });
+        }
+    }
+
+    fn push_row(&mut self, row: Row<'_>) {
+        let bytes = row.line.len() + row.fields.len();
+        if self.open.rows() >= PAGE_ROWS
+            || self.open.raw_bytes() + bytes > PAGE_BYTES && !self.open.is_empty()
+        {
+            self.close();
+        }
+        self.open.push(row);
+        self.streams.count(row.stream, row.at_ns, bytes);
+        self.rows += 1;
+        self.raw_bytes += bytes as u64;
+    }
+
+    /// Closes the open page.
+    pub(crate) fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.closed.push(Arc::new(std::mem::take(&mut self.open)));
+        }
+    }
+
+    /// Pages that are closed.
+    pub(crate) fn closed(&self) -> &[Arc<Page>] {
+        &self.closed
+    }
+
+    /// What a question sees that begins now.
+    pub(crate) fn view(&self) -> View {
+        let mut pages = self.closed.clone();
+        if !self.open.is_empty() {
+            pages.push(Arc::new(self.open.clone()));
+        }
+        View { streams: self.streams.all().into(), pages }
+    }
+}

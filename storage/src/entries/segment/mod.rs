@@ -1,0 +1,39 @@
+//! Segments: immutable objects under one prefix with entries of one signal and a stretch of time.
+//!
+//! ```text
+//! rows, sorted ─► write ─► entries.parquet   lines, in groups of up to 8,192 rows
+//!                          bloom.bin         tokens of each group
+//!                          streams.bin       streams with counts by hour, groups, checksums of all
+//! handle ─► open: streams.bin, from the cache or the store ─► groups ─► pages
+//! ```
+//!
+//! Rows are in order of (tenant, labels, instant, arrival): those of a stream follow one another.
+//! Invariants: a segment never changes; nobody reads one that no manifest names; every byte is
+//! checked before it is decoded. Formats: `docs/formats/segment.md`.
+
+mod bloom;
+mod index;
+mod read;
+mod verify;
+mod write;
+
+pub(crate) use read::{Open, SegmentHandle, prune};
+pub(crate) use verify::Whole;
+pub(crate) use write::{Written, write};
+
+const ENTRIES: &str = "entries.parquet";
+const BLOOM: &str = "bloom.bin";
+const STREAMS: &str = "streams.bin";
+
+/// Objects a segment has under its prefix, in the order in which they are written.
+pub(crate) const OBJECT_NAMES: [&str; 3] = [ENTRIES, BLOOM, STREAMS];
+
+/// Rows of a group: what is fetched, decoded and pruned as one.
+const GROUP_ROWS_MAX: usize = 8_192;
+
+/// The same in bytes of lines and fields.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
+/// Rows from which on a tenant's last group is not shared with the next tenant. A group costs some
+/// hundred bytes whatever it holds, so small tenants share one (docs/decisions/0003-row-groups.md).
+const GROUP_ROWS_MIN: usize = 1_024;

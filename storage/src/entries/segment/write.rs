@@ -1,0 +1,256 @@
+//! Writes a segment: rows in order in, objects out.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow_array::{
+    ArrayRef, BinaryArray, RecordBatch, TimestampNanosecondArray, UInt8Array, UInt32Array,
+};
+use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use bytes::Bytes;
+use hashbrown::HashSet;
+use model::Signal;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::index::{Group, SegmentIndex, SegmentStream};
+use super::{BLOOM, ENTRIES, GROUP_BYTES_MAX, GROUP_ROWS_MAX, GROUP_ROWS_MIN, STREAMS, bloom};
+use crate::Error;
+use crate::block::object::Sink;
+use crate::block::{close_table, table_error};
+use crate::entries::page::{Fields, Row};
+use crate::entries::streams::{Stream, StreamCounts};
+use crate::entries::tokens;
+
+/// The time zone of all instants.
+const UTC: &str = "UTC";
+
+/// Bytes of a page: a column of a group is one.
+const PAGE_BYTES: usize = 16 << 20;
+
+/// A segment, ready to be put: its objects in the order in which they are to be put.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) index: SegmentIndex,
+    pub(crate) objects: Vec<(&'static str, Bytes)>,
+    /// Stands for the whole segment.
+    pub(crate) checksum: u32,
+}
+
+/// Writes rows of one signal. They come in order of (stream, instant, arrival), their stream numbers
+/// being places in `streams`, which are in their order and all have rows.
+pub(crate) fn write<'r>(
+    signal: Signal,
+    streams: &[Arc<Stream>],
+    rows: impl Iterator<Item = Row<'r>>,
+    zstd_level: i32,
+) -> Result<Written, Error> {
+    let mut writer = Writer::new(streams, zstd_level)?;
+    for row in rows {
+        writer.add(row)?;
+    }
+    writer.finish(signal)
+}
+
+struct Writer<'s> {
+    streams: &'s [Arc<Stream>],
+    table: ArrowWriter<Sink>,
+    schema: Arc<Schema>,
+    columns: Columns,
+    counts: Vec<StreamCounts>,
+    groups: Vec<Group>,
+    tokens: HashSet<u64>,
+    blooms: Vec<u8>,
+    rows: u64,
+}
+
+/// Rows of a group.
+#[derive(Default)]
+struct Columns {
+    streams: Vec<u32>,
+    at_ns: Vec<i64>,
+    levels: Vec<u8>,
+    flags: Vec<u8>,
+    lines: Bytewise,
+    fields: Bytewise,
+}
+
+/// Texts one after the other.
+#[derive(Default)]
+struct Bytewise {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+}
+
+impl Bytewise {
+    fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        // A group ends long before two gigabytes.
+        self.ends.push(self.bytes.len() as i32);
+    }
+
+    fn take(&mut self) -> ArrayRef {
+        let Self { bytes, ends } = std::mem::take(self);
+        let offsets: Vec<i32> = std::iter::once(0).chain(ends).collect();
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+        Arc::new(BinaryArray::new(offsets, Buffer::from_vec(bytes), None))
+    }
+}
+
+fn schema() -> Schema {
+    let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()));
+    Schema::new(vec![
+        Field::new("stream", DataType::UInt32, false),
+        Field::new("ts", instant, false),
+        Field::new("level", DataType::UInt8, false),
+        Field::new("flags", DataType::UInt8, false),
+        Field::new("line", DataType::Binary, false),
+        Field::new("fields", DataType::Binary, false),
+    ])
+}
+
+fn properties(zstd_level: i32) -> WriterProperties {
+    let level = ZstdLevel::try_new(zstd_level).unwrap_or_default();
+    let mut builder = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_created_by("taffrail".to_owned())
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_offset_index_disabled(true)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_data_page_row_count_limit(GROUP_ROWS_MAX)
+        .set_max_row_group_row_count(None);
+    for (name, encoding) in [
+        ("stream", None),
+        ("ts", Some(Encoding::DELTA_BINARY_PACKED)),
+        ("level", None),
+        ("flags", None),
+        ("line", Some(Encoding::DELTA_LENGTH_BYTE_ARRAY)),
+        ("fields", Some(Encoding::DELTA_LENGTH_BYTE_ARRAY)),
+    ] {
+        if let Some(encoding) = encoding {
+            let column = || ColumnPath::from(name);
+            builder = builder
+                .set_column_dictionary_enabled(column(), false)
+                .set_column_encoding(column(), encoding);
+        }
+    }
+    builder.build()
+}
+
+impl<'s> Writer<'s> {
+    fn new(streams: &'s [Arc<Stream>], zstd_level: i32) -> Result<Self, Error> {
+        let schema = Arc::new(schema());
+        let properties = Some(properties(zstd_level));
+        let table = ArrowWriter::try_new(Sink::default(), Arc::clone(&schema), properties);
+        Ok(Self {
+            streams,
+            table: table.map_err(table_error)?,
+            schema,
+            columns: Columns::default(),
+            counts: vec![StreamCounts::default(); streams.len()],
+            groups: Vec::new(),
+            tokens: HashSet::new(),
+            blooms: Vec::new(),
+            rows: 0,
+        })
+    }
+
+    fn add(&mut self, row: Row<'_>) -> Result<(), Error> {
+        if self.ends_before(row.stream) {
+            self.close_group()?;
+        }
+        let columns = &mut self.columns;
+        columns.streams.push(row.stream);
+        columns.at_ns.push(row.at_ns);
+        columns.levels.push(row.mark.level() as u8);
+        columns.flags.push(row.mark.flags());
+        columns.lines.push(row.line);
+        columns.fields.push(row.fields);
+        self.tokens.extend(tokens::hashes(row.line));
+        for (_, value) in Fields(row.fields) {
+            self.tokens.extend(tokens::hashes(value.as_bytes()));
+        }
+        let bytes = row.line.len() + row.fields.len();
+        if let Some(counts) = self.counts.get_mut(row.stream as usize) {
+            counts.add(row.at_ns, bytes);
+        }
+        Ok(())
+    }
+
+    /// Whether a group ends before a row of this stream.
+    fn ends_before(&self, stream: u32) -> bool {
+        let rows = self.columns.at_ns.len();
+        let bytes = self.columns.lines.bytes.len() + self.columns.fields.bytes.len();
+        if rows >= GROUP_ROWS_MAX || bytes >= GROUP_BYTES_MAX {
+            return true;
+        }
+        let tenant = |stream: u32| self.streams.get(stream as usize).map(|s| s.tenant);
+        let last = self.columns.streams.last();
+        rows >= GROUP_ROWS_MIN && last.is_some_and(|last| tenant(*last) != tenant(stream))
+    }
+
+    fn close_group(&mut self) -> Result<(), Error> {
+        let mut columns = std::mem::take(&mut self.columns);
+        let rows = columns.at_ns.len() as u64;
+        let span = columns.at_ns.iter().min().zip(columns.at_ns.iter().max());
+        let Some((&first_ns, &last_ns)) = span else { return Ok(()) };
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(columns.streams)),
+            Arc::new(TimestampNanosecondArray::from(columns.at_ns).with_timezone(UTC)),
+            Arc::new(UInt8Array::from(columns.levels)),
+            Arc::new(UInt8Array::from(columns.flags)),
+            columns.lines.take(),
+            columns.fields.take(),
+        ];
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
+        let batch = batch.map_err(|e| table_error(e.into()))?;
+        self.table.write(&batch).and_then(|()| self.table.flush()).map_err(table_error)?;
+        let filter = bloom::build(&self.tokens);
+        self.tokens.clear();
+        let (bloom_at, bloom_bytes) = (self.blooms.len() as u64, filter.len() as u64);
+        self.blooms.extend_from_slice(&filter);
+        let first_row = self.rows;
+        self.groups.push(Group { first_row, rows, first_ns, last_ns, bloom_at, bloom_bytes });
+        self.rows += rows;
+        Ok(())
+    }
+
+    fn finish(mut self, signal: Signal) -> Result<Written, Error> {
+        self.close_group()?;
+        let (sink, tail_start) = close_table(self.table)?;
+        let (entries, entries_sum) = sink.into_whole(tail_start);
+        let mut sink = Sink::default();
+        sink.write_all(&self.blooms)
+            .map_err(|source| Error::Disk { doing: "write blooms in memory".to_owned(), source })?;
+        let (blooms, bloom_sum) = sink.into_whole(0);
+        let mut first_row = 0;
+        let with_counts = self.streams.iter().zip(self.counts).map(|(stream, counts)| {
+            let rows = counts.rows();
+            let one = SegmentStream { stream: Arc::clone(stream), first_row, counts };
+            first_row += rows;
+            one
+        });
+        let streams: Vec<SegmentStream> = with_counts.collect();
+        let index = SegmentIndex {
+            signal,
+            rows: self.rows,
+            raw_bytes: streams.iter().map(|s| s.counts.bytes()).sum(),
+            first_ns: self.groups.iter().map(|g| g.first_ns).min().unwrap_or_default(),
+            last_ns: self.groups.iter().map(|g| g.last_ns).max().unwrap_or_default(),
+            groups: self.groups,
+            streams,
+            entries: entries_sum,
+            bloom: bloom_sum,
+        };
+        let (encoded, checksum) = index.encode()?;
+        let objects = vec![
+            (ENTRIES, Bytes::from(entries)),
+            (BLOOM, Bytes::from(blooms)),
+            (STREAMS, Bytes::from(encoded)),
+        ];
+        Ok(Written { index, objects, checksum })
+    }
+}
