@@ -123,7 +123,7 @@ impl EntryIntake {
             appender,
             caps: EntryCaps::default(),
             labels: LabelCache::default(),
-            work: Pool::new(cores + 1),
+            work: Pool::new(cores + 1, usize::MAX),
         }
     }
 

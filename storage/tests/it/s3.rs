@@ -225,7 +225,7 @@ async fn damaged_records_are_given_up_with_objects_on_s3() {
         .tamper(segment, |bytes| bytes[position as usize + 16] ^= 1)
         .expect("an existing file");
     let storage = open(&ground, &far).await.expect("damage does not stop it");
-    assert_eq!((storage.damage().len(), storage.read_only().len()), (1, 3));
+    assert_eq!((storage.damage().len(), storage.read_only().len()), (1, 3 + 4));
     let before = samples(&storage, ALL).await.expect("readable");
     drop(storage);
     let damaged = verify(Arc::clone(&disk), Some(&far), &mut |_| {}).await.expect("verified");
