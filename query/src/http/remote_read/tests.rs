@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::body::to_bytes;
 use axum::http::Request;
 use axum::http::response::Parts;
