@@ -77,6 +77,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         reloader,
         routing,
         backups,
+        pushgateway: Arc::clone(&doors.pushgateway),
     };
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);

@@ -20,6 +20,7 @@ mod look;
 mod metrics;
 mod own_scrape;
 mod pages;
+mod pushed;
 mod reload;
 mod routes;
 mod scraping;

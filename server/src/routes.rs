@@ -25,7 +25,7 @@ use crate::backups::Backups;
 use crate::metrics::Metrics;
 use crate::pages::{self, ASSETS};
 use crate::reload::Reloader;
-use crate::status;
+use crate::{pushed, status};
 
 /// What answers one of the server's own routes.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +36,7 @@ enum Own {
     Metrics,
     Reload,
     Overview,
+    Pushed,
     Flush,
     Compact,
 }
@@ -50,6 +51,7 @@ const OWN: &[(&str, &str, Own)] = &[
     ("POST", "/-/reload", Own::Reload),
     ("PUT", "/-/reload", Own::Reload),
     ("GET", "/api/v1/status/overview", Own::Overview),
+    ("GET", "/api/v1/metrics", Own::Pushed),
     ("POST", "/api/v1/admin/flush", Own::Flush),
     ("POST", "/api/v1/admin/storage/compact", Own::Compact),
 ];
@@ -87,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) routing: Arc<Routing>,
     pub(crate) backups: Arc<Backups>,
+    pub(crate) pushgateway: Arc<Pushgateway>,
 }
 
 impl FromRef<Parts> for Arc<Authenticator> {
@@ -173,6 +176,7 @@ fn handler(method: &str, own: Own) -> MethodRouter<Parts> {
         Own::Reload if method == "PUT" => put(reload),
         Own::Reload => post(reload),
         Own::Overview => get(overview),
+        Own::Pushed => get(pushed::show),
         Own::Flush => post(flush),
         Own::Compact => post(compact),
     }

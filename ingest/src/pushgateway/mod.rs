@@ -12,6 +12,7 @@
 
 mod group;
 mod journal;
+mod listing;
 mod store;
 
 #[cfg(test)]
@@ -42,6 +43,7 @@ use group::Group;
 pub use group::{Grouping, Replaces};
 pub use journal::JournalError;
 use journal::Key;
+pub use listing::{LabelPairs, Part, PushedFamily, PushedGroup};
 use store::{Bounds, Changed, Pushed, Store};
 
 /// Method and path of every route.

@@ -113,6 +113,15 @@ impl Store {
         tenants
     }
 
+    /// The groups of one tenant, in order of their labels.
+    pub(super) fn of_tenant(&self, tenant: TenantId) -> Vec<(Grouping, Group)> {
+        let state = self.state.lock();
+        let own = state.groups.iter().filter(|(key, _)| key.0 == tenant);
+        let mut groups: Vec<_> = own.map(|(key, group)| (key.1.clone(), group.clone())).collect();
+        groups.sort_by(|a, b| a.0.cmp(&b.0));
+        groups
+    }
+
     /// Forgets the groups of a tenant that is no more. Blocks.
     pub(super) fn forget(&self, tenant: TenantId) -> Result<(), JournalError> {
         let mut state = self.state.lock();
@@ -209,13 +218,18 @@ pub(super) fn read_push(
 
 /// The series of a group that still count.
 pub(super) fn series_of_group(group: &Group, grouping: &Grouping) -> Vec<Pushed> {
-    let of_push = |push: &Push| {
-        // It was read when it was pushed.
-        let series = series_of(push.format, &push.body, grouping).unwrap_or_default();
-        let counts = |(family, series)| push.families.contains(&family).then_some(series);
-        series.into_iter().filter_map(counts).collect::<Vec<_>>()
-    };
-    group.pushes.iter().flat_map(of_push).collect()
+    let series = |push| series_of_push(push, grouping).map(|(_, series)| series);
+    group.pushes.iter().flat_map(series).collect()
+}
+
+/// The series of a push that still count, with their families.
+pub(super) fn series_of_push(
+    push: &Push,
+    grouping: &Grouping,
+) -> impl Iterator<Item = (String, Pushed)> {
+    // It was read when it was pushed.
+    let series = series_of(push.format, &push.body, grouping).unwrap_or_default();
+    series.into_iter().filter(|(family, _)| push.families.contains(family))
 }
 
 /// Series with their families. Labels of the grouping win over those of the body.

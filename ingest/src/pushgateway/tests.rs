@@ -215,3 +215,48 @@ async fn groups_follow_their_tenant() {
     let again = setup_on(setup.disk.after_kill(), PushgatewayConfig::default());
     assert!(again.tick().is_empty(), "for good");
 }
+
+#[tokio::test]
+async fn groups_are_listed_by_family() {
+    use super::Part;
+    use model::MetricKind;
+
+    let setup = setup();
+    let body = "# HELP a What it is.\n# TYPE a counter\na{x=\"1\"} 1\na{x=\"2\"} 2\n\
+                # TYPE h histogram\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_sum 2.5\nh_count 3\n\
+                # TYPE s summary\ns{quantile=\"0.9\"} 1.5\ns_sum 4\ns_count 2\n# TYPE le gauge\nle{le=\"x\"} 7\n";
+    setup.send("PUT", PATH, body).await;
+    setup.send("POST", PATH, "a 9\nuntyped_sum 1\n").await;
+    setup.send("PUT", "/metrics/job/other/empty@base64/=", "z 1\n").await;
+    let groups = setup.gateway.groups(scope().tenant());
+    let labels = |group: usize| {
+        let pairs = groups[group].labels.iter().map(|(n, v)| format!("{n}={v}"));
+        pairs.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([labels(0), labels(1)], ["empty= job=other", "instance=a job=backup"]);
+    assert_eq!((groups[1].pushed_ms, groups[1].failed_ms), (NOW_MS, 0));
+    let families = &groups[1].families;
+    let names: Vec<&str> = families.keys().map(String::as_str).collect();
+    let all =
+        ["a", "h", "le", "push_failure_time_seconds", "push_time_seconds", "s", "untyped_sum"];
+    assert_eq!(names, all);
+    let parts = |family: &str| {
+        let metrics = families[family].metrics.values().flatten();
+        (families[family].kind, metrics.cloned().collect::<Vec<_>>())
+    };
+    // The later push took the family away from the earlier one, type and help too.
+    assert_eq!(parts("a"), (MetricKind::Unknown, vec![(Part::Value, 9.0)]));
+    let histogram = [
+        (Part::Of(0.5), 1.0),
+        (Part::Of(f64::INFINITY), 3.0),
+        (Part::Sum, 2.5),
+        (Part::Count, 3.0),
+    ];
+    assert_eq!(parts("h"), (MetricKind::Histogram, histogram.to_vec()));
+    let summary = [(Part::Of(0.9), 1.5), (Part::Sum, 4.0), (Part::Count, 2.0)];
+    assert_eq!(parts("s"), (MetricKind::Summary, summary.to_vec()));
+    assert_eq!(parts("le"), (MetricKind::Gauge, vec![(Part::Value, 7.0)]));
+    assert_eq!(parts("untyped_sum"), (MetricKind::Unknown, vec![(Part::Value, 1.0)]));
+    assert_eq!(parts("push_failure_time_seconds"), (MetricKind::Gauge, vec![(Part::Value, 0.0)]));
+    assert!(setup.gateway.groups(tenancy::TenantId(77)).is_empty(), "of another tenant");
+}

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::{Clock, SystemClock};
+use serde_json::Value;
 
 use crate::otel::everything;
 use crate::process::{Program, free_address, installed, taffrail};
@@ -60,6 +61,35 @@ fn stored(server: &Program, tenant: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Groups by their labels, without what differs: times, and the empty `instance` that Pushgateway makes up.
+fn listed(server: &Program) -> BTreeMap<String, Value> {
+    let answer = server.json("/api/v1/metrics", Some("pushed"));
+    assert_eq!(answer["status"], "success", "{answer}");
+    let groups = answer["data"].as_array().cloned().unwrap_or_default();
+    let named = groups.into_iter().map(|mut group| {
+        for (name, family) in group.as_object_mut().expect("a group").iter_mut() {
+            let is_time = name.ends_with("_time_seconds");
+            let Some(family) = family.as_object_mut().filter(|f| f.contains_key("metrics")) else {
+                continue;
+            };
+            assert!(family.remove("time_stamp").is_some_and(|at| at.is_string()), "{name}");
+            let metrics = family["metrics"].as_array_mut().expect("a list");
+            metrics.sort_by_key(|metric| metric["labels"].to_string());
+            for metric in metrics {
+                let labels = metric["labels"].as_object_mut().expect("labels");
+                labels.retain(|name, value| name != "instance" || value != "");
+                if is_time {
+                    metric["value"] = (metric["value"] != "0").into();
+                }
+            }
+        }
+        let labels = group["labels"].as_object_mut().expect("labels");
+        labels.retain(|name, value| name != "instance" || value != "");
+        (group["labels"].to_string(), group)
+    });
+    named.collect()
+}
+
 #[test]
 fn pushes_end_as_they_do_with_the_packaged_pushgateway() {
     let Some(packaged) = installed("prometheus-pushgateway") else { return };
@@ -92,6 +122,7 @@ scrape_configs:
         let (theirs, ours) = (push(&theirs), push(&ours));
         assert_eq!(theirs.0, ours.0, "{method} {path}: {theirs:?} {ours:?}");
     }
+    assert_eq!(listed(&theirs), listed(&ours));
     let both = || (stored(&ours, "scraped"), stored(&ours, "pushed"));
     let started = Instant::now();
     while both().0 != both().1 && started.elapsed() < Duration::from_secs(30) {
