@@ -226,15 +226,26 @@ impl Metrics {
         family(out, "scrapes_skipped_total", "counter", help, of(&self.scrapes_skipped));
     }
 
-    fn write_requests(&self, out: &mut String) {
-        let mut requests = Vec::new();
+    /// Answers by path and code: a path may be one of several methods.
+    fn requests_by_path(&self) -> Vec<(&'static str, [u64; CODES.len()])> {
+        let mut paths: Vec<(&str, [u64; CODES.len()])> = Vec::new();
         for ((_, path), by_code) in crate::routes().zip(&self.requests) {
-            for (code, count) in CODES.iter().zip(by_code) {
-                let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
-                requests
-                    .push((format!("{{path=\"{path}\",code=\"{code}\"}}"), count.load(Relaxed)));
+            let counts = by_code.each_ref().map(|count| count.load(Relaxed));
+            match paths.iter_mut().find(|(known, _)| *known == path) {
+                Some((_, sums)) => sums.iter_mut().zip(counts).for_each(|(sum, n)| *sum += n),
+                None => paths.push((path, counts)),
             }
         }
+        paths
+    }
+
+    fn write_requests(&self, out: &mut String) {
+        let requests = self.requests_by_path().into_iter().flat_map(|(path, counts)| {
+            CODES.iter().zip(counts).map(move |(code, count)| {
+                let code = if *code == 0 { "other".to_owned() } else { code.to_string() };
+                (format!("{{path=\"{path}\",code=\"{code}\"}}"), count)
+            })
+        });
         family(
             out,
             "requests_total",
@@ -364,6 +375,22 @@ mod tests {
         let mut text = String::new();
         metrics.write(&mut text);
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+
+    #[test]
+    fn no_series_is_told_twice() {
+        let metrics = Metrics::default();
+        let places = crate::routes().enumerate();
+        let of_groups = places.filter(|(_, (_, path))| *path == "/metrics/{*grouping}");
+        of_groups.for_each(|(place, _)| metrics.answered(place, 200, Duration::ZERO));
+        let mut text = String::new();
+        metrics.write(&mut text);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let series: Vec<&str> = lines.filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
+        let distinct: std::collections::HashSet<&&str> = series.iter().collect();
+        assert_eq!(distinct.len(), series.len());
+        let line = r#"taffrail_ingest_requests_total{path="/metrics/{*grouping}",code="200"} 3"#;
+        check(&metrics, line);
     }
 
     #[test]

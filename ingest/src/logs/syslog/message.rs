@@ -42,7 +42,12 @@ impl<'a> Message<'a> {
             Some(rest) => new_form(rest, known.clone()),
             None => old_form(rest, known.clone(), clock),
         };
-        found.unwrap_or(Self { text: rest, ..known })
+        found.unwrap_or_else(|| {
+            // Python's handler and small devices write nothing but `app: text`.
+            let mut message = known;
+            tag(rest, &mut message);
+            message
+        })
     }
 }
 
@@ -299,6 +304,7 @@ mod tests {
     fn everything_else_is_text() {
         check("hello", r#"-.- - ||| [] "hello""#);
         check("<192>1 x", r#"-.- - ||| [] "<192>1 x""#);
+        check("<14>app[7]: line 0\0", r#"1.6 - |app|7| [] "line 0""#);
         check("<13>plain text", r#"1.5 - ||| [] "plain text""#);
         check("<>x", r#"-.- - ||| [] "<>x""#);
         check("", r#"-.- - ||| [] """#);
