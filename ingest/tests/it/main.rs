@@ -1,6 +1,7 @@
 //! What comes in is what the store gives out: remote write and the self-scraper over the real
 //! store on a disk in memory that can be killed, filled and made to fail.
 
+mod log_senders;
 mod pairs;
 mod round_trip;
 
