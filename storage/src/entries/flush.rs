@@ -193,7 +193,7 @@ impl Storage {
     }
 
     /// Finds out about the last edit of a partition, if need be. Fails while the store does.
-    async fn settle_entries(
+    pub(crate) async fn settle_entries(
         &self,
         partition: &EntryPartition,
         flush: &mut EntryFlush,

@@ -23,6 +23,7 @@ mod page;
 mod partition;
 mod payload;
 mod prepare;
+mod retention;
 mod rows;
 mod search;
 mod segment;

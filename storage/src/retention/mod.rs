@@ -159,6 +159,7 @@ impl Storage {
         for cut in cuts {
             self.cut(cut).await?;
         }
+        self.retain_entries(rules.as_ref()).await?;
         Ok(plan)
     }
 

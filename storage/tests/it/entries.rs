@@ -4,6 +4,7 @@ mod limits;
 mod model;
 mod reading;
 mod restarts;
+mod retention;
 mod statistics;
 
 use std::sync::Arc;
