@@ -24,6 +24,7 @@ mod remote_read;
 mod reply;
 mod routes;
 mod search;
+mod search_entries;
 mod self_metrics;
 mod sql;
 mod status;
@@ -48,6 +49,7 @@ use tracing::{Instrument, info_span, warn};
 pub(crate) use cors::Origins;
 pub use loki::{loki_router, loki_routes};
 pub use routes::{Endpoint, ROUTES, Route};
+pub use search_entries::{search_entries_router, search_entries_routes};
 
 use crate::running::Asked;
 use crate::{Error, Querier};

@@ -10,7 +10,7 @@ use crate::{Cancel, Config, Error, Querier};
 const SELECTORS_MAX: usize = 1_000;
 
 /// Names and values in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Params {
     pairs: Vec<(String, String)>,
 }
@@ -52,6 +52,11 @@ impl Params {
     /// All values.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.pairs.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All names that are given.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(name, _)| name.as_str())
     }
 
     /// An instant that must be there.

@@ -30,7 +30,7 @@ impl Document for Whole {
     }
 }
 
-pub(super) fn whole(write: impl FnOnce(&mut Vec<u8>)) -> Reply {
+pub(in crate::http) fn whole(write: impl FnOnce(&mut Vec<u8>)) -> Reply {
     let mut out = Vec::new();
     write(&mut out);
     Reply::document(Whole(out))
@@ -251,7 +251,7 @@ pub(super) fn old_streams(rows: &[EntryRow]) -> Reply {
 }
 
 /// An instant with nanoseconds.
-fn rfc3339_ns(at_ns: i64) -> String {
+pub(in crate::http) fn rfc3339_ns(at_ns: i64) -> String {
     let seconds = rfc3339_text(at_ns.div_euclid(1_000_000));
     format!("{}.{:09}Z", &seconds[..seconds.len() - 5], at_ns.rem_euclid(1_000_000_000))
 }

@@ -39,6 +39,9 @@ use crate::running::Asked;
 use crate::{Cancel, Error, Querier};
 use params::Limits;
 
+pub(super) use documents::{rfc3339_ns, whole};
+pub(super) use params::{duration, instant_ns};
+
 /// Loki's API, to be mounted at the root: its paths begin with `/loki` and, as in older clients,
 /// with `/api/prom`.
 pub fn loki_router(

@@ -116,7 +116,7 @@ pub(super) fn instant_or(question: &Question, name: &str, default_ns: i64) -> Re
 
 /// An instant: a number with a point is seconds, to the nearest millisecond; one of up to ten
 /// digits is seconds; a longer one nanoseconds; else it is RFC 3339.
-pub(super) fn instant_ns(text: &str) -> Option<i64> {
+pub(in crate::http) fn instant_ns(text: &str) -> Option<i64> {
     if let Ok(number) = text.parse::<i64>() {
         return match text.len() <= 10 {
             true => number.checked_mul(1_000_000_000),
@@ -137,7 +137,7 @@ pub(super) fn instant_ns(text: &str) -> Option<i64> {
 }
 
 /// A duration: seconds as a number, or `1h30m`. Nanoseconds.
-fn duration(text: &str) -> Option<i64> {
+pub(in crate::http) fn duration(text: &str) -> Option<i64> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds.is_finite() && seconds.abs() < 9e9 => Some((seconds * 1e9) as i64),
         Ok(_) => None,
