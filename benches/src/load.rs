@@ -206,6 +206,32 @@ pub(crate) fn wide(
     Ok(Load { files, samples, series, end_ms: start_ms + rounds.end as i64 * 15_000 })
 }
 
+/// What puts a sample into the requests of a connection.
+pub(crate) type Push<'a> = &'a mut dyn FnMut(usize, &[u8], i64, f64) -> Result<()>;
+
+/// So many ticks from `start_ms` on, an interval in milliseconds apart; `tick` says what comes at each.
+pub(crate) fn ticks(
+    dir: &Path,
+    name: &str,
+    series: u64,
+    start_ms: i64,
+    (ticks, interval_ms): (i64, i64),
+    mut tick: impl FnMut(i64, Push<'_>) -> Result<()>,
+) -> Result<Load> {
+    let (files, mut writers) = writers(dir, name)?;
+    for i in 0..ticks {
+        let mut push = |connection: usize, labels: &[u8], at_ms: i64, value: f64| {
+            writers[connection].push(labels, at_ms, value)
+        };
+        tick(start_ms + i * interval_ms, &mut push)?;
+        if i % 360 == 0 {
+            progress(&format!("preparing {name}"), i as u64, ticks as u64);
+        }
+    }
+    let samples = writers.into_iter().map(Writer::finish).sum::<Result<u64>>()?;
+    Ok(Load { files, samples, series, end_ms: start_ms + ticks * interval_ms })
+}
+
 /// Metrics of each target of the wide load.
 pub(crate) const WIDE_METRICS: u64 = 500;
 

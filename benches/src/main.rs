@@ -24,6 +24,7 @@ mod sender;
 mod signal;
 mod system;
 mod tenants;
+mod tsbs;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -45,8 +46,9 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
     /// What to measure: sim, sim0 (without jitter), wide, scrape, doors (remote write 1.0, 2.0 and OTLP, the whole
-    /// way), forward, busy (writing while heavy questions run); or alone one of neighbours, what tenants
-    /// notice of one that abuses the machine; cold, which reads from an S3
+    /// way), forward, busy (writing while heavy questions run), tsbs (cpu-only, in PromQL and in SQL);
+    /// or alone one of neighbours, what tenants notice of one that abuses the machine; cold, which
+    /// reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
     /// what that costs questions and what it leaves, in this process; and codec,
     /// which runs no system: what the walks of the wire formats cost.
@@ -73,6 +75,9 @@ struct Arguments {
     /// Series of each of them.
     #[arg(long, default_value_t = 1_000)]
     target_series: u64,
+    /// Hosts of the scenario tsbs.
+    #[arg(long, default_value_t = 100)]
+    hosts: u64,
     /// Repetitions of each query, and intervals of 15 s that the scenario scrape looks at; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -110,6 +115,7 @@ fn main() -> Result<()> {
             }
             "forward" => forward::measure(&run, today_ms, &mut figures)?,
             "busy" => busy::measure(&run, today_ms(), &mut figures)?,
+            "tsbs" => tsbs::measure(&run, arguments.hosts, start_ms, &mut figures)?,
             "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
             "scrape" => {
                 let (targets, series) = (arguments.targets, arguments.target_series);
@@ -124,7 +130,7 @@ fn main() -> Result<()> {
             }
             other => {
                 bail!(
-                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors, forward and busy"
+                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors, forward, busy and tsbs"
                 )
             }
         }

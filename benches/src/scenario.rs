@@ -183,7 +183,7 @@ fn restart(kind: Kind, data: &Path, load: &Load) -> Result<Duration> {
 }
 
 /// CPU and wall milliseconds of one query, medians; `None` if it was refused.
-fn measure_query(
+pub(crate) fn measure_query(
     system: &System,
     path: &str,
     repeats: usize,

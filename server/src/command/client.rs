@@ -98,17 +98,33 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value> {
+        let answer = self.answer(method, path, headers, body)?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+
+    /// The bytes of a successful answer.
+    pub(crate) fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}{}{path}", self.authority, self.prefix);
         let (status, answer) = self
             .exchange(method, path, headers, body)
             .with_context(|| format!("{method} {url}"))?;
-        let read: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
         if (200..300).contains(&status) {
-            return Ok(read);
+            return Ok(answer);
         }
+        let read: Value = serde_json::from_slice(&answer).unwrap_or(Value::Null);
+        let place = match (read["position"]["line"].as_u64(), read["position"]["column"].as_u64()) {
+            (Some(line), Some(column)) => format!(" at line {line}, column {column}"),
+            _ => String::new(),
+        };
         let text = match read["error"].as_str() {
-            Some(text) => text.to_owned(),
+            Some(text) => format!("{text}{place}"),
             None => String::from_utf8_lossy(&answer[..answer.len().min(500)]).into_owned(),
         };
         bail!("{} (status {status})", text.trim())

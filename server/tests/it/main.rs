@@ -26,6 +26,7 @@ mod remote_read;
 mod routing;
 mod scraping;
 mod senders;
+mod sql;
 mod starts;
 mod switches;
 mod tls;

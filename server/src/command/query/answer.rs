@@ -31,6 +31,10 @@ pub(super) struct Answer {
 }
 
 impl Series {
+    pub(super) fn new(labels: Vec<(String, String)>, points: Vec<Point>) -> Self {
+        Self { labels, points }
+    }
+
     /// As the text formats write it.
     pub(super) fn name(&self) -> String {
         let mut name = String::new();
@@ -49,6 +53,11 @@ impl Series {
 }
 
 impl Answer {
+    /// Of series over a range.
+    pub(super) fn of_series(series: Vec<Series>) -> Self {
+        Self { series, is_range: true }
+    }
+
     /// Of the whole JSON of an answer.
     pub(super) fn of(whole: &Value) -> Result<Self> {
         let (kind, result) = (&whole["data"]["resultType"], &whole["data"]["result"]);

@@ -3,10 +3,11 @@
 mod answer;
 mod plot;
 mod range;
+mod sql;
 
 use std::io::IsTerminal;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use model::{Clock, SystemClock};
 use serde_json::Value;
@@ -22,10 +23,17 @@ use range::Times;
 Instants are seconds since 1970, RFC 3339, or a duration ago such as 90m.
   taffrail query 'up'
   taffrail query --range 1h 'rate(node_cpu_seconds_total{mode=\"user\"}[5m])'
-  taffrail query --range 7d --step 1h --format csv 'sum by (namespace) (container_memory_working_set_bytes)'")]
+  taffrail query --range 7d --step 1h --format csv 'sum by (namespace) (container_memory_working_set_bytes)'
+  taffrail query --sql 'SELECT host, max(value) FROM up WHERE time > now() - INTERVAL \'1 hour\' GROUP BY host'")]
 pub(crate) struct Query {
-    /// The expression, in PromQL.
+    /// The expression, in PromQL; with --sql a statement.
     expression: String,
+    /// Ask in SQL: a table for each metric, a column for each label, time and value.
+    #[arg(long)]
+    sql: bool,
+    /// What stands for $NAME in a statement.
+    #[arg(long = "param", value_name = "NAME=TEXT", requires = "sql")]
+    parameters: Vec<String>,
     #[command(flatten)]
     times: Times,
     /// How the answer is shown [default: plot for a range in a terminal, else table].
@@ -53,6 +61,9 @@ enum Format {
 
 /// Asks, and gives what to print.
 pub(crate) fn run(arguments: &Query) -> Result<String> {
+    if arguments.sql {
+        return run_sql(arguments);
+    }
     let client = arguments.server.client()?;
     let clock = SystemClock::default();
     let path = arguments.times.path(&escaped(&arguments.expression), clock.now_ms())?;
@@ -81,9 +92,37 @@ pub(crate) fn run(arguments: &Query) -> Result<String> {
     Ok(shown)
 }
 
+fn run_sql(arguments: &Query) -> Result<String> {
+    ensure!(
+        !arguments.times.are_given(),
+        "a statement says itself about which times it asks: WHERE time > now() - INTERVAL '1 hour'"
+    );
+    let client = arguments.server.client()?;
+    let format = arguments.format.unwrap_or(Format::Table);
+    let form = if matches!(format, Format::Csv | Format::Table) { "csv" } else { "json" };
+    let body = sql::body(&arguments.expression, form, &arguments.parameters)?;
+    let headers = headers(arguments.tenant.as_deref());
+    let answer = String::from_utf8(client.answer("POST", sql::PATH, &headers, Some(&body))?)?;
+    Ok(match format {
+        Format::Csv => answer,
+        Format::Table => sql::table_of(&answer),
+        Format::Json => format!("{answer}\n"),
+        Format::Plot => {
+            let whole: Value = serde_json::from_str(&answer).context("the answer is cut off")?;
+            note(&whole);
+            let in_terminal = std::io::stdout().is_terminal();
+            let rows = sql::Rows::of(&whole)?;
+            plot::of(&rows.series()?, plot::Size::of_terminal(), in_terminal)
+        }
+    })
+}
+
+fn headers(tenant: Option<&str>) -> Vec<(&str, &str)> {
+    tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect()
+}
+
 fn ask(client: &Client, path: &str, tenant: Option<&str>) -> Result<Value> {
-    let headers: Vec<(&str, &str)> = tenant.map(|t| ("X-Scope-OrgID", t)).into_iter().collect();
-    client.whole_answer("GET", path, &headers, None)
+    client.whole_answer("GET", path, &headers(tenant), None)
 }
 
 /// Warnings and infos go where they do not end up in a file with the answer.

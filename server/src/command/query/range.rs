@@ -31,6 +31,12 @@ impl Times {
         self.range.is_some() || self.start.is_some()
     }
 
+    /// Whether anything was said of times.
+    pub(super) fn are_given(&self) -> bool {
+        let Self { time, range, start, end, step } = self;
+        [time, range, start, end, step].into_iter().any(Option::is_some)
+    }
+
     /// Path and parameters of the question.
     pub(super) fn path(&self, escaped_expression: &str, now_ms: i64) -> Result<String> {
         let instant = |name, text: &Option<String>| match text {
