@@ -49,8 +49,8 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
     let reloads = Arc::clone(querier.reloads());
-    let told = Arc::clone(&reloads);
-    let reloader = Arc::new(Reloader::new(arguments, &config, who, of_reload, told)?);
+    let reloader =
+        Arc::new(Reloader::new(arguments, &config, who, of_reload, Arc::clone(&reloads))?);
     reloadable(&reloader, &authenticator, &querier, &doors);
     let routing = open_routing(&config, &authenticator, &disk).await?;
     reloader.add(Arc::new(Arc::clone(&routing)) as Arc<dyn Reload>);
@@ -85,11 +85,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let tasks = in_background(&config, &parts, &doors, (tls, scraper), &clock, &stopping)?;
     let router = routes::router(parts, doors);
     tracing::info!(address = %config.listen, tls = config.tls.is_on(), data_dir = %config.data_dir.display(), "ready");
-    let serving = tokio::spawn(async move {
-        let mut stopping = stopping;
-        let until_stopped = async move { stopped(&mut stopping).await };
-        axum::serve(listener, WithPeers(router)).with_graceful_shutdown(until_stopped).await
-    });
+    let serving = tokio::spawn(answer(listener, router, stopping));
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
@@ -99,6 +95,16 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     storage.close().await.context("flush and close the store")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Answers requests until told to stop.
+async fn answer(
+    listener: Listener,
+    router: axum::Router,
+    mut stopping: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let until_stopped = async move { stopped(&mut stopping).await };
+    axum::serve(listener, WithPeers(router)).with_graceful_shutdown(until_stopped).await
 }
 
 /// The data directory, for this process alone.

@@ -107,7 +107,7 @@ impl Rows {
                 .collect();
         ensure!(!numbers.is_empty(), "a plot wants a column of numbers, such as value");
         let texts: Vec<usize> = of_kind(&["text", "boolean"]).collect();
-        let mut found: Vec<(Vec<(String, String)>, Vec<Point>)> = Vec::new();
+        let mut found: Vec<(Names, Vec<Point>)> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for row in &self.rows {
             let Some(seconds) = seconds(&row[time]) else { continue };
@@ -133,6 +133,9 @@ impl Rows {
         Ok(Answer::of_series(series.collect()))
     }
 }
+
+/// Labels of a series, and what they say.
+type Names = Vec<(String, String)>;
 
 /// An instant as the server writes it; without a zone it is taken for one in UTC.
 fn seconds(value: &Value) -> Option<f64> {
