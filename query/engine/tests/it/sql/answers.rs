@@ -1,5 +1,7 @@
 //! What statements say: rows, filters, aggregates, and the same as PromQL where both ask the same.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use query::{Executor, SqlFormat, SqlParameter, SqlRequest, Value};
@@ -302,7 +304,7 @@ async fn json_and_arrow_have_the_same_rows() {
     let mut row = 0;
     for batch in batches {
         let batch = batch.unwrap();
-        let times = batch.column(0).clone();
+        let times = Arc::clone(batch.column(0));
         let times = arrow_array::cast::AsArray::as_primitive::<
             arrow_array::types::TimestampMillisecondType,
         >(&times)
