@@ -82,7 +82,8 @@ impl Selection {
 }
 
 /// The token of a request, if it shows one. `Bearer TOKEN`, or `Basic` with the token as password;
-/// the user name may then be anything, since programs often insist on one.
+/// the user name may then be anything, since programs often insist on one. InfluxDB's clients say
+/// `Token TOKEN`, those of Elasticsearch `ApiKey` with the token as key.
 pub fn token_of(headers: &HeaderMap) -> Result<Option<Vec<u8>>, TokenError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(first) = values.next() else { return Ok(None) };
@@ -99,9 +100,10 @@ pub fn parse_authorization(value: &[u8]) -> Result<Vec<u8>, TokenError> {
     }
     let at = value.iter().position(|b| *b == b' ').ok_or(TokenError::Malformed)?;
     let (scheme, rest) = (&value[..at], value[at..].trim_ascii());
-    let token = if scheme.eq_ignore_ascii_case(b"bearer") {
+    let is = |known: &[&str]| known.iter().any(|k| scheme.eq_ignore_ascii_case(k.as_bytes()));
+    let token = if is(&["bearer", "token"]) {
         rest.to_vec()
-    } else if scheme.eq_ignore_ascii_case(b"basic") {
+    } else if is(&["basic", "apikey"]) {
         let pair = STANDARD.decode(rest).map_err(|_| TokenError::Malformed)?;
         let colon = pair.iter().position(|b| *b == b':').ok_or(TokenError::Malformed)?;
         pair[colon + 1..].to_vec()
@@ -119,7 +121,7 @@ pub enum TokenError {
     Repeated,
     #[error("Authorization is longer than {AUTHORIZATION_BYTES_MAX} bytes")]
     TooLong,
-    #[error("Authorization must be Bearer or Basic")]
+    #[error("Authorization must be Bearer, Basic, Token or ApiKey")]
     Scheme,
     #[error("Authorization cannot be read")]
     Malformed,
@@ -220,6 +222,9 @@ mod tests {
         shows("Bearer", Err(TokenError::Malformed));
         shows("Bearer ", Err(TokenError::Malformed));
         shows("", Err(TokenError::Malformed));
+        shows("Token abc", Ok("abc"));
+        shows("ApiKey aWQ6YWJj", Ok("abc"));
+        shows("ApiKey abc", Err(TokenError::Malformed));
         shows("Digest abc", Err(TokenError::Scheme));
         shows(&format!("Bearer {}", "x".repeat(4_096)), Err(TokenError::TooLong));
         let mut headers = HeaderMap::new();

@@ -215,7 +215,7 @@ fn a_token_is_a_bearer_or_a_password_and_nothing_else() {
     assert_eq!(try_with("Basic YW55Ym9keTp0b2tlbi1wbGF0Zm9ybQ=="), "platform");
     assert_eq!(try_with("Bearer token-platforms"), "401: unknown token");
     assert_eq!(try_with("Bearer token-platfor"), "401: unknown token");
-    assert_eq!(try_with("Digest x"), "401: Authorization must be Bearer or Basic");
+    assert_eq!(try_with("Digest x"), "401: Authorization must be Bearer, Basic, Token or ApiKey");
     let hash = &tokens().tokens[0].sha256;
     assert_eq!(
         try_with(&format!("Bearer {hash}")),
