@@ -35,6 +35,10 @@ const CONNECTIONS: u64 = 4;
 /// How long a stretch is.
 const STRETCH: Duration = Duration::from_secs(10);
 
+/// A stretch ends after so long, even if requests of it have not been made yet: those count as
+/// failed.
+const STRETCH_MAX: Duration = Duration::from_secs(20);
+
 /// Quiet stretch and abuse, so many times.
 const TURNS: usize = 3;
 
@@ -248,6 +252,10 @@ fn paced(own: u64, act: fn(&mut Connection, u64) -> Result<u16>) -> Result<(Vec<
         let due = PERIOD * u32::try_from(number)?;
         if due >= STRETCH {
             break;
+        }
+        if begun.elapsed() > STRETCH_MAX {
+            errors += 1;
+            continue;
         }
         thread::sleep(due.saturating_sub(begun.elapsed()));
         errors += u64::from(act(&mut connection, number)? >= 300);
