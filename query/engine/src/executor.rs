@@ -73,7 +73,7 @@ impl StorageExecutor {
 }
 
 /// What a question of this scope may use, if nobody says otherwise.
-fn budget_of(scope: &ReadScope, cancel: &Cancel) -> Arc<Budget> {
+pub(crate) fn budget_of(scope: &ReadScope, cancel: &Cancel) -> Arc<Budget> {
     let limits = Arc::clone(scope.limits());
     let timeout = Duration::try_from_secs_f64(limits.query_seconds_max);
     Budget::new(limits, cancel.clone(), timeout.unwrap_or(Duration::MAX), None)
@@ -132,7 +132,7 @@ enum Step<Q, T, F> {
 }
 
 /// What the store says, as an answer to a question.
-fn asked(error: storage::Error) -> Error {
+pub(crate) fn asked(error: storage::Error) -> Error {
     match error {
         storage::Error::Limit(_) => Error::Execution(error.to_string()),
         storage::Error::Stopped(why) => stopped(why),

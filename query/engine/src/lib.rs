@@ -13,7 +13,9 @@
 mod budget;
 mod column;
 mod cpu;
+mod drive;
 mod engine;
+mod entries;
 mod eval;
 mod exec;
 mod exec_histograms;
@@ -34,6 +36,7 @@ mod sql;
 mod table;
 
 pub use engine::{Engine, instant};
+pub use entries::StorageEntries;
 pub use eval::Options;
 pub use exec::PromqlExec;
 pub use executor::StorageExecutor;

@@ -4,8 +4,9 @@
 #[cfg(test)]
 mod tests;
 
+use hashbrown::HashMap;
 use memchr::memmem;
-use model::{Level, Matcher, Pace};
+use model::{Labels, Level, Matcher, Pace};
 use regex_automata::Input;
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
@@ -63,6 +64,11 @@ pub struct EntryFilter {
     pub lines: Vec<LineCondition>,
     /// All of these hold for its fields; a field that is absent has the empty value.
     pub fields: Vec<Matcher>,
+    /// All of these hold for what it has under that name: its stream's label; if there is none, its
+    /// field; if there is none, and the name is `level_name`, its level's word; else nothing.
+    pub named: Vec<Matcher>,
+    /// The name under which `named` asks for levels.
+    pub level_name: Option<String>,
     /// It is at least as bad as this.
     pub level_min: Option<Level>,
 }
@@ -72,6 +78,8 @@ pub struct EntryFilter {
 pub(crate) struct Filter {
     lines: Vec<Condition>,
     fields: Vec<Matcher>,
+    named: Vec<Matcher>,
+    level_name: Option<String>,
     level_min: Option<Level>,
 }
 
@@ -123,12 +131,19 @@ impl EntryFilter {
             self.lines.iter().map(compile).collect::<Result<_, Error>>()?;
         // What is quick and leaves few lines comes first.
         lines.sort_by_key(|c| (c.is_negative, c.any.iter().any(Finder::is_costly)));
-        Ok(Filter { lines, fields: self.fields.clone(), level_min: self.level_min })
+        Ok(Filter {
+            lines,
+            fields: self.fields.clone(),
+            named: self.named.clone(),
+            level_name: self.level_name.clone(),
+            level_min: self.level_min,
+        })
     }
 
     /// Whether every entry passes.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.fields.is_empty() && self.level_min.is_none()
+        let Self { lines, fields, named, level_min, level_name: _ } = self;
+        lines.is_empty() && fields.is_empty() && named.is_empty() && level_min.is_none()
     }
 }
 
@@ -416,6 +431,62 @@ impl Filter {
         Ok(rows)
     }
 
+    /// The rows, of those given in order, that have what is asked for under names; `labels` are
+    /// those of a stream by its number. What labels decide is decided once for each stream.
+    pub(crate) fn keep_named<'a>(
+        &self,
+        page: &Page,
+        mut rows: Vec<u32>,
+        labels: impl Fn(u32) -> Option<&'a Labels>,
+        pace: &mut Pace,
+    ) -> Result<Vec<u32>, Error> {
+        let mut of_streams: HashMap<u32, Option<bool>> = HashMap::new();
+        for matcher in &self.named {
+            let is_level = self.level_name.as_deref() == Some(matcher.name());
+            let mut kept = Vec::with_capacity(rows.len());
+            of_streams.clear();
+            for row in rows {
+                let stream = page.streams()[row as usize];
+                let decided = match of_streams.get(&stream) {
+                    Some(decided) => *decided,
+                    None => {
+                        let value = labels(stream).and_then(|labels| labels.get(matcher.name()));
+                        let decided =
+                            value.map(|value| matcher.matches_at(value, pace)).transpose()?;
+                        of_streams.insert(stream, decided);
+                        decided
+                    }
+                };
+                let is_kept = match decided {
+                    Some(decided) => decided,
+                    None => {
+                        let mut fields = Fields(page.fields(row as usize));
+                        let value = match fields.find(|(name, _)| *name == matcher.name()) {
+                            Some((_, value)) => value,
+                            None if is_level => page.marks()[row as usize].level().as_str(),
+                            None => "",
+                        };
+                        matcher.matches_at(value, pace)?
+                    }
+                };
+                if is_kept {
+                    kept.push(row);
+                }
+            }
+            rows = kept;
+        }
+        Ok(rows)
+    }
+
+    /// The same as [`Filter::required`] of what is asked for under names, where no stream has a
+    /// label of that name: then fields decide.
+    pub(crate) fn required_named(&self, has_label: impl Fn(&str) -> bool) -> Vec<Vec<Vec<u64>>> {
+        let is_field =
+            |m: &&Matcher| self.level_name.as_deref() != Some(m.name()) && !has_label(m.name());
+        let required = self.named.iter().filter(is_field).filter_map(required_of_field);
+        required.filter(|any| any.iter().all(|all| !all.is_empty())).collect()
+    }
+
     /// What the tokens of rows must be for one of them to pass, by condition: all tokens of at
     /// least one list. A condition that any tokens satisfy is not in it.
     pub(crate) fn required(&self) -> Vec<Vec<Vec<u64>>> {
@@ -424,12 +495,15 @@ impl Filter {
             .iter()
             .filter(|c| !c.is_negative)
             .map(|c| c.any.iter().map(Finder::required).collect::<Vec<_>>());
-        let of_fields = self.fields.iter().filter_map(|m| {
-            let is_equal = m.op() == model::MatchOp::Equal && !m.value().is_empty();
-            is_equal.then(|| vec![required(m.value().as_bytes(), Edges::Closed, false)])
-        });
+        let of_fields = self.fields.iter().filter_map(required_of_field);
         of_lines.chain(of_fields).filter(|any| any.iter().all(|all| !all.is_empty())).collect()
     }
+}
+
+/// The tokens of an entry that has a field of one value; `None` if it may have several.
+fn required_of_field(matcher: &Matcher) -> Option<Vec<Vec<u64>>> {
+    let is_equal = matcher.op() == model::MatchOp::Equal && !matcher.value().is_empty();
+    is_equal.then(|| vec![required(matcher.value().as_bytes(), Edges::Closed, false)])
 }
 
 /// What is in both of two lists in order.

@@ -7,7 +7,7 @@
 //! scan (CPU): page ─► rows of wanted streams and times ─► filter ─► the best so far ─► again
 //! ```
 //!
-//! Entries are in order of (instant, tenant, signal, stream, arrival). Two of one stream that are
+//! Entries are in order of (instant, stream, tenant, signal, arrival). Two of one stream that are
 //! equal in instant, line, fields and level are one, where the instant is the sender's own.
 
 mod best;
@@ -218,6 +218,8 @@ impl Storage {
             }
         }
         search.order();
+        let named = search.filter.required_named(|name| search.has_label(name));
+        search.required.extend(named);
         Ok(search)
     }
 
@@ -369,6 +371,12 @@ impl EntrySearch {
         Ok(())
     }
 
+    /// Whether a stream that is looked at has such a label.
+    fn has_label(&self, name: &str) -> bool {
+        let streams = self.sources.iter().flat_map(|source| source.wanted.iter().flatten());
+        streams.map(|wanted| &wanted.stream.labels).any(|labels| labels.get(name).is_some())
+    }
+
     /// Puts what may hold the next entries last.
     fn order(&mut self) {
         match self.best.direction() {
@@ -458,6 +466,8 @@ impl EntrySearch {
         }
         self.read(page.raw_bytes())?;
         let rows = self.filter.keep(page, rows, &mut self.pace)?;
+        let labels = |stream: u32| Some(&wanted.get(stream as usize)?.as_ref()?.stream.labels);
+        let rows = self.filter.keep_named(page, rows, labels, &mut self.pace)?;
         for at in rows {
             let row = page.row(at as usize);
             let Some(wanted) = &wanted[row.stream as usize] else { continue };

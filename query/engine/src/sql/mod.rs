@@ -12,7 +12,6 @@
 
 mod catalog;
 mod columns;
-mod drive;
 mod encode;
 mod errors;
 mod information;

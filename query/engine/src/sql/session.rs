@@ -24,7 +24,6 @@ use futures::StreamExt;
 use query::{Error, Pieces, SqlRequest};
 
 use super::catalog::{CATALOG, Catalog, Catalogs, METRICS};
-use super::drive::drive;
 use super::encode::Encoder;
 use super::errors::asked;
 use super::memory::QuestionMemory;
@@ -32,6 +31,7 @@ use super::physical::{OnThePool, one_partition};
 use super::promql::Promql;
 use super::reader::Reader;
 use super::statement;
+use crate::drive::drive;
 
 /// Rows that nodes hand on at a time.
 const BATCH_ROWS: usize = 8_192;

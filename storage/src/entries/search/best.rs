@@ -20,9 +20,9 @@ const TRIMMED_MIN: usize = 2_048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) at_ns: i64,
+    pub(super) stream: u128,
     pub(super) tenant: u32,
     pub(super) signal: Signal,
-    pub(super) stream: u128,
     pub(super) source: u32,
     pub(super) page: u32,
     pub(super) row: u32,

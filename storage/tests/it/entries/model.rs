@@ -210,7 +210,15 @@ impl World {
             _ => Vec::new(),
         };
         let level_min = (self.below(5) == 0).then(|| Level::ALL[self.below(8) as usize]);
-        EntryFilter { lines: lines.collect(), fields, level_min }
+        let named = match self.below(8) {
+            0 => vec![Matcher::equal("app", "app-3")],
+            1 => vec![Matcher::equal("trace", "3")],
+            2 => vec![Matcher::new(MatchOp::NotRegex, "level", "warn|in.*").expect("a matcher")],
+            3 => vec![Matcher::new(MatchOp::NotEqual, "b", "").expect("a matcher")],
+            _ => Vec::new(),
+        };
+        let level_name = Some("level".to_owned());
+        EntryFilter { lines: lines.collect(), fields, named, level_name, level_min }
     }
 
     fn request(&self) -> SelectEntries {
@@ -274,7 +282,7 @@ impl World {
         tenants: &[u32],
         zone: bool,
     ) -> Vec<(i64, String, Vec<u8>)> {
-        let mut all: Vec<(i64, u32, Signal, u128, usize)> = Vec::new();
+        let mut all: Vec<(i64, u128, u32, Signal, usize)> = Vec::new();
         let mut known = std::collections::BTreeSet::new();
         for (at, Row { tenant, line }) in self.rows.iter().enumerate() {
             let labels = Labels::from_pairs(line.labels.iter().map(|(n, v)| (n, v)));
@@ -295,14 +303,14 @@ impl World {
                 self.seen.repeated += 1;
                 continue;
             }
-            all.push((line.at_ns, *tenant, line.signal, labels.series_id().0, at));
+            all.push((line.at_ns, labels.series_id().0, *tenant, line.signal, at));
         }
         all.sort_unstable();
         if request.direction == Direction::Backward {
             all.reverse();
         }
         all.truncate(request.limit);
-        let told = |(at_ns, tenant, signal, _, at): &(i64, u32, Signal, u128, usize)| {
+        let told = |(at_ns, _, tenant, signal, at): &(i64, u128, u32, Signal, usize)| {
             let line = &self.rows[*at].line;
             let labels = Labels::from_pairs(line.labels.iter().map(|(n, v)| (n, v)));
             (*at_ns, format!("{tenant} {signal} {labels}"), line.line.clone())
@@ -321,8 +329,16 @@ fn passes(filter: &EntryFilter, line: &Line) -> bool {
         let found = line.fields.iter().find(|(name, _)| name == m.name());
         m.matches(found.map_or("", |(_, value)| value))
     };
+    let named = |m: &Matcher| {
+        let is_named = |(name, _): &&(String, String)| name == m.name();
+        let found = line.labels.iter().find(is_named).or(line.fields.iter().find(is_named));
+        let is_level = filter.level_name.as_deref() == Some(m.name());
+        let level = if is_level { line.level.as_str() } else { "" };
+        m.matches(found.map_or(level, |(_, value)| value))
+    };
     filter.level_min.is_none_or(|min| line.level >= min)
         && filter.fields.iter().all(field)
+        && filter.named.iter().all(named)
         && filter.lines.iter().all(|c| {
             c.any.iter().any(|test| holds(test, c.ignores_case, &line.line)) != c.is_negative
         })
