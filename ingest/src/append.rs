@@ -50,3 +50,17 @@ impl Appender for Storage {
         Box::pin(Self::durable(self, position))
     }
 }
+
+impl EntryAppender for Storage {
+    fn append_entries(
+        &self,
+        scope: &WriteScope,
+        rows: &EntryRows<'_>,
+    ) -> Result<EntriesAppended, storage::Error> {
+        Self::append_entries(self, scope, rows)
+    }
+
+    fn durable(&self, position: Position) -> Durable<'_> {
+        Box::pin(Self::durable(self, position))
+    }
+}

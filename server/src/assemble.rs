@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ingest::forward::ForwardingAppender;
 use ingest::scrape::Scraper;
-use ingest::{Appender, Intake};
+use ingest::{Appender, EntryAppender, Intake};
 use model::{Clock, Disk, OsRandom, SystemClock};
 use storage::retention::TenantRules;
 use storage::{FarObjects, OsDisk, Storage};
@@ -20,6 +20,7 @@ use crate::cli::Serve;
 use crate::config::Config;
 use crate::far::far_objects;
 use crate::listener::{Counters, Listener, Tls, WithPeers};
+use crate::logs::Listeners;
 use crate::metrics::Metrics;
 use crate::own_scrape::OwnScrape;
 use crate::reload::{Part, Reload, Reloader};
@@ -41,8 +42,9 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let stored = Arc::clone(&storage) as Arc<dyn Appender>;
     let appender = forwarding::start(&config, stored, &authenticator, &disk, &clock).await?;
     let forwarder = Arc::clone(appender.forwarder());
-    let doors = open_doors(&config, &appender, &disk, &metrics, &clock).await?;
-    let engine = executor(&config, &storage);
+    let doors = open_doors(&config, (&appender, &storage), &disk, &metrics, &clock).await?;
+    let listeners = Listeners::open(&config).await?;
+    let (engine, entries) = evaluators(&config, &storage);
     let querier =
         query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
     let scraper = scraping::start(&config, &doors, &authenticator)?;
@@ -74,6 +76,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         authenticator,
         metrics,
         querier,
+        entries,
         reloader,
         routing,
         backups,
@@ -82,10 +85,11 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
 
     storage.set_tenant_rules(Arc::clone(&parts.authenticator) as Arc<dyn TenantRules>);
     let (stop, stopping) = watch::channel(false);
-    let tasks = in_background(&config, &parts, &doors, (tls, scraper), &clock, &stopping)?;
+    let mut tasks = in_background(&config, &parts, &doors, (tls, scraper), &clock, &stopping)?;
+    tasks.extend(listeners.start(&config, &doors.entries, &parts.authenticator, &stopping)?);
     let router = routes::router(parts, doors);
     tracing::info!(address = %config.listen, tls = config.tls.is_on(), data_dir = %config.data_dir.display(), "ready");
-    let serving = tokio::spawn(answer(listener, router, stopping));
+    let serving = answer_requests(listener, router, stopping);
     wait_for_signal().await?;
     tracing::info!("stopping");
     stop.send_replace(true);
@@ -95,16 +99,6 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     storage.close().await.context("flush and close the store")?;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Answers requests until told to stop.
-async fn answer(
-    listener: Listener,
-    router: axum::Router,
-    mut stopping: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let until_stopped = async move { stopped(&mut stopping).await };
-    axum::serve(listener, WithPeers(router)).with_graceful_shutdown(until_stopped).await
 }
 
 /// The data directory, for this process alone.
@@ -125,6 +119,18 @@ async fn open_port(config: &Config) -> Result<(Listener, Option<Arc<Tls>>, Arc<C
     let (shown, of_port) = (tls.clone(), Arc::clone(&counters));
     let listener = Listener::bind(config.listen, &config.tls, shown, of_port).await?;
     Ok((listener, tls, counters))
+}
+
+/// Answers what comes to the port, until told to stop.
+fn answer_requests(
+    listener: Listener,
+    router: axum::Router,
+    mut stopping: watch::Receiver<bool>,
+) -> JoinHandle<std::io::Result<()>> {
+    tokio::spawn(async move {
+        let until_stopped = async move { stopped(&mut stopping).await };
+        axum::serve(listener, WithPeers(router)).with_graceful_shutdown(until_stopped).await
+    })
 }
 
 /// What goes on beside requests, until told to stop.
@@ -159,18 +165,21 @@ fn in_background(
     Ok(tasks)
 }
 
-/// What evaluates questions over the store.
-fn executor(config: &Config, storage: &Arc<Storage>) -> Arc<engine::StorageExecutor> {
-    Arc::new(engine::StorageExecutor::new(
-        Arc::clone(storage),
-        engine::Pool::of_all_cores(),
-        engine::Options {
-            subquery_step_ms: config.query.subquery_step_ms(),
-            late_names: config.query.delayed_name_removal,
-            start_timestamps: config.query.start_timestamps,
-            ..engine::Options::default()
-        },
-    ))
+/// What evaluates questions over the store: about series, and about entries.
+fn evaluators(
+    config: &Config,
+    storage: &Arc<Storage>,
+) -> (Arc<engine::StorageExecutor>, Arc<engine::StorageEntries>) {
+    let pool = engine::Pool::of_all_cores();
+    let options = engine::Options {
+        subquery_step_ms: config.query.subquery_step_ms(),
+        late_names: config.query.delayed_name_removal,
+        start_timestamps: config.query.start_timestamps,
+        ..engine::Options::default()
+    };
+    let of_series = engine::StorageExecutor::new(Arc::clone(storage), Arc::clone(&pool), options);
+    let of_entries = engine::StorageEntries::new(Arc::clone(storage), pool);
+    (Arc::new(of_series), Arc::new(of_entries))
 }
 
 async fn open_storage(
@@ -240,7 +249,9 @@ fn reloadable(
 /// of the old tenants, and with them their rows, to others.
 fn check_tenants(storage: &Storage, disk: &Arc<dyn Disk>) -> Result<()> {
     let totals = storage.totals();
-    let has_rows = totals.active_series > 0 || totals.blocks > 0;
+    let of_entries = storage.entry_totals();
+    let has_entries = of_entries.head_entries > 0 || of_entries.segments > 0;
+    let has_rows = totals.active_series > 0 || totals.blocks > 0 || has_entries;
     anyhow::ensure!(
         !has_rows || Directory::is_stored(disk),
         "tenants/directory.log is missing, and there are rows: nobody knows any more whose they are; \
@@ -252,7 +263,7 @@ fn check_tenants(storage: &Storage, disk: &Arc<dyn Disk>) -> Result<()> {
 /// Everything by which rows come in, before one intake.
 async fn open_doors(
     config: &Config,
-    appender: &Arc<ForwardingAppender>,
+    (appender, storage): (&Arc<ForwardingAppender>, &Arc<Storage>),
     disk: &Arc<dyn Disk>,
     metrics: &Arc<ingest::Metrics>,
     clock: &Arc<dyn Clock>,
@@ -265,7 +276,9 @@ async fn open_doors(
         &config.ingest,
     );
     let (disk, settings) = (Arc::clone(disk), config.ingest.clone());
-    let opened = tokio::task::spawn_blocking(move || Doors::open(intake, disk, &settings)).await?;
+    let stored = Arc::clone(storage) as Arc<dyn EntryAppender>;
+    let open = move || Doors::open(intake, stored, disk, &settings);
+    let opened = tokio::task::spawn_blocking(open).await?;
     opened.context("open the groups that batch jobs pushed")
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::Serve;
 use crate::listener::TlsConfig;
-use crate::{forwarding, scraping, telemetry};
+use crate::{forwarding, logs, scraping, telemetry};
 
 /// Every key with its default, unit and reason: what `taffrail config default` prints.
 pub(crate) const DEFAULT: &str = include_str!("default.toml");
@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) tenancy: tenancy::Config,
     pub(crate) storage: storage::Config,
     pub(crate) ingest: ingest::Config,
+    pub(crate) logs: ingest::logs::LogsConfig,
     pub(crate) query: query::Config,
 }
 
@@ -48,6 +49,7 @@ impl Default for Config {
             tenancy: tenancy::Config::default(),
             storage: storage::Config::default(),
             ingest: ingest::Config::default(),
+            logs: ingest::logs::LogsConfig::default(),
             query: query::Config::default(),
         }
     }
@@ -90,6 +92,7 @@ impl Config {
             self.shutdown_seconds
         );
         self.ingest.check().map_err(anyhow::Error::msg).context("[ingest]")?;
+        logs::check(self).context("[logs]")?;
         self.query.check().map_err(anyhow::Error::msg).context("[query]")?;
         self.tls.check().context("[tls]")?;
         Scraper::check(&scraping::read(self)?).context("ingest.scrape.config_file")?;
@@ -180,6 +183,8 @@ mod tests {
         check("[tls]\nclient_auth = \"require\"", "need TLS: set cert_file and key_file");
         check("[tls]\nclient_auth = \"maybe\"", "unknown variant `maybe`");
         check("[tls]\nmin_version = \"1.1\"", "unknown variant `1.1`");
+        check("[logs.syslog]\nmessage_bytes_max = 5", "logs.syslog.message_bytes_max must be 480");
+        check("[logs.fluent]\ntenant = \"a|b\"", "logs.fluent.tenant");
         check("[query]\ncors_origin = \"(\"", "cors_origin");
         check("[query]\nlookback_seconds = 0.0", "lookback_seconds");
     }

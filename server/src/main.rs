@@ -16,6 +16,7 @@ mod config;
 mod far;
 mod forwarding;
 mod listener;
+mod logs;
 mod look;
 mod metrics;
 mod own_scrape;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ingest::forward::Forwarder;
 use model::Clock;
+use storage::entries::EntryTotals;
 use storage::objects::{CacheTotals, RequestTotals};
 use storage::{CompactionTotals, Storage};
 use tenancy::Authenticator;
@@ -119,10 +120,27 @@ impl Metrics {
             "Syncs of the log.",
             t.log_syncs as f64,
         );
+        write_entries(out, &self.storage.entry_totals());
         write_compaction(out, &self.storage.compaction());
         if let Some((requests, cache)) = self.storage.object_store() {
             write_object_store(out, &requests, &cache);
         }
+    }
+}
+
+fn write_entries(out: &mut String, t: &EntryTotals) {
+    let gauges = [
+        ("streams_active", "Streams that had entries within the last hour.", t.active_streams),
+        ("head", "Entries not yet in segments.", t.head_entries),
+        ("head_raw_bytes", "Bytes of lines and fields not yet in segments.", t.head_bytes),
+        ("head_memory_bytes", "Memory of entries not yet in segments.", t.head_memory_bytes),
+        ("segments", "Segments.", t.segments),
+        ("segment_rows", "Entries in segments.", t.segment_entries),
+        ("segment_raw_bytes", "Bytes of lines and fields in segments.", t.segment_raw_bytes),
+        ("segment_bytes", "Bytes of all segments' objects.", t.segment_bytes),
+    ];
+    for (name, help, value) in gauges {
+        line(out, &format!("taffrail_storage_entries_{name}"), "gauge", help, value as f64);
     }
 }
 

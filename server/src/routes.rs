@@ -7,15 +7,17 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Json, Router};
-use ingest::Intake;
 use ingest::forward::ForwardingAppender;
 use ingest::import::{self, Import};
 use ingest::influx::{self, Influx};
+use ingest::logs::{self, EntryIntake};
 use ingest::otlp::{self, Otlp};
 use ingest::pushgateway::{self, JournalError, Pushgateway};
 use ingest::remote_write::{self, RemoteWrite};
+use ingest::{EntryAppender, Intake};
 use model::Disk;
 use query::Querier;
+use query::entries::Entries;
 use serde_json::json;
 use storage::{Extent, Storage};
 use tenancy::{Admin, Authenticator, Read};
@@ -72,8 +74,13 @@ pub(crate) fn all() -> Vec<(&'static str, String)> {
     let below = |prefix: &'static str| {
         api.iter().map(move |(method, path)| (*method, format!("{prefix}{path}")))
     };
+    let of_entries = ingest::logs::ROUTES.iter().flat_map(|door| door.iter().copied());
+    let of_entries = of_entries
+        .chain(query::http::loki_routes())
+        .chain(query::http::search_entries_routes())
+        .map(|(method, path)| (method, path.to_owned()));
     let admin = admin::ROUTES.iter().map(|(method, path)| (*method, (*path).to_owned()));
-    let own = pages.chain(own).chain(admin).chain(root);
+    let own = pages.chain(own).chain(admin).chain(root).chain(of_entries);
     own.chain(PROMETHEUS.into_iter().flat_map(below)).collect()
 }
 
@@ -86,6 +93,8 @@ pub(crate) struct Parts {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) metrics: Metrics,
     pub(crate) querier: Querier,
+    /// Answers questions about logs, events and audit records.
+    pub(crate) entries: Arc<dyn Entries>,
     pub(crate) reloader: Arc<Reloader>,
     pub(crate) routing: Arc<Routing>,
     pub(crate) backups: Arc<Backups>,
@@ -107,12 +116,15 @@ pub(crate) struct Doors {
     pub(crate) import: Arc<Import>,
     pub(crate) influx: Arc<Influx>,
     pub(crate) pushgateway: Arc<Pushgateway>,
+    /// What all doors of logs, events and audit records share.
+    pub(crate) entries: Arc<EntryIntake>,
 }
 
 impl Doors {
     /// All doors before one intake. Blocks: pushed groups are read.
     pub(crate) fn open(
         intake: Intake,
+        stored: Arc<dyn EntryAppender>,
         disk: Arc<dyn Disk>,
         config: &ingest::Config,
     ) -> Result<Self, JournalError> {
@@ -124,6 +136,7 @@ impl Doors {
             import: Arc::new(Import::new(Arc::clone(&intake))),
             influx: Arc::new(Influx::new(Arc::clone(&intake))),
             pushgateway: Arc::new(groups),
+            entries: Arc::new(EntryIntake::new(Arc::clone(&intake), stored)),
             intake,
         })
     }
@@ -142,6 +155,7 @@ impl Doors {
         otlp::router(otlp::OWN_ROUTES, Arc::clone(&self.otlp), who())
             .merge(influx::router(Arc::clone(&self.influx), who()))
             .merge(pushgateway::router(Arc::clone(&self.pushgateway), who()))
+            .merge(logs::router(&self.entries, authenticator))
     }
 }
 
@@ -152,7 +166,13 @@ pub(crate) fn router(parts: Parts, doors: Doors) -> Router {
         let queries = query::http::router(querier.clone(), Arc::clone(&authenticator));
         queries.merge(doors.beside_prometheus(&authenticator))
     };
-    let root = doors.at_root(&authenticator);
+    let about_entries =
+        || (querier.clone(), Arc::clone(&parts.entries), Arc::clone(&authenticator));
+    let (asked, entries, who) = about_entries();
+    let loki = query::http::loki_router(asked, entries, who);
+    let (asked, entries, who) = about_entries();
+    let search = query::http::search_entries_router(asked, entries, who);
+    let root = doors.at_root(&authenticator).merge(loki).merge(search);
     let own = OWN.iter().fold(Router::new(), |router, (method, path, own)| {
         router.route(path, handler(method, *own))
     });

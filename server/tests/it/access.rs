@@ -81,7 +81,10 @@ fn routes() -> Vec<(String, String)> {
 
 /// A request that would be fine if it were allowed.
 fn request_of(path: &str) -> String {
+    let is_of_loki = path.starts_with("/loki/") || path.starts_with("/api/prom/");
     let parameters = match path.rsplit('/').next().unwrap_or("") {
+        "query" if path.starts_with("/loki/") => "?query=count_over_time(%7Ba=%22b%22%7D%5B1m%5D)",
+        _ if is_of_loki => "?query=%7Ba=%22b%22%7D",
         "query" | "format_query" | "parse_query" => "?query=up",
         "query_range" => "?query=up&start=0&end=1&step=1",
         "query_exemplars" => "?query=up&start=0&end=1",
@@ -89,11 +92,16 @@ fn request_of(path: &str) -> String {
         _ => "",
     };
     let path = path.replace("{name}", "job").replace("{id}", "1");
+    let path = path.replace("{*path}", "_license");
     path.replace("{*grouping}", "job/x") + parameters
 }
 
 fn content_type(path: &str) -> &'static str {
-    if path.ends_with("/write") || path.ends_with("/push") || path.ends_with("/v1/metrics") {
+    if path.ends_with("/write")
+        || path.ends_with("/push")
+        || path.ends_with("/v1/metrics")
+        || path.ends_with("/v1/logs")
+    {
         "application/x-protobuf"
     } else {
         "application/x-www-form-urlencoded"

@@ -14,6 +14,7 @@ mod forward;
 mod golden;
 mod kill;
 mod limits;
+mod logs;
 mod otel;
 mod process;
 mod prometheus;
