@@ -54,12 +54,12 @@ impl Ground {
     fn write_all(&self, tenant: &str) {
         let at = |i: i64| self.now_ns + 2 * i * SECOND_NS;
         let own = json!([at(0).to_string(), format!("json of {tenant}"), { "trace": "t-1" }]);
-        let stream = json!({ "stream": { "app": "web", "by": "json" }, "values": [own] });
+        let stream = json!({ "stream": { "app": "web", "via": "json" }, "values": [own] });
         let body = json!({ "streams": [stream] }).to_string();
         self.write("/loki/api/v1/push", tenant, &JSON, body.as_bytes());
 
         let line = format!("level=error protobuf of {tenant}");
-        let body = push_request(r#"{app="web", by="protobuf"}"#, at(1), &line);
+        let body = push_request(r#"{app="web", via="protobuf"}"#, at(1), &line);
         let protobuf = [("Content-Type", "application/x-protobuf")];
         self.write("/loki/api/v1/push", tenant, &protobuf, &body);
 
@@ -173,7 +173,7 @@ impl Ground {
         self.check_lines(r#"{app="web"} !~ "proto.uf""#, tenant, &[&all[0]]);
         self.check_lines(r#"{app="web"} | trace="t-1""#, tenant, &[&all[0]]);
         self.check_lines(r#"{app="web"} | trace="""#, tenant, &[&all[1]]);
-        self.check_lines(r#"{app="web"} | by="protobuf""#, tenant, &[&all[1]]);
+        self.check_lines(r#"{app="web"} | via="protobuf""#, tenant, &[&all[1]]);
         self.check_lines(r#"{app=~".+"} | detected_level="error""#, tenant, &[&all[1]]);
         self.check_lines(r#"{namespace="shop"}"#, tenant, &[&all[3]]);
         self.check_lines(r#"{app="other"}"#, tenant, &[]);
@@ -184,12 +184,12 @@ impl Ground {
         let names = self.loki("labels", "", tenant);
         let names: Vec<&str> =
             names.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        for name in ["app", "by", "container", "namespace", "pod", "service_name"] {
+        for name in ["app", "via", "container", "namespace", "pod", "service_name"] {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
-        assert_eq!(self.loki("label/by/values", "", tenant), json!(["json", "protobuf"]));
-        let series = self.loki("series", r#"{by="json"}"#, tenant);
-        let labels = json!([{ "app": "web", "by": "json", "service_name": "web" }]);
+        assert_eq!(self.loki("label/via/values", "", tenant), json!(["json", "protobuf"]));
+        let series = self.loki("series", r#"{via="json"}"#, tenant);
+        let labels = json!([{ "app": "web", "via": "json", "service_name": "web" }]);
         assert_eq!(series, labels);
 
         let found = self.only("logs?must=BULK&pods=web-1", tenant);
@@ -271,7 +271,7 @@ fn what_was_acknowledged_is_found_before_and_after_a_crash() {
     assert!(nobody.is_empty(), "{nobody:?}");
     // What comes again with a time of its own is stored once.
     ground.write_all("a");
-    ground.check_lines(r#"{by="json"}"#, "a", &["json of a"]);
+    ground.check_lines(r#"{via="json"}"#, "a", &["json of a"]);
     assert!(ground.server.terminate(), "SIGTERM ends it in order");
 }
 
