@@ -116,10 +116,12 @@ async fn rows_without_samples_are_flushed_as_the_log_grows() {
             assert!(matches!(error, Error::LogBacklog { .. }), "{error:?}");
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
-        // Once for the partition that has the rows, once for the one flushed after it, and once more
-        // for what comes in until the log is cut behind both. Two megabytes in all if nothing were.
+        // Once for the partition that has the rows, once for the one flushed after it, once more for
+        // what comes in until the log is cut behind both, and twice for partitions of entries: they
+        // are flushed behind those, and the log is kept from their flush before the last. Two
+        // megabytes in all if nothing were.
         let bytes = storage.totals().log_bytes;
-        assert!(bytes < 3 * 131_072, "{bytes} bytes of log");
+        assert!(bytes < 5 * 131_072, "{bytes} bytes of log");
     }
     stop.send(true).expect("it runs");
     running.await.expect("no panic");
