@@ -10,7 +10,7 @@ use axum::response::Response;
 use model::{Clock, Labels, Position};
 use parking_lot::Mutex;
 use storage::{AppendOutcome, Appended, MetricRows, Reason};
-use tenancy::{Limits, WriteScope};
+use tenancy::{Authenticator, Limits, Ownership, RoutingFile, WriteScope};
 use testkit::ManualClock;
 
 use crate::{Appender, Config, Durable, Intake, Metrics};
@@ -146,4 +146,24 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |v| v.to_str().expect("text"))
     }
+}
+
+/// A trusted writer's: `shop` was a's until 100 and is b's from 200 on; `till` is a's.
+pub(crate) async fn routed_scope() -> WriteScope {
+    let authenticator = Arc::new(Authenticator::for_test());
+    let entry = |namespace: &str, tenant: &str, from_ms, to_ms| Ownership {
+        cluster: "c".to_owned(),
+        namespace: namespace.to_owned(),
+        tenant: tenant.to_owned(),
+        from_ms,
+        to_ms,
+    };
+    let namespaces = vec![
+        entry("shop", "a", None, Some(100)),
+        entry("shop", "b", Some(200), None),
+        entry("till", "a", None, None),
+    ];
+    let table = authenticator.prepare_routing(RoutingFile { namespaces }).expect("a table");
+    authenticator.take_over_routing(table);
+    authenticator.routed_scope().await.expect("a scope")
 }

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! labels ─► series_id          sample, histogram, exemplar, metadata
-//! signal, source kind, level   matcher, time, resolution, cancel
+//! signal, source kind, level   matcher, time, calendar, resolution, cancel
 //! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
 //! ```
 //!
 //! Never here: I/O, threads, tenants, anything that knows who asks.
 
+mod calendar;
 mod cancel;
 mod clock;
 mod disk;
@@ -28,6 +29,7 @@ mod since;
 mod time;
 pub mod varint;
 
+pub use calendar::{Day, days_in_month};
 pub use cancel::{Cancel, CancelGuard, Pace, Stopped, Watch};
 pub use clock::{Clock, SystemClock};
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode};

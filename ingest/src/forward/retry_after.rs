@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::Day;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// The longest pause a receiver can ask for.
@@ -43,22 +44,13 @@ fn date_seconds(text: &str) -> Option<i64> {
     let [hour, minute, second] = time.split(':').collect::<Vec<_>>()[..] else { return None };
     // A leap second is the first of the next minute.
     let second = number(hour, 23)? * 3_600 + number(minute, 59)? * 60 + number(second, 60)?;
-    Some(days(year, month, day.max(1)) * 86_400 + second)
+    Some(Day { year, month, day }.number()? * 86_400 + second)
 }
 
 /// A number of digits alone, up to `most`.
 fn number(text: &str, most: i64) -> Option<i64> {
     let digits = Some(text).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     digits?.parse().ok().filter(|number| *number <= most)
-}
-
-/// Days since 1 January 1970 of a date in the Gregorian calendar. Years begin in March here, so that
-/// the day of a leap year comes last; 153 days are in five months from then on.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month > 2 { year } else { year - 1 };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
-        - 719_468
 }
 
 #[cfg(test)]
@@ -101,25 +93,12 @@ mod tests {
         check("Sun, 06 Nov 1994 08:49:37", 0.0);
         check("Sun, 06 Nov 1994 08:49:37 CET", 0.0);
         check("Sun, 06 Nov 2994 24:49:37 GMT", 0.0);
+        check("Sun, 31 Nov 2994 08:49:37 GMT", 0.0);
+        check("Sun, 00 Nov 2994 08:49:37 GMT", 0.0);
         check("Sun, 32 Nov 2994 08:49:37 GMT", 0.0);
         check("Sun, 06 Nox 2994 08:49:37 GMT", 0.0);
         check("Sun, 06 Nov +2994 08:49:37 GMT", 0.0);
         check("Sun, 06 Nov 99999999999999999999 08:49:37 GMT", 0.0);
         check("Sun, 06 Nov 2994 08:49 GMT", 0.0);
-    }
-
-    #[test]
-    fn days_are_counted_over_leap_years() {
-        for (date, expected) in [
-            ((1970, 1, 1), 0),
-            ((1969, 12, 31), -1),
-            ((1972, 2, 29), 789),
-            ((2000, 2, 29), 11_016),
-            ((2000, 3, 1), 11_017),
-            ((2100, 3, 1), 47_541),
-            ((2026, 11, 22), 20_779),
-        ] {
-            assert_eq!(days(date.0, date.1, date.2), expected, "{date:?}");
-        }
     }
 }

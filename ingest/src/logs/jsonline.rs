@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use tenancy::{Authenticator, WriteScope};
 
 use super::builder::Entries;
 use super::document::{Documents, Naming, lines};
 use super::intake::{EntryIntake, TakeEntries};
-use super::told;
+use super::{plain, told};
 use crate::door::{self, parameters};
-use crate::intake::{Encoding, HeaderError, Refusal, seconds_of, shown_header};
+use crate::intake::{Encoding, HeaderError, Refusal, shown_header};
 
 /// Method and path of every route: our own, and that of VictoriaLogs.
 pub const ROUTES: &[(&str, &str)] =
@@ -41,14 +41,7 @@ impl JsonLines {
 
     /// Answers one request. `route` is its place in [`crate::routes`].
     pub async fn handle(&self, route: usize, scope: WriteScope, request: Request) -> Response {
-        let begun = self.intake.intake.begin();
-        let response = match self.write(&scope, request).await {
-            Ok(None) => StatusCode::OK.into_response(),
-            Ok(Some(told)) => plain(told.status, told.text, told.retry_after),
-            Err(refusal) => refused(&refusal),
-        };
-        self.intake.intake.answered(route, response.status().as_u16(), begun);
-        response
+        plain::answer(&self.intake, route, StatusCode::OK, self.write(&scope, request)).await
     }
 
     async fn write(
@@ -56,7 +49,8 @@ impl JsonLines {
         scope: &WriteScope,
         request: Request,
     ) -> Result<Option<told::Told>, Refusal> {
-        let asked = encoding(request.headers()).and_then(|encoding| {
+        let encoding = encoding(request.headers()).map_err(Refusal::from);
+        let asked = encoding.and_then(|encoding| {
             let naming = Naming::of(&parameters(request.uri())).map_err(Refusal::Parameter)?;
             Ok((encoding, naming))
         });
@@ -68,34 +62,12 @@ impl JsonLines {
 }
 
 /// Compressions of doors that take JSON.
-pub(super) fn encoding(headers: &axum::http::HeaderMap) -> Result<Encoding, Refusal> {
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, HeaderError> {
     let of_door = [Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd];
-    let encoding = Encoding::of(headers, &of_door).ok_or_else(|| HeaderError::Encoding {
+    Encoding::of(headers, &of_door).ok_or_else(|| HeaderError::Encoding {
         found: shown_header(headers.get(CONTENT_ENCODING)),
         accepted: "gzip, deflate, zstd or none",
-    })?;
-    Ok(encoding)
-}
-
-/// A whole request that was refused, told in plain text.
-pub(super) fn refused(refusal: &Refusal) -> Response {
-    let (_, status) = refusal.kind();
-    plain(status, refusal.to_string(), refusal.retry_after(status))
-}
-
-/// An answer in plain text.
-pub(super) fn plain(
-    status: StatusCode,
-    text: String,
-    wait: Option<std::time::Duration>,
-) -> Response {
-    let mut response = (status, text + "\n").into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, seconds_of(wait));
-    }
-    response
+    })
 }
 
 /// One body.

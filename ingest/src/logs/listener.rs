@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::Metrics;
+use super::EntryIntake;
 use crate::intake::Refusal;
 
 /// How long a stream waits before it tries again to store what was refused for now.
@@ -47,18 +47,27 @@ fn repeatable(refusal: &Refusal) -> bool {
     status.is_server_error() || status == axum::http::StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Takes connections until `stopping`, then waits for those that are open; each looks at
-/// `stopping` itself.
-pub(super) async fn accept<F, S>(
+/// One stream, and what it is read with.
+#[derive(Clone)]
+pub(super) struct Connection<C> {
+    pub(super) config: C,
+    pub(super) tenant: Tenant,
+    pub(super) intake: Arc<EntryIntake>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Takes connections until it is time to stop, then waits for those that are open; each looks at
+/// that itself.
+pub(super) async fn accept<C, F>(
     listener: TcpListener,
     connections_max: usize,
-    metrics: Arc<Metrics>,
-    mut stopping: watch::Receiver<bool>,
-    serve: S,
+    each: Connection<C>,
+    read: impl Fn(Connection<C>, TcpStream) -> F,
 ) where
-    S: Fn(TcpStream) -> F,
+    C: Clone,
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
+    let (metrics, mut stopping) = (Arc::clone(&each.intake.intake.metrics), each.stopping.clone());
     let room = Arc::new(Semaphore::new(connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -80,11 +89,11 @@ pub(super) async fn accept<F, S>(
             metrics.entries.connections_refused.fetch_add(1, Relaxed);
             continue;
         };
-        let (serving, metrics) = (serve(stream), Arc::clone(&metrics));
+        let (reading, metrics) = (read(each.clone(), stream), Arc::clone(&metrics));
         connections.spawn(async move {
             let _permit = permit;
             metrics.entries.connections.fetch_add(1, Relaxed);
-            if let Err(why) = serving.await {
+            if let Err(why) = reading.await {
                 debug!(%peer, error = &why as &dyn std::error::Error, "log connection ended");
             }
             metrics.entries.connections.fetch_sub(1, Relaxed);

@@ -28,6 +28,7 @@ mod level;
 mod listener;
 pub mod loki;
 pub mod otlp;
+mod plain;
 mod route;
 mod selector;
 pub mod syslog;

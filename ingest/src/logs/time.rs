@@ -1,5 +1,7 @@
 //! Instants as senders write them, in nanoseconds since the Unix epoch.
 
+use model::Day;
+
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// An instant in RFC 3339 and what is close to it: a blank for the `T`, a comma for the point, no
@@ -9,7 +11,7 @@ pub(crate) fn rfc3339_ns(text: &[u8]) -> Option<i64> {
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, rest @ ..] = text else { return None };
     let year = number(&[*y1, *y2, *y3, *y4])?;
     let day = Day { year, month: number(&[*m1, *m2])?, day: number(&[*d1, *d2])? };
-    let days = day.since_epoch()?;
+    let days = day.number()?;
     let rest = match rest {
         [] => return days.checked_mul(86_400 * SECOND_NS),
         [b'T' | b't' | b' ', rest @ ..] => rest,
@@ -103,55 +105,14 @@ pub(crate) fn instant_ns(text: &[u8]) -> Option<i64> {
     rfc3339_ns(text).or_else(|| unix_ns(text))
 }
 
-/// A day of the Gregorian calendar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Day {
-    pub(crate) year: i64,
-    pub(crate) month: i64,
-    pub(crate) day: i64,
-}
-
-impl Day {
-    /// Days since 1970-01-01; `None` if there is no such day.
-    pub(crate) fn since_epoch(self) -> Option<i64> {
-        let Self { year, month, day } = self;
-        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let length = match month {
-            2 => 28 + i64::from(is_leap),
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return None,
-        };
-        if !(1..=length).contains(&day) {
-            return None;
-        }
-        // Years begin in March: the leap day is the last.
-        let year = if month <= 2 { year - 1 } else { year };
-        let month = (month + 9) % 12;
-        let of_year = (153 * month + 2) / 5 + day - 1;
-        Some(
-            365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + of_year
-                - 719_468,
-        )
-    }
-
-    /// The day that an instant falls into.
-    pub(crate) fn of_ns(ns: i64) -> Self {
-        let days = ns.div_euclid(86_400 * SECOND_NS) + 719_468;
-        let era = days.div_euclid(146_097);
-        let of_era = days.rem_euclid(146_097);
-        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let month = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        Self { year: year + era * 400 + i64::from(month <= 2), month, day }
-    }
+/// The day that an instant falls into.
+pub(crate) fn day_of(ns: i64) -> Day {
+    Day::of_number(ns.div_euclid(86_400 * SECOND_NS))
 }
 
 /// An instant as people read it.
 pub(crate) fn shown(ns: i64) -> String {
-    let Day { year, month, day } = Day::of_ns(ns);
+    let Day { year, month, day } = day_of(ns);
     let seconds = ns.div_euclid(SECOND_NS).rem_euclid(86_400);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     let fraction = match ns.rem_euclid(SECOND_NS) {

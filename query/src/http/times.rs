@@ -1,5 +1,7 @@
 //! Instants and durations in parameters: float seconds, RFC 3339, `1h30m`.
 
+use model::Day;
+
 /// Reads an instant as milliseconds since the Unix epoch: seconds as a float (to the nearest
 /// millisecond) or RFC 3339 (what lies below a millisecond is cut off, as in Prometheus).
 pub fn instant_ms(text: &str) -> Option<i64> {
@@ -37,11 +39,11 @@ fn rfc3339_ms(text: &str) -> Option<i64> {
     let second = number(literal(&mut rest, ":")?, 2)?;
     let fraction_ms = fraction_ms(&mut rest)?;
     let offset_minutes = offset_minutes(rest)?;
-    let in_month = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
-    if !in_month || hour > 23 || minute > 59 || second > 59 {
+    let days = Day { year, month, day }.number()?;
+    if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    let minutes = (days_since_epoch(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
+    let minutes = (days * 24 + hour) * 60 + minute - offset_minutes;
     Some((minutes * 60 + second) * 1000 + fraction_ms)
 }
 
@@ -81,39 +83,11 @@ fn offset_minutes(text: &str) -> Option<i64> {
     (rest.is_empty() && hours <= 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
-fn days_of(year: i64, month: i64) -> i64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days from 1970-01-01, in the calendar that always was Gregorian. Years begin in March here, so
-/// that the leap day is the last one.
-fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
-        - 719_468
-}
-
-/// Days since the epoch as `2015-07-01`, for the times the API prints.
+/// An instant as `2015-07-01T20:10:51.781Z`, for the times the API prints.
 pub fn rfc3339_text(ms: i64) -> String {
     let days = ms.div_euclid(86_400_000);
     let of_day = ms.rem_euclid(86_400_000);
-    // The inverse of `days_since_epoch`, by 400-year eras.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let Day { year, month, day } = Day::of_number(days);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
     let millis = of_day % 1000;
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")

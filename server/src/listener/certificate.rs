@@ -3,6 +3,7 @@
 //! Four fields of X.509 (RFC 5280, 4.1) read from DER. Only certificates come here whose form and
 //! signatures rustls has checked, or our own; what cannot be read names nobody.
 
+use model::Day;
 use tenancy::CertificateNames;
 
 /// Names of one certificate that are looked at, at most.
@@ -171,16 +172,7 @@ fn seconds_of(tag: u8, text: &str) -> Option<i64> {
     let part = |i: usize| number(&rest[2 * i..2 * i + 2]);
     let (month, day) = (part(0)?, part(1)?);
     let within_day = part(2)? * 3_600 + part(3)? * 60 + part(4)?;
-    Some(days_since_1970(year, month, day) * 86_400 + within_day)
-}
-
-/// Days from 1970-01-01 in the Gregorian calendar, by counting from March so that leap days come
-/// last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    // 1970-01-01 is day 719,468 counted from 0000-03-01.
-    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+    Some(Day { year, month, day }.number()? * 86_400 + within_day)
 }
 
 #[cfg(test)]
@@ -232,20 +224,6 @@ mod tests {
         for bytes in [&b""[..], b"0", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0xff; 100]] {
             let nobody = (CertificateNames::default(), None);
             assert_eq!((names_of(bytes), expiry_seconds(bytes)), nobody);
-        }
-    }
-
-    #[test]
-    fn days_are_those_of_the_calendar() {
-        for ((year, month, day), days) in [
-            ((1970, 1, 1), 0),
-            ((1969, 12, 31), -1),
-            ((2000, 2, 29), 11_016),
-            ((2000, 3, 1), 11_017),
-            ((2100, 2, 28), 47_540),
-            ((2100, 3, 1), 47_541),
-        ] {
-            assert_eq!(days_since_1970(year, month, day), days, "{year}-{month}-{day}");
         }
     }
 }

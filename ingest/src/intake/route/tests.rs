@@ -1,31 +1,11 @@
 //! Tests of sharing out: by time, by label, with metadata.
 
 use model::{Exemplar, Labels, Metadata, MetricKind};
-use tenancy::{Authenticator, Ownership, RoutingFile};
 use testkit::remote_write::{Series, body};
 
 use super::*;
 use crate::Caps;
-
-/// `shop` was a's until 100 and is b's from 200 on; `till` is a's.
-async fn scope() -> WriteScope {
-    let authenticator = Arc::new(Authenticator::for_test());
-    let entry = |namespace: &str, tenant: &str, from_ms, to_ms| Ownership {
-        cluster: "c".to_owned(),
-        namespace: namespace.to_owned(),
-        tenant: tenant.to_owned(),
-        from_ms,
-        to_ms,
-    };
-    let namespaces = vec![
-        entry("shop", "a", None, Some(100)),
-        entry("shop", "b", Some(200), None),
-        entry("till", "a", None, None),
-    ];
-    let table = authenticator.prepare_routing(RoutingFile { namespaces }).expect("a table");
-    authenticator.take_over_routing(table);
-    authenticator.routed_scope().await.expect("a scope")
-}
+use crate::testing::routed_scope;
 
 fn series(name: &str, namespace: &str, samples: &[(i64, f64)]) -> Series {
     let pairs = [("__name__", name), ("cluster", "c"), ("namespace", namespace)];
@@ -36,7 +16,7 @@ fn series(name: &str, namespace: &str, samples: &[(i64, f64)]) -> Series {
 /// What each tenant gets: instants of samples by series, `e` before those of exemplars, and
 /// families of metadata.
 async fn shared(series: &[Series], metadata: &[(&str, Metadata)]) -> (Vec<String>, Shared) {
-    let (scope, body) = (scope().await, body(series, metadata));
+    let (scope, body) = (routed_scope().await, body(series, metadata));
     let mut rows = MetricRows::default();
     let limits = tenancy::Limits::default();
     crate::remote_write::walk(&body, &limits, &Caps::default(), &mut rows).expect("valid");

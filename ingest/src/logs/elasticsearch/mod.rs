@@ -84,7 +84,8 @@ impl Elasticsearch {
         request: Request,
     ) -> Result<Response, Refusal> {
         let begun = self.intake.intake.begin();
-        let asked = jsonline::encoding(request.headers()).and_then(|encoding| {
+        let encoding = jsonline::encoding(request.headers()).map_err(Refusal::from);
+        let asked = encoding.and_then(|encoding| {
             let naming = Naming::of(&parameters(request.uri())).map_err(Refusal::Parameter)?;
             Ok((encoding, naming))
         });

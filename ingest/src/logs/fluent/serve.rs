@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::msgpack::Scanner;
 use super::{FluentConfig, Message, chunk_of};
 use crate::logs::EntryIntake;
-use crate::logs::listener::{self, Tenant};
+use crate::logs::listener::{self, Connection, Tenant};
 use crate::metrics::Lost;
 
 /// Longest name of a chunk that is acknowledged, bytes; Fluentd's have 24.
@@ -25,29 +25,12 @@ pub async fn serve(
     intake: Arc<EntryIntake>,
     stopping: watch::Receiver<bool>,
 ) {
-    let (connections_max, metrics) = (config.connections_max, Arc::clone(&intake.intake.metrics));
-    let of_each = stopping.clone();
-    listener::accept(listener, connections_max, metrics, stopping, move |stream| {
-        let connection = Connection {
-            config: config.clone(),
-            tenant: tenant.clone(),
-            intake: Arc::clone(&intake),
-            stopping: of_each.clone(),
-        };
-        connection.read(stream)
-    })
-    .await;
+    let connections_max = config.connections_max;
+    let each = Connection { config, tenant, intake, stopping };
+    listener::accept(listener, connections_max, each, |one, stream| one.read(stream)).await;
 }
 
-/// One stream.
-struct Connection {
-    config: FluentConfig,
-    tenant: Tenant,
-    intake: Arc<EntryIntake>,
-    stopping: watch::Receiver<bool>,
-}
-
-impl Connection {
+impl Connection<FluentConfig> {
     /// Reads until the end. A message is stored before the next is read: the sender waits meanwhile.
     async fn read(mut self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         let idle = Duration::from_secs(self.config.idle_seconds_max);

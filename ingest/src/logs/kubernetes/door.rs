@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use storage::entries::EntryReason;
 use tenancy::{Authenticator, WriteScope};
 
@@ -20,7 +20,7 @@ use crate::logs::builder::Entries;
 use crate::logs::document::Taken;
 use crate::logs::intake::{EntryIntake, TakeEntries};
 use crate::logs::json::{Json, Value};
-use crate::logs::{jsonline, told};
+use crate::logs::{jsonline, plain, told};
 
 /// Method and path of every route; the last is that of KubeSphere's auditing webhook.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -57,14 +57,7 @@ impl KubernetesObjects {
 
     /// Answers one request. `route` is its place in [`crate::routes`].
     pub async fn handle(&self, route: usize, scope: WriteScope, request: Request) -> Response {
-        let begun = self.intake.intake.begin();
-        let response = match self.write(&scope, request).await {
-            Ok(None) => StatusCode::OK.into_response(),
-            Ok(Some(told)) => jsonline::plain(told.status, told.text, told.retry_after),
-            Err(refusal) => jsonline::refused(&refusal),
-        };
-        self.intake.intake.answered(route, response.status().as_u16(), begun);
-        response
+        plain::answer(&self.intake, route, StatusCode::OK, self.write(&scope, request)).await
     }
 
     async fn write(
@@ -73,7 +66,7 @@ impl KubernetesObjects {
         request: Request,
     ) -> Result<Option<told::Told>, Refusal> {
         let encoding = jsonline::encoding(request.headers())
-            .map_err(|why| self.intake.intake.refused(scope, why))?;
+            .map_err(|why| self.intake.intake.refused(scope, why.into()))?;
         let objects = match request.uri().path().ends_with("/ingest/events") {
             true => Objects::Events,
             false => Objects::Audits,

@@ -14,17 +14,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tenancy::{Authenticator, WriteScope};
 
 use super::builder::Entries;
 use super::intake::{EntryIntake, TakeEntries};
 use super::labels::{Around, StreamLabels};
-use super::{selector, told};
+use super::{jsonline, plain, selector, told};
 use crate::door;
-use crate::intake::{Encoding, HeaderError, Refusal, seconds_of, shown_header};
+use crate::intake::{Encoding, HeaderError, Refusal, shown_header};
 use model::{Signal, SourceKind};
 
 /// Method and path of every route; the second is that of Loki before 1.0.
@@ -58,17 +58,8 @@ impl LokiPush {
 
     /// Answers one request. `route` is its place in [`crate::routes`].
     pub async fn handle(&self, route: usize, scope: WriteScope, request: Request) -> Response {
-        let begun = self.intake.intake.begin();
-        let response = match self.write(&scope, request).await {
-            Ok(None) => StatusCode::NO_CONTENT.into_response(),
-            Ok(Some(told)) => failure(told.status, told.text, told.retry_after),
-            Err(refusal) => {
-                let (_, status) = refusal.kind();
-                failure(status, refusal.to_string(), refusal.retry_after(status))
-            }
-        };
-        self.intake.intake.answered(route, response.status().as_u16(), begun);
-        response
+        plain::answer(&self.intake, route, StatusCode::NO_CONTENT, self.write(&scope, request))
+            .await
     }
 
     async fn write(
@@ -84,17 +75,6 @@ impl LokiPush {
     }
 }
 
-/// Plain text, as Loki's.
-fn failure(status: StatusCode, text: String, wait: Option<std::time::Duration>) -> Response {
-    let mut response = (status, text + "\n").into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    if let Some(wait) = wait {
-        headers.insert(RETRY_AFTER, seconds_of(wait));
-    }
-    response
-}
-
 /// JSON is what says so; everything else is protobuf in snappy, as in Loki.
 fn read_headers(headers: &HeaderMap) -> Result<(Form, Encoding), HeaderError> {
     let content_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
@@ -104,10 +84,7 @@ fn read_headers(headers: &HeaderMap) -> Result<(Form, Encoding), HeaderError> {
         accepted,
     };
     if media.eq_ignore_ascii_case(b"application/json") {
-        let of_door = [Encoding::Identity, Encoding::Gzip, Encoding::Deflate, Encoding::Zstd];
-        let encoding = Encoding::of(headers, &of_door);
-        let encoding = encoding.ok_or_else(|| wrong_encoding("gzip, deflate, zstd or none"))?;
-        return Ok((Form::Json, encoding));
+        return Ok((Form::Json, jsonline::encoding(headers)?));
     }
     let protobuf: [&[u8]; 3] = [b"", b"application/x-protobuf", b"application/octet-stream"];
     if !protobuf.iter().any(|known| media.eq_ignore_ascii_case(known)) {

@@ -4,37 +4,16 @@ use std::sync::Arc;
 
 use model::{Signal, SourceKind};
 use storage::entries::Entry;
-use tenancy::{Authenticator, Ownership, RoutingFile};
 
 use super::*;
 use crate::logs::jsonline::JsonLines;
 use crate::logs::labels::{Around, StreamLabels};
 use crate::logs::testing::Rig;
-use crate::testing::{Answer, request};
-
-/// `shop` was a's until 100 and is b's from 200 on; `till` is a's.
-async fn scope() -> WriteScope {
-    let authenticator = Arc::new(Authenticator::for_test());
-    let entry = |namespace: &str, tenant: &str, from_ms, to_ms| Ownership {
-        cluster: "c".to_owned(),
-        namespace: namespace.to_owned(),
-        tenant: tenant.to_owned(),
-        from_ms,
-        to_ms,
-    };
-    let namespaces = vec![
-        entry("shop", "a", None, Some(100)),
-        entry("shop", "b", Some(200), None),
-        entry("till", "a", None, None),
-    ];
-    let table = authenticator.prepare_routing(RoutingFile { namespaces }).expect("a table");
-    authenticator.take_over_routing(table);
-    authenticator.routed_scope().await.expect("a scope")
-}
+use crate::testing::{Answer, request, routed_scope};
 
 #[tokio::test]
 async fn a_stream_is_parted_by_the_time_of_its_entries() {
-    let scope = scope().await;
+    let scope = routed_scope().await;
     let mut rows = EntryRows::default();
     for (namespace, times_ms) in [
         ("shop", &[50, 99, 100, 199, 200, 201][..]),
@@ -72,7 +51,7 @@ async fn a_stream_is_parted_by_the_time_of_its_entries() {
 
 #[tokio::test]
 async fn a_trusted_writer_is_told_of_all_tenants_together() {
-    let (rig, scope) = (Rig::new(), scope().await);
+    let (rig, scope) = (Rig::new(), routed_scope().await);
     let door = JsonLines::new(Arc::clone(&rig.intake));
     let body = r#"{"cluster":"c","namespace":"till","_msg":"one","app":"x"}
 {"cluster":"c","namespace":"till","_msg":"two","app":"many"}

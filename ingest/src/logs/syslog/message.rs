@@ -1,6 +1,8 @@
 //! One syslog message: RFC 5424, RFC 3164, and what claims to be neither.
 
-use crate::logs::time::{self, Day};
+use model::Day;
+
+use crate::logs::time;
 
 /// Elements of structured data that are read.
 const PARAMETERS_MAX: usize = 64;
@@ -221,10 +223,10 @@ fn month_time<'a>(bytes: &'a [u8], clock: &Clock) -> Option<(i64, &'a [u8])> {
     let rest = rest.strip_prefix(b" ")?;
     let offset_ns = clock.offset_seconds * 1_000_000_000;
     let at = |year: i64| {
-        let days = Day { year, month, day }.since_epoch()?;
+        let days = Day { year, month, day }.number()?;
         days.checked_mul(86_400_000_000_000)?.checked_add(of_day_ns)?.checked_sub(offset_ns)
     };
-    let this_year = Day::of_ns(clock.now_ns.saturating_add(offset_ns)).year;
+    let this_year = time::day_of(clock.now_ns.saturating_add(offset_ns)).year;
     let years = match written {
         Some(year) => year..=year,
         None => this_year - 1..=this_year + 1,

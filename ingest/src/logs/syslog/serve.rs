@@ -13,7 +13,7 @@ use super::frames::{Frame, next};
 use super::{Batch, SyslogConfig};
 use crate::intake::Refusal;
 use crate::logs::EntryIntake;
-use crate::logs::listener::{self, Tenant};
+use crate::logs::listener::{self, Connection, Tenant};
 use crate::metrics::Lost;
 
 /// Bytes of messages that are stored together.
@@ -124,29 +124,12 @@ pub async fn serve_tcp(
     intake: Arc<EntryIntake>,
     stopping: watch::Receiver<bool>,
 ) {
-    let (connections_max, metrics) = (config.connections_max, Arc::clone(&intake.intake.metrics));
-    let of_each = stopping.clone();
-    listener::accept(listener, connections_max, metrics, stopping, move |stream| {
-        let connection = Connection {
-            config: config.clone(),
-            tenant: tenant.clone(),
-            intake: Arc::clone(&intake),
-            stopping: of_each.clone(),
-        };
-        connection.read(stream)
-    })
-    .await;
+    let connections_max = config.connections_max;
+    let each = Connection { config, tenant, intake, stopping };
+    listener::accept(listener, connections_max, each, |one, stream| one.read(stream)).await;
 }
 
-/// One stream.
-struct Connection {
-    config: SyslogConfig,
-    tenant: Tenant,
-    intake: Arc<EntryIntake>,
-    stopping: watch::Receiver<bool>,
-}
-
-impl Connection {
+impl Connection<SyslogConfig> {
     /// Reads until the end. What came is stored before more is read: the sender waits meanwhile.
     async fn read(mut self, mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
         let idle = Duration::from_secs(self.config.idle_seconds_max);

@@ -1,15 +1,6 @@
 //! Parts of a point in time, in UTC.
 
-/// A day of the proleptic Gregorian calendar.
-struct Day {
-    year: i64,
-    /// 1 to 12.
-    month: i64,
-    /// 1 to 31.
-    day: i64,
-    /// Days since 1970-01-01.
-    number: i64,
-}
+use model::{Day, days_in_month as days_of};
 
 const DAY_SECONDS: u64 = 86_400;
 
@@ -24,37 +15,19 @@ fn whole(seconds: f64) -> u64 {
     whole.cast_unsigned().wrapping_add(EPOCH_SECONDS)
 }
 
-/// The day of a number of seconds since the epoch, by counting in eras of 400 years that begin
-/// with March, so that leap days come last.
-fn day(seconds: f64) -> Day {
+/// The number of the day of a number of seconds since the epoch.
+fn number(seconds: f64) -> i64 {
     let days = |seconds: u64| (seconds / DAY_SECONDS).cast_signed();
-    let number = days(whole(seconds)) - days(EPOCH_SECONDS);
-    let shifted = number + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    Day { year, month, day: of_year - (153 * from_march + 2) / 5 + 1, number }
+    days(whole(seconds)) - days(EPOCH_SECONDS)
 }
 
-fn is_leap(year: i64) -> bool {
-    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+fn of_day(seconds: f64, part: impl Fn(Day) -> i64) -> f64 {
+    part(Day::of_number(number(seconds))) as f64
 }
 
+/// How many days a month has; of a day that there is, there is the month.
 fn month_days(year: i64, month: i64) -> i64 {
-    match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if is_leap(year) => 29,
-        2 => 28,
-        _ => 31,
-    }
-}
-
-fn of_day(seconds: f64, part: impl Fn(&Day) -> i64) -> f64 {
-    part(&day(seconds)) as f64
+    days_of(year, month).unwrap_or_default()
 }
 
 pub(super) fn day_of_month(seconds: f64) -> f64 {
@@ -63,7 +36,7 @@ pub(super) fn day_of_month(seconds: f64) -> f64 {
 
 /// 0 is Sunday.
 pub(super) fn day_of_week(seconds: f64) -> f64 {
-    of_day(seconds, |d| (d.number + 4).rem_euclid(7))
+    (number(seconds) + 4).rem_euclid(7) as f64
 }
 
 pub(super) fn day_of_year(seconds: f64) -> f64 {
