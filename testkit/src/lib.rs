@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 pub mod golden;
 pub mod http;
+pub mod logs;
 mod objects;
 mod python;
 mod random;
