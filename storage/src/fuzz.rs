@@ -4,6 +4,7 @@
 use model::{RecordKind, TimeRange};
 use tenancy::TenantId;
 
+use crate::entries::lines;
 use crate::head::{Head, SharedTimestamps};
 use crate::{block, manifest};
 
@@ -37,6 +38,19 @@ pub fn manifest(data: &[u8]) {
 /// The sections of an `index.bin`: a length of two bytes and so many bytes each.
 pub fn index(data: &[u8]) {
     block::decode_any_index(data);
+}
+
+/// Lines of a group: first as a blob of so many rows, then as text to be encoded.
+pub fn lines(data: &[u8]) {
+    let Some((rows, blob)) = data.split_first_chunk() else { return };
+    let rows = usize::from(u16::from_le_bytes(*rows));
+    if let Ok(lines) = lines::decode(blob, rows) {
+        assert_eq!(lines.ends.len(), rows, "rows of a decoded blob");
+    }
+    let own: Vec<&[u8]> = blob.split(|byte| *byte == b'\n').collect();
+    let Ok(blob) = lines::encode(&own, 1) else { return };
+    let again = lines::decode(&blob, own.len()).expect("what was encoded can be decoded");
+    assert_eq!(again.text, own.iter().flat_map(|l| [l, &b"\n"[..]].concat()).collect::<Vec<_>>());
 }
 
 fn read(head: &mut Head) {

@@ -39,6 +39,8 @@ pub use rows::{
     EntriesAppended, Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows,
 };
 pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, SelectEntries};
+#[doc(hidden)]
+pub use segment::lines;
 pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};
 
 pub(crate) use head::EntryHead;

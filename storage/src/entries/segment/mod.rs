@@ -13,6 +13,7 @@
 
 mod bloom;
 mod index;
+pub mod lines;
 mod read;
 mod verify;
 mod write;
