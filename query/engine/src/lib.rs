@@ -36,7 +36,7 @@ mod sql;
 mod table;
 
 pub use engine::{Engine, instant};
-pub use entries::StorageEntries;
+pub use entries::{StorageEntries, stored_filter};
 pub use eval::Options;
 pub use exec::PromqlExec;
 pub use executor::StorageExecutor;

@@ -47,7 +47,7 @@ use tenancy::{Authenticator, Principal, Read, ReadScope};
 use tracing::{Instrument, info_span, warn};
 
 pub(crate) use cors::Origins;
-pub use loki::{loki_router, loki_routes};
+pub use loki::{SelectedEntries, loki_router, loki_routes};
 pub use routes::{Endpoint, ROUTES, Route};
 pub use search_entries::{search_entries_router, search_entries_routes};
 

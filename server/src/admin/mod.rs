@@ -8,6 +8,7 @@
 
 mod backup;
 mod deletes;
+mod entries;
 mod forward;
 mod retention;
 mod routing;
@@ -55,6 +56,10 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("PUT", "/api/v1/admin/tsdb/delete_series"),
     ("POST", "/api/v1/admin/tsdb/snapshot"),
     ("PUT", "/api/v1/admin/tsdb/snapshot"),
+    ("GET", "/loki/api/v1/delete"),
+    ("POST", "/loki/api/v1/delete"),
+    ("PUT", "/loki/api/v1/delete"),
+    ("DELETE", "/loki/api/v1/delete"),
     ("POST", "/prometheus/api/v1/admin/tsdb/clean_tombstones"),
     ("PUT", "/prometheus/api/v1/admin/tsdb/clean_tombstones"),
     ("POST", "/prometheus/api/v1/admin/tsdb/delete_series"),
@@ -83,6 +88,10 @@ pub(crate) fn router() -> Router<Parts> {
         .route(&at("/tenants/{name}/resume"), post(tenants::resume))
         .route(&at("/tenants/{name}/suspend"), post(tenants::suspend))
         .route(&at("/tenants/{name}/usage"), get(tenants::usage))
+        .route(
+            "/loki/api/v1/delete",
+            get(entries::list).post(entries::delete).put(entries::delete).delete(entries::cancel),
+        )
         .merge(as_prometheus(base))
         .merge(as_prometheus("/prometheus/api/v1/admin"))
 }

@@ -14,6 +14,7 @@ mod forward;
 mod golden;
 mod kill;
 mod limits;
+mod log_deletes;
 mod logs;
 mod otel;
 mod process;

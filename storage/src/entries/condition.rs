@@ -58,7 +58,7 @@ pub struct LineCondition {
 }
 
 /// Everything that is asked of an entry beside its stream and its instant.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryFilter {
     /// All of these hold for its line.
     pub lines: Vec<LineCondition>,

@@ -77,7 +77,8 @@ impl Storage {
         partition.check_writable()?;
         self.settle_entries(partition, &mut flush).await?;
         if flush.freight.is_none() {
-            flush.freight = self.cut_entries(partition)?;
+            let has_news = partition.has_unsaved_deletions(&flush);
+            flush.freight = self.cut_entries(partition, has_news)?;
         }
         let now = self.clock.monotonic().as_secs_f64();
         let Some(freight) = flush.freight.clone() else {
@@ -98,11 +99,16 @@ impl Storage {
         flushed
     }
 
-    /// Freezes what is buffered. Batches that are still remembered are logged behind it.
-    fn cut_entries(&self, partition: &EntryPartition) -> Result<Option<EntryFreight>, Error> {
+    /// Freezes what is buffered; nothing is to be done if there is nothing, and no other news for
+    /// the manifest. Batches that are still remembered are logged behind it.
+    fn cut_entries(
+        &self,
+        partition: &EntryPartition,
+        has_news: bool,
+    ) -> Result<Option<EntryFreight>, Error> {
         let mut head = partition.head.write();
         let is_idle = self.entry_log_bytes(partition) < self.config.log_segment_bytes;
-        if head.size().open_rows == 0 && is_idle {
+        if head.size().open_rows == 0 && is_idle && !has_news {
             return Ok(None);
         }
         let until = self.log.end();
@@ -122,7 +128,13 @@ impl Storage {
         freight: &EntryFreight,
         put: &mut Vec<Path>,
     ) -> Result<(), Error> {
-        let mut edit = Edit { covered: Some(freight.until), ..Edit::default() };
+        let (add, remove) = partition.deletions_to_save(flush, freight.until);
+        let mut edit = Edit {
+            covered: Some(freight.until),
+            add_entry_tombstones: add,
+            remove_entry_tombstones: remove,
+            ..Edit::default()
+        };
         if let Some(frozen) = &freight.frozen {
             let positions = (flush.state.covered, freight.until);
             for part in Parts::of(frozen).0 {
@@ -170,6 +182,7 @@ impl Storage {
             raw_bytes: index.raw_bytes,
             bytes,
             created_ms: self.clock.now_ms(),
+            deleted_to: None,
             index_checksum: written.checksum,
         })
     }
@@ -207,6 +220,7 @@ impl Storage {
         flush.state = crate::manifest::PartitionState { next_object, ..state };
         partition.note_state(&flush.state);
         partition.replace(&edit.remove_segments, Vec::new());
+        partition.drop_deletions(&edit.remove_entry_tombstones);
         self.entries_arrived(partition, flush, edit.add_segments);
         Ok(())
     }

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use model::Pace;
+
+use super::deletion::{Deletion, Deletions, Hiding};
 use super::page::{Page, Row};
 use super::payload::{Named, NewStream};
 use super::streams::{Stream, StreamTable};
+use crate::Error;
 
 /// A page is closed at so many rows; what is open is copied by each question that reads it.
 const PAGE_ROWS: usize = 1_024;
@@ -116,6 +120,31 @@ impl Generation {
         self.streams.count(row.stream, row.at_ns, bytes);
         self.rows += 1;
         self.raw_bytes += bytes as u64;
+    }
+
+    /// The same without what a deletion means; `None` if it means none of the rows. However long
+    /// it takes: deletions are logged before they are carried out.
+    pub(crate) fn without(&self, deletion: &Arc<Deletion>) -> Result<Option<Self>, Error> {
+        let mut pace = Pace::endless();
+        let streams = self.streams.all();
+        let own = streams.iter().map(AsRef::as_ref);
+        let hiding = Hiding::of(&Deletions::only(deletion), own, &mut pace)?;
+        if hiding.is_empty() {
+            return Ok(None);
+        }
+        let labels = |stream: u32| streams.get(stream as usize).map(|s| &s.labels);
+        let mut left = Self {
+            streams: self.streams.without_rows(),
+            named: self.named.clone(),
+            names: self.names,
+            ..Self::new(self.number, 0)
+        };
+        for page in self.closed.iter().map(AsRef::as_ref).chain([&self.open]) {
+            let rows = (0..page.rows() as u32).collect();
+            let kept = hiding.keep(page, rows, labels, &mut pace)?;
+            kept.into_iter().for_each(|row| left.push_row(page.row(row as usize)));
+        }
+        Ok((left.rows < self.rows).then_some(left))
     }
 
     /// Closes the open page.

@@ -11,10 +11,12 @@ use model::{Position, RecordKind, SeriesId, Signal, SourceKind};
 use tenancy::TenantId;
 
 use super::batches::Batches;
+use super::deletion::Deletion;
 use super::generation::{Generation, View};
 use super::page::Page;
 use super::payload::{self, Body, Named, SeenBatch};
 use super::streams::Stream;
+use crate::Error;
 
 /// Rows of one request for one partition, ready to be appended: one record.
 #[derive(Debug, Default)]
@@ -179,6 +181,24 @@ impl EntryHead {
             None => return Err("it is of a stream that no record before it names".to_owned()),
         }
         Ok(())
+    }
+
+    /// Removes what a deletion means, and says how many rows that were. What is frozen goes into
+    /// segments all the same, and is not read any more.
+    pub(crate) fn delete(&mut self, deletion: &Arc<Deletion>) -> Result<u64, Error> {
+        let mut removed = 0;
+        if let Some(left) = self.open.without(deletion)? {
+            removed += self.open.rows() - left.rows();
+            self.open = left;
+        }
+        if let Some(frozen) = &self.frozen
+            && let Some(mut left) = frozen.without(deletion)?
+        {
+            removed += frozen.rows() - left.rows();
+            left.close();
+            self.frozen = Some(Arc::new(left));
+        }
+        Ok(removed)
     }
 
     /// A record before those that follow may be lost.

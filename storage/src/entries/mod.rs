@@ -13,6 +13,7 @@ mod append;
 mod batches;
 mod condition;
 mod config;
+mod deletion;
 mod flush;
 mod generation;
 mod head;
@@ -34,6 +35,7 @@ mod usage;
 
 pub use condition::{EntryFilter, LineCondition, LineTest};
 pub use config::Config;
+pub use deletion::{DeleteEntries, EntriesDeleted, EntryTombstone};
 pub use overview::EntryTotals;
 pub use rows::{
     EntriesAppended, Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows,
@@ -43,6 +45,7 @@ pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, Se
 pub use segment::lines;
 pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};
 
+pub(crate) use deletion::stored_list;
 pub(crate) use head::EntryHead;
 pub(crate) use open::{RestoredEntries, affected, restore, what_is_missing};
 pub(crate) use partition::EntryPartition;

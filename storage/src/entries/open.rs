@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use model::{Position, Record};
+use model::{Position, Record, RecordKind};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tenancy::TenantId;
 
+use super::deletion::{Deletion, Deletions, EntryTombstone};
 use super::head::EntryHead;
 use super::partition::{EntryFlush, EntryLosses, EntryPartition};
 use super::segment::{OBJECT_NAMES, SegmentHandle};
@@ -27,6 +28,7 @@ pub(crate) struct RestoredEntries {
     /// What of it is lost or cannot be read; it then takes no writes.
     pub(crate) broken: Option<String>,
     segments: Vec<Arc<SegmentHandle>>,
+    deletions: Deletions,
     /// Segments that are not whole, and why.
     missing: Vec<(SegmentMeta, String)>,
     segments_unknown: Option<String>,
@@ -65,6 +67,11 @@ pub(crate) async fn restore(
             state = manifest.commit(Edit { covered, ..Edit::default() }).await?;
         }
     }
+    let deletions = Deletions::of(&state.entry_tombstones).unwrap_or_else(|error| {
+        // Whoever does not know what is deleted would show it.
+        broken.get_or_insert(format!("a deletion cannot be used: {}", error_text(&error)));
+        Deletions::default()
+    });
     let mut head = EntryHead::new(key);
     if broken.is_some() {
         head.note_gap();
@@ -103,6 +110,7 @@ pub(crate) async fn restore(
         state,
         broken,
         segments,
+        deletions,
         missing,
         segments_unknown,
         mended,
@@ -154,11 +162,23 @@ impl RestoredEntries {
             return;
         }
         let tenant = TenantId(record.tenant);
-        if let Err(reason) = self.head.replay(record.kind, tenant, record.payload) {
+        let replayed = match record.kind {
+            RecordKind::Tombstone => self.replay_deletion(position, record.payload),
+            kind => self.head.replay(kind, tenant, record.payload),
+        };
+        if let Err(reason) = replayed {
             self.broken.get_or_insert(format!("log record at {}: {reason}", position.0));
             // What follows builds on it.
             self.head.note_gap();
         }
+    }
+
+    fn replay_deletion(&mut self, position: Position, payload: &[u8]) -> Result<(), String> {
+        let tombstone = EntryTombstone::decode(payload, position)?;
+        let deletion = Deletion::new(tombstone).map_err(|e| error_text(&e))?;
+        self.head.delete(&deletion).map_err(|e| error_text(&e))?;
+        self.deletions = self.deletions.with(deletion);
+        Ok(())
     }
 
     /// Objects that may be removed: nothing is lost that they could be needed for.
@@ -198,6 +218,7 @@ impl RestoredEntries {
             incomplete: self.broken,
             mended: self.mended,
         };
-        EntryPartition::new(self.number, self.head, self.segments, flush, losses)
+        let Self { number, head, segments, deletions, .. } = self;
+        EntryPartition::new(number, head, segments, deletions, flush, losses)
     }
 }

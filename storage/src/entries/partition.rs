@@ -5,6 +5,7 @@ use std::sync::Arc;
 use model::{Log, Position, Signal};
 use parking_lot::{Mutex, RwLock};
 
+use super::deletion::{Deletion, Deletions};
 use super::flush::EntryFreight;
 use super::head::EntryHead;
 use super::segment::SegmentHandle;
@@ -22,6 +23,8 @@ pub(crate) struct EntryPartition {
     /// What readers see beside the head, in the order of log positions. Replaced whole, under the
     /// head's lock where rows of the head are in it from then on: a row is seen in one place.
     segments: RwLock<Arc<[Arc<SegmentHandle>]>>,
+    /// What of the segments' rows is deleted. Replaced whole, under the head's lock.
+    deletions: RwLock<Deletions>,
     pub(crate) losses: EntryLosses,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<EntryFlush>,
@@ -74,6 +77,7 @@ impl EntryPartition {
         number: u16,
         head: EntryHead,
         segments: Vec<Arc<SegmentHandle>>,
+        deletions: Deletions,
         flush: EntryFlush,
         losses: EntryLosses,
     ) -> Self {
@@ -82,6 +86,7 @@ impl EntryPartition {
             number,
             head: RwLock::new(head),
             segments: RwLock::new(in_order(segments)),
+            deletions: RwLock::new(deletions),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(losses.incomplete.clone()),
             losses,
@@ -101,6 +106,24 @@ impl EntryPartition {
         let new = |s: &Arc<SegmentHandle>| segments.iter().all(|k| k.meta.name != s.meta.name);
         let added: Vec<_> = added.into_iter().filter(new).collect();
         *segments = in_order(segments.iter().filter(stays).cloned().chain(added).collect());
+    }
+
+    /// What of the segments' rows is deleted now.
+    pub(crate) fn deletions(&self) -> Deletions {
+        self.deletions.read().clone()
+    }
+
+    /// Adds a deletion that is in the log. The head is locked: a question sees both without it or
+    /// both with it.
+    pub(crate) fn bury(&self, deletion: Arc<Deletion>) {
+        let mut deletions = self.deletions.write();
+        *deletions = deletions.with(deletion);
+    }
+
+    /// Forgets deletions that hide nothing any more, once no manifest names them.
+    pub(crate) fn drop_deletions(&self, ids: &[u64]) {
+        let mut deletions = self.deletions.write();
+        *deletions = deletions.without(ids);
     }
 
     /// Fails if a segment that may have entries of a signal and time is not there: an answer

@@ -30,6 +30,7 @@ impl Storage {
             if !over.is_empty() {
                 self.let_segments_go(partition, &over).await?;
             }
+            self.drop_spent_deletions(partition).await?;
         }
         Ok(())
     }

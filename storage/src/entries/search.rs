@@ -20,6 +20,7 @@ use model::{Cancel, Labels, Level, Matcher, Pace, Signal, SourceKind, TENANT_LAB
 use tenancy::{Limits, ReadScope, Retention, TenantId, TenantName, TenantRead};
 
 use super::condition::{EntryFilter, Filter};
+use super::deletion::{Deletions, Hiding};
 use super::generation::View;
 use super::matching::StreamMatcher;
 use super::page::Page;
@@ -141,6 +142,7 @@ pub struct EntrySearch {
 struct Source {
     /// By stream number; `None`: not asked for, or not to be seen.
     wanted: Arc<[Option<Wanted>]>,
+    hiding: Arc<Hiding>,
     rows: Rows,
 }
 
@@ -200,9 +202,9 @@ impl Storage {
         for partition in &self.entries.partitions {
             partition.check_segments(&request.signals, search.range)?;
             // Of one moment: what is flushed meanwhile is seen in one of the two.
-            let (views, segments) = {
+            let (views, segments, deletions) = {
                 let head = partition.head.read();
-                (head.views(), partition.segments())
+                (head.views(), partition.segments(), partition.deletions())
             };
             for segment in segments.iter() {
                 let (first_ns, last_ns) = segment.meta.range_ns;
@@ -210,7 +212,8 @@ impl Storage {
                     && first_ns < search.range.1
                     && last_ns >= search.range.0
                 {
-                    search.add_segment(&seen, segment, segment.open().await?)?;
+                    let open = segment.open().await?;
+                    search.add_segment(&seen, segment, open, &deletions)?;
                 }
             }
             for view in views {
@@ -330,7 +333,12 @@ impl EntrySearch {
                 self.units.push(Unit { source, page: at, first_ns, last_ns });
             }
         }
-        self.sources.push(Source { wanted: wanted.into(), rows: Rows::Pages(view.pages) });
+        self.sources.push(Source {
+            wanted: wanted.into(),
+            // What is deleted is gone from there.
+            hiding: Arc::default(),
+            rows: Rows::Pages(view.pages),
+        });
         Ok(())
     }
 
@@ -339,6 +347,7 @@ impl EntrySearch {
         seen: &Seen<'_>,
         handle: &Arc<SegmentHandle>,
         open: Arc<Open>,
+        deletions: &Deletions,
     ) -> Result<(), Error> {
         let streams = &open.index.streams;
         let wanted = seen.wanted(streams.iter().map(|s| s.stream.as_ref()), &mut self.pace)?;
@@ -365,8 +374,11 @@ impl EntrySearch {
             }
         }
         if last.is_some() {
+            let own = streams.iter().map(|s| s.stream.as_ref());
+            let deletions = deletions.of_segment(&handle.meta);
+            let hiding = Arc::new(Hiding::of(&deletions, own, &mut self.pace)?);
             let rows = Rows::Segment(Arc::clone(handle), open);
-            self.sources.push(Source { wanted: wanted.into(), rows });
+            self.sources.push(Source { wanted: wanted.into(), hiding, rows });
         }
         Ok(())
     }
@@ -451,7 +463,8 @@ impl EntrySearch {
     }
 
     fn scan_page(&mut self, unit: Unit, page: &Page) -> Result<(), Error> {
-        let wanted = Arc::clone(&self.sources[unit.source as usize].wanted);
+        let Source { wanted, hiding, .. } = &self.sources[unit.source as usize];
+        let (wanted, hiding) = (Arc::clone(wanted), Arc::clone(hiding));
         let (start, end) = self.range;
         let is_asked = |row: &u32| {
             let at = page.instants()[*row as usize];
@@ -468,6 +481,7 @@ impl EntrySearch {
         let rows = self.filter.keep(page, rows, &mut self.pace)?;
         let labels = |stream: u32| Some(&wanted.get(stream as usize)?.as_ref()?.stream.labels);
         let rows = self.filter.keep_named(page, rows, labels, &mut self.pace)?;
+        let rows = hiding.keep(page, rows, labels, &mut self.pace)?;
         for at in rows {
             let row = page.row(at as usize);
             let Some(wanted) = &wanted[row.stream as usize] else { continue };

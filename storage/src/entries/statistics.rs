@@ -2,7 +2,8 @@
 //! read.
 //!
 //! Counts are of stored rows and whole hours: an hour of which a range holds a part counts in full,
-//! and an entry that was sent twice may count twice until its segments are merged.
+//! and an entry that was sent twice, or of which a part of a stream was deleted, may count until its
+//! segments are merged. A stream that is deleted whole is not there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use hashbrown::HashMap;
 use model::{Cancel, Labels, Matcher, Pace, Signal, SourceKind};
 use tenancy::{ReadScope, TenantId, TenantName};
 
+use super::deletion::Hiding;
 use super::matching::StreamMatcher;
 use super::search::{EntryStream, Seen};
 use super::streams::{HOUR_NS, Stream, StreamCounts};
@@ -107,13 +109,13 @@ impl Storage {
         let range = (request.start_ns, request.end_ns);
         for partition in &self.entries.partitions {
             partition.check_segments(&request.signals, range)?;
-            let (of_head, segments) = {
+            let (of_head, segments, deletions) = {
                 let head = partition.head.read();
                 let generations = head.generations();
                 let pairs = generations.flat_map(|g| {
                     g.streams.all().iter().cloned().zip(g.streams.counts().iter().cloned())
                 });
-                (pairs.collect::<Vec<_>>(), partition.segments())
+                (pairs.collect::<Vec<_>>(), partition.segments(), partition.deletions())
             };
             for (stream, counts) in &of_head {
                 adding.add(stream, counts)?;
@@ -125,8 +127,14 @@ impl Storage {
                     && last_ns >= range.0;
                 if is_asked {
                     let open = segment.open().await?;
-                    for one in &open.index.streams {
-                        adding.add(&one.stream, &one.counts)?;
+                    let streams = &open.index.streams;
+                    let own = streams.iter().map(|s| s.stream.as_ref());
+                    let deletions = deletions.of_segment(&segment.meta);
+                    let hiding = Hiding::of(&deletions, own, &mut adding.pace)?;
+                    for (at, one) in streams.iter().enumerate() {
+                        if !hiding.hides_all(at, &one.counts) {
+                            adding.add(&one.stream, &one.counts)?;
+                        }
                     }
                 }
             }

@@ -90,6 +90,12 @@ impl StreamTable {
         Self { key, all: Vec::new(), counts: Vec::new(), table: HashTable::new() }
     }
 
+    /// The same streams under the same numbers, without rows.
+    pub(crate) fn without_rows(&self) -> Self {
+        let counts = vec![StreamCounts::default(); self.counts.len()];
+        Self { key: self.key, all: self.all.clone(), counts, table: self.table.clone() }
+    }
+
     pub(crate) fn len(&self) -> u32 {
         self.all.len() as u32
     }

@@ -13,10 +13,15 @@ const FEATURE_TOMBSTONES: u64 = 1;
 const FEATURE_WINDOWS: u64 = 2;
 /// The partition is one of entries and has segments.
 const FEATURE_SEGMENTS: u64 = 4;
+/// Entries were deleted: whoever does not know how would show them.
+const FEATURE_ENTRY_TOMBSTONES: u64 = 8;
 const MANIFEST: Kind = Kind {
     magic: *b"TAFFRMAN",
     version: 1,
-    features_known: FEATURE_TOMBSTONES | FEATURE_WINDOWS | FEATURE_SEGMENTS,
+    features_known: FEATURE_TOMBSTONES
+        | FEATURE_WINDOWS
+        | FEATURE_SEGMENTS
+        | FEATURE_ENTRY_TOMBSTONES,
 };
 
 /// One manifest object: an edit, and now and then the whole state that it leads to.
@@ -52,10 +57,13 @@ impl Stored {
         let tombstones = needs(Edit::needs_tombstones, |state| !state.tombstones.is_empty());
         let windows = needs(Edit::needs_windows, PartitionState::needs_windows);
         let segments = needs(Edit::needs_segments, |state| !state.segments.is_empty());
+        let deletions =
+            needs(Edit::needs_entry_tombstones, |state| !state.entry_tombstones.is_empty());
         let bit = |needed, bit| if needed { bit } else { 0 };
         bit(tombstones, FEATURE_TOMBSTONES)
             | bit(windows, FEATURE_WINDOWS)
             | bit(segments, FEATURE_SEGMENTS)
+            | bit(deletions, FEATURE_ENTRY_TOMBSTONES)
     }
 
     /// Reads any JSON as if its header were right; for fuzzing.

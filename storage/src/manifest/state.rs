@@ -8,6 +8,7 @@ use std::sync::Arc;
 use model::{Position, Resolution, Signal, TimeRange};
 use serde::{Deserialize, Serialize};
 
+use crate::entries::{EntryTombstone, stored_list as stored_entry_list};
 use crate::tombstone::{Tombstone, stored_list};
 
 /// What one partition consists of.
@@ -34,6 +35,9 @@ pub struct PartitionState {
     /// Of a partition of entries: its segments, in the order they were added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentMeta>,
+    /// What of them was deleted and may still be there, in order of positions.
+    #[serde(with = "stored_entry_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub entry_tombstones: Vec<Arc<EntryTombstone>>,
 }
 
 /// One step from a state to the next: all of it or nothing.
@@ -63,6 +67,12 @@ pub struct Edit {
     /// Names of segments that no longer exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_segments: Vec<String>,
+    /// Deletions of entries from now on.
+    #[serde(with = "stored_entry_list", default, skip_serializing_if = "Vec::is_empty")]
+    pub add_entry_tombstones: Vec<Arc<EntryTombstone>>,
+    /// Ids of those that hide nothing any more. Unknown ones are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove_entry_tombstones: Vec<u64>,
 }
 
 /// One segment of entries.
@@ -91,8 +101,19 @@ pub struct SegmentMeta {
     pub bytes: u64,
     /// When it was written, milliseconds since the Unix epoch.
     pub created_ms: i64,
+    /// Deletions before this position hide nothing in it: its rows are younger, or what was deleted
+    /// is left out. Absent: the end of `positions`.
+    #[serde(with = "optional_position", default, skip_serializing_if = "Option::is_none")]
+    pub deleted_to: Option<Position>,
     /// The checksum of the head of its `streams.bin`, which has those of everything else.
     pub index_checksum: u32,
+}
+
+impl SegmentMeta {
+    /// Deletions before this position hide nothing in it.
+    pub fn deleted_to(&self) -> Position {
+        self.deleted_to.unwrap_or(self.positions.1)
+    }
 }
 
 /// One block.
@@ -177,6 +198,11 @@ impl Edit {
         !self.add_segments.is_empty() || !self.remove_segments.is_empty()
     }
 
+    /// Whether a reader that knows nothing of deleted entries would show them.
+    pub(super) fn needs_entry_tombstones(&self) -> bool {
+        !self.add_entry_tombstones.is_empty()
+    }
+
     /// Whether a reader that knows nothing of tombstones would show what is deleted.
     pub(super) fn needs_tombstones(&self) -> bool {
         !self.add_tombstones.is_empty() || !self.remove_tombstones.is_empty()
@@ -242,6 +268,13 @@ impl PartitionState {
                 return Err(format!("it adds tombstone {} a second time", new.id));
             }
             self.tombstones.push(Arc::clone(new));
+        }
+        self.entry_tombstones.retain(|t| !edit.remove_entry_tombstones.contains(&t.id));
+        for new in &edit.add_entry_tombstones {
+            if self.entry_tombstones.iter().any(|known| known.id == new.id) {
+                return Err(format!("it adds the deletion {} a second time", new.id));
+            }
+            self.entry_tombstones.push(Arc::clone(new));
         }
         self.number += 1;
         Ok(self)

@@ -2,7 +2,7 @@
 
 use std::path::Path as DiskPath;
 
-use model::{Matcher, Position, Resolution, TimeRange};
+use model::{Level, Matcher, Position, Resolution, Signal, TimeRange};
 use object_store::memory::InMemory;
 use proptest::prelude::*;
 use tenancy::TenantId;
@@ -10,6 +10,7 @@ use testkit::{Fault, FaultyDisk};
 
 use super::*;
 use crate::LocalObjects;
+use crate::entries::{EntryFilter, EntryTombstone};
 use crate::tombstone::Tombstone;
 
 fn block(name: &str) -> BlockMeta {
@@ -42,6 +43,20 @@ fn tombstone(id: u64) -> Arc<Tombstone> {
     })
 }
 
+fn entry_tombstone(id: u64) -> Arc<EntryTombstone> {
+    Arc::new(EntryTombstone {
+        id,
+        text: String::new(),
+        tenant: TenantId(3),
+        signals: vec![Signal::Logs],
+        matchers: vec![Matcher::equal("app", "a")],
+        filter: EntryFilter { level_min: Some(Level::Warn), ..EntryFilter::default() },
+        range_ns: (i64::MIN, i64::MAX),
+        position: Position(u64::MAX),
+        created_ms: 5,
+    })
+}
+
 fn segment(name: &str) -> SegmentMeta {
     SegmentMeta {
         name: name.to_owned(),
@@ -54,6 +69,7 @@ fn segment(name: &str) -> SegmentMeta {
         raw_bytes: 3,
         bytes: 4,
         created_ms: 5,
+        deleted_to: Some(Position(7)),
         index_checksum: u32::MAX,
     }
 }
@@ -448,6 +464,11 @@ proptest! {
                         state.tombstones.iter().take(usize::from(removes)).map(|t| t.id).collect(),
                     add_segments: (0..adds).map(|n| segment(&name(n))).collect(),
                     remove_segments: state.segments.iter().take(usize::from(removes)).map(|s| s.name.clone()).collect(),
+                    add_entry_tombstones: (0..adds)
+                        .map(|n| entry_tombstone(state.number * 8 + u64::from(n)))
+                        .collect(),
+                    remove_entry_tombstones:
+                        state.entry_tombstones.iter().take(usize::from(removes)).map(|t| t.id).collect(),
                 };
                 state = store.commit(edit).await.unwrap();
             }

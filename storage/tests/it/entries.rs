@@ -1,5 +1,6 @@
 //! Entries: what goes in comes out, wherever it lies, and nobody sees what is not theirs.
 
+mod deletes;
 mod limits;
 mod model;
 mod reading;

@@ -31,6 +31,7 @@ use crate::budget::Budget;
 use crate::drive::on_pool;
 use crate::executor::{asked, budget_of};
 use crate::pool::{Lane, Pool};
+pub use reading::stored_filter;
 use reading::{Pages, Reading, counted_bytes};
 
 /// Answers questions about entries from the store.

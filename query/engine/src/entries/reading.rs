@@ -48,7 +48,7 @@ impl Pages {
             selectors: selection.selectors,
             start_ns: selection.start_ns,
             end_ns: selection.end_ns,
-            filter: filter(selection.filter),
+            filter: stored_filter(selection.filter),
             direction: match direction {
                 Direction::Forward => stored::Direction::Forward,
                 Direction::Backward => stored::Direction::Backward,
@@ -167,7 +167,8 @@ fn stored_place(place: Place, signal: Signal) -> stored::EntryPlace {
     }
 }
 
-fn filter(filter: EntryFilter) -> stored::EntryFilter {
+/// A filter as the store takes it.
+pub fn stored_filter(filter: EntryFilter) -> stored::EntryFilter {
     let test = |test| match test {
         LineTest::Contains(text) => stored::LineTest::Contains(text),
         LineTest::Words(text) => stored::LineTest::Words(text),

@@ -7,6 +7,7 @@
 //! Statuses, texts and shapes are Loki's own: Grafana, logcli and Perses look at them. Errors are
 //! plain text.
 
+mod delete;
 mod documents;
 mod lines;
 mod listings;
@@ -39,6 +40,7 @@ use crate::running::Asked;
 use crate::{Cancel, Error, Querier};
 use params::Limits;
 
+pub use delete::SelectedEntries;
 pub(super) use documents::{rfc3339_ns, whole};
 pub(super) use params::{duration, instant_ns};
 

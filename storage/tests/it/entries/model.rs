@@ -1,5 +1,5 @@
-//! Entries against a list: random writes (late, repeated, of many streams), flushes of which some
-//! fail, restarts of all kinds, and random questions with all there is to ask.
+//! Entries against a list: random writes (late, repeated, of many streams), deletions, flushes of
+//! which some fail, restarts of all kinds, and random questions with all there is to ask.
 //!
 //! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first.
 
@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use ::model::{Cancel, Clock, Labels, Level, MatchOp, Matcher, Signal};
 use regex_automata::meta::Regex;
-use storage::entries::{Direction, EntryFilter, LineCondition, LineTest, SelectEntries};
+use storage::entries::{
+    DeleteEntries, Direction, EntryFilter, LineCondition, LineTest, SelectEntries,
+};
 use storage::{Config, Storage};
-use tenancy::ReadScope;
+use tenancy::{DeleteScope, Limits, ReadScope};
 use testkit::{Fault, SeededRandom};
 
 use super::{Line, append_as, scope};
@@ -60,6 +62,7 @@ struct Seen {
     answers: u64,
     segments: u64,
     repeated: u64,
+    deleted: u64,
 }
 
 fn tight() -> Config {
@@ -86,6 +89,7 @@ impl World {
             50..58 => self.flush().await,
             58..64 => self.flush_with_a_fault().await,
             64..70 => self.restart().await,
+            70..73 => self.delete().await,
             _ => self.ask().await,
         }
     }
@@ -148,6 +152,37 @@ impl World {
             self.storage.durable(position).await.expect("a sound disk");
         }
         self.rows.extend(lines.into_iter().map(|line| Row { tenant, line }));
+    }
+
+    /// What it deletes is what a question like it finds.
+    async fn delete(&mut self) {
+        let SelectEntries { signals, mut selectors, start_ns, end_ns, mut filter, .. } =
+            self.request();
+        // With all there is to ask at once, hardly anything would ever go.
+        if self.below(4) > 0 {
+            let lines = LineCondition { any: vec![self.test()], ..LineCondition::default() };
+            filter = EntryFilter { lines: vec![lines], ..EntryFilter::default() };
+        }
+        if selectors.is_empty() {
+            selectors.push(Vec::new());
+        }
+        let tenant = 1 + self.below(2) as u32;
+        let scope = DeleteScope::for_test(tenant, &format!("team-{tenant}"), Limits::default());
+        let (before, picked) = (self.rows.len(), selectors.clone());
+        let text = "some of them".to_owned();
+        let delete = DeleteEntries { text, signals, selectors, filter, start_ns, end_ns };
+        let is_meant = |row: &Row| {
+            let labels = Labels::from_pairs(row.line.labels.iter().map(|(n, v)| (n, v)));
+            let holds = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or(""));
+            row.tenant == tenant
+                && delete.signals.contains(&row.line.signal)
+                && (delete.start_ns..delete.end_ns).contains(&row.line.at_ns)
+                && picked.iter().any(|all| all.iter().all(holds))
+                && passes(&delete.filter, &row.line)
+        };
+        self.rows.retain(|row| !is_meant(row));
+        self.seen.deleted += (before - self.rows.len()) as u64;
+        self.storage.delete_entries(&scope, delete).await.expect("a sound disk");
     }
 
     async fn flush(&mut self) {
@@ -390,6 +425,7 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
         all.answers += seen.answers;
         all.segments = all.segments.max(seen.segments);
         all.repeated += seen.repeated;
+        all.deleted += seen.deleted;
     }
     assert!(
         all.flushes > 10
@@ -397,7 +433,8 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
             && all.restarts > 15
             && all.answers > 30
             && all.segments > 10
-            && all.repeated > 5,
+            && all.repeated > 1
+            && all.deleted > 50,
         "{all:?}"
     );
 }
