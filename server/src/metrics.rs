@@ -146,10 +146,15 @@ fn write_entries(out: &mut String, t: &EntryTotals) {
 
 fn write_compaction(out: &mut String, c: &CompactionTotals) {
     let name = "taffrail_storage_compactions_total";
-    let _ =
-        write!(out, "# HELP {name} Merges of blocks, by what they gave.\n# TYPE {name} counter\n");
+    let _ = write!(
+        out,
+        "# HELP {name} Merges of blocks and of segments of entries, by what they gave.\n# TYPE {name} counter\n"
+    );
     for (result, merges) in ["window", "day"].into_iter().zip(c.merges) {
         let _ = writeln!(out, "{name}{{result=\"{result}\"}} {merges}");
+    }
+    for (result, merges) in ["row", "hour", "day"].into_iter().zip(c.entry_merges) {
+        let _ = writeln!(out, "{name}{{result=\"entries_{result}\"}} {merges}");
     }
     let counters = [
         ("failures", "Merges that failed.", c.failures as f64),
@@ -157,6 +162,9 @@ fn write_compaction(out: &mut String, c: &CompactionTotals) {
         ("in_bytes", "Bytes of blocks that were merged.", c.bytes_in as f64),
         ("out_bytes", "Bytes of blocks that merges gave.", c.bytes_out as f64),
         ("samples", "Samples and histograms that merges wrote.", c.samples as f64),
+        ("segment_in_bytes", "Bytes of segments that were merged.", c.segment_bytes_in as f64),
+        ("segment_out_bytes", "Bytes of segments that merges gave.", c.segment_bytes_out as f64),
+        ("entries", "Entries that merges wrote.", c.entries as f64),
         ("work_seconds", "Seconds of work, pauses left out.", c.work_seconds),
         ("wall_seconds", "Seconds that merges took.", c.wall_seconds),
     ];
@@ -166,6 +174,12 @@ fn write_compaction(out: &mut String, c: &CompactionTotals) {
     let gauges = [
         ("backlog_blocks", "Blocks that are due to be merged.", c.backlog_blocks),
         ("backlog_bytes", "Bytes of the blocks that are due to be merged.", c.backlog_bytes),
+        ("backlog_segments", "Segments that are due to be merged.", c.backlog_segments),
+        (
+            "backlog_segment_bytes",
+            "Bytes of the segments that are due to be merged.",
+            c.backlog_segment_bytes,
+        ),
         (
             "removed_objects",
             "Objects that no manifest names any more and that wait to be removed.",

@@ -154,7 +154,7 @@ impl Storage {
         Ok(preview)
     }
 
-    /// Carries deletions out: blocks are written anew without what they hide, now, and they are
+    /// Carries deletions out: blocks and segments are written anew without what they hide, now, and they are
     /// forgotten. What is deleted meanwhile waits for compaction, and so does what lies in blocks
     /// that cannot be read.
     pub async fn clean_tombstones(&self) -> Result<(), Error> {
@@ -163,6 +163,9 @@ impl Storage {
         self.strip_deleted().await?;
         for partition in &self.partitions {
             self.drop_spent(partition).await?;
+        }
+        for partition in &self.entries.partitions {
+            self.drop_spent_deletions(partition).await?;
         }
         Ok(())
     }

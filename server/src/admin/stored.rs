@@ -115,6 +115,12 @@ fn compaction(parts: &Parts) -> Value {
         "work_seconds": c.work_seconds,
         "backlog_blocks": c.backlog_blocks,
         "backlog_bytes": c.backlog_bytes,
+        "entry_merges": {"rows": c.entry_merges[0], "hours": c.entry_merges[1], "days": c.entry_merges[2]},
+        "segment_bytes_in": c.segment_bytes_in,
+        "segment_bytes_out": c.segment_bytes_out,
+        "entries": c.entries,
+        "backlog_segments": c.backlog_segments,
+        "backlog_segment_bytes": c.backlog_segment_bytes,
         "removed_waiting": c.removed_waiting,
     })
 }

@@ -93,7 +93,8 @@ function compaction({ compaction: c, retention }) {
   const said = [
     `${c.window_merges + c.day_merges} merges since the start, ${c.failures} failed`,
     `${short(c.bytes_in, "B")} became ${short(c.bytes_out, "B")} in ${c.work_seconds.toFixed(1)} s of work`,
-    `${c.backlog_blocks} blocks are due, ${c.removed_waiting} old objects wait to be removed`,
+    `of entries ${c.entry_merges.rows + c.entry_merges.hours + c.entry_merges.days} merges, ${short(c.segment_bytes_in, "B")} became ${short(c.segment_bytes_out, "B")}`,
+    `${c.backlog_blocks} blocks and ${c.backlog_segments} segments are due, ${c.removed_waiting} old objects wait to be removed`,
     `retention lets ${retention.blocks_going} blocks go, and rows of ${retention.tenants_going} tenants`,
   ];
   $("compaction").replaceChildren(...said.map(text => element("span", text)));

@@ -62,6 +62,11 @@ impl Sink {
         (self.buffer, Sum { size: self.size, tail_start, stripes: self.stripes.into() })
     }
 
+    /// Whether there is a part to be sent.
+    pub(crate) fn has_part(&self) -> bool {
+        self.buffer.len() >= PART_BYTES
+    }
+
     fn take_part(&mut self) -> Option<Vec<u8>> {
         if self.buffer.len() < PART_BYTES {
             return None;

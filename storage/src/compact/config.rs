@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Fresh blocks of a partition at which they are merged before their two hours are over. A
-    /// question about recent hours looks into each of them.
+    /// Fresh blocks of a partition at which they are merged before their two hours are over; the
+    /// same of fresh segments of entries, of an hour. A question about recent hours looks into each
+    /// of them.
     pub fresh_blocks_max: usize,
     /// Bytes a second that compaction reads and writes over time. Leaves the disk to queries.
     pub bytes_per_second: u64,
@@ -17,7 +18,7 @@ pub struct Config {
     /// Seconds that the objects of merged blocks stay, for questions that began before. Longer
     /// than the longest question.
     pub grace_seconds: u64,
-    /// Bytes a day from which a tenant gets blocks of its own.
+    /// Bytes a day from which a tenant gets blocks of its own; of entries, bytes of lines and fields.
     pub split_bytes: u64,
 }
 

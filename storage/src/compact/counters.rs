@@ -17,7 +17,7 @@ pub struct CompactionTotals {
     pub bytes_out: u64,
     /// Samples and histograms written, once for each merge.
     pub samples: u64,
-    /// Seconds of a core spent reading, merging and encoding.
+    /// Seconds of a core spent reading, merging and encoding, of blocks and of segments.
     pub work_seconds: f64,
     /// Seconds that merges took, pauses included.
     pub wall_seconds: f64,
@@ -25,6 +25,18 @@ pub struct CompactionTotals {
     pub backlog_blocks: u64,
     /// Their bytes.
     pub backlog_bytes: u64,
+    /// Merges of segments of entries, by level of their result: runs, hours, days.
+    pub entry_merges: [u64; 3],
+    /// Bytes of the segments merged.
+    pub segment_bytes_in: u64,
+    /// Bytes of the segments they became.
+    pub segment_bytes_out: u64,
+    /// Entries written, once for each merge.
+    pub entries: u64,
+    /// Segments that are due to be merged now.
+    pub backlog_segments: u64,
+    /// Their bytes.
+    pub backlog_segment_bytes: u64,
     /// Blocks that were merged and whose objects wait to be removed.
     pub removed_waiting: u64,
 }
@@ -38,7 +50,7 @@ impl Counters {
         *self.0.lock()
     }
 
-    pub(super) fn update(&self, change: impl FnOnce(&mut CompactionTotals)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut CompactionTotals)) {
         change(&mut self.0.lock());
     }
 }

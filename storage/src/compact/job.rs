@@ -15,12 +15,11 @@ use hashbrown::HashMap;
 use model::{Position, TimeRange};
 use object_store::path::Path;
 use tenancy::TenantId;
-use tokio::sync::watch;
 
 use super::Extent;
 use super::merge::{KeptFrom, Outputs, merge, next_tenant};
-use super::pace::{Activity, Pace, share};
 use super::planner::{DAY, FRESH, Job, Makes};
+use super::rest::{Rest, Stop};
 use super::source::{Cursor, Source};
 use super::windows;
 use crate::block::{BlockCache, BlockOptions, BlockSummary};
@@ -45,9 +44,6 @@ const WINDOWS_PART: u64 = 16;
 /// Sources read at a time.
 const LOADS_AT_ONCE: usize = 4;
 
-/// Tells a running merge to stop.
-pub(super) type Stop = watch::Receiver<bool>;
-
 /// What a merge did.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Done {
@@ -62,10 +58,7 @@ struct Run<'a> {
     storage: &'a Storage,
     partition: &'a Partition,
     job: &'a Job,
-    extent: Extent,
-    stop: Stop,
-    pace: Pace,
-    seen: Activity,
+    rest: Rest<'a>,
     done: Done,
     /// New blocks, whole.
     finished: Vec<(String, BlockSummary)>,
@@ -89,10 +82,7 @@ impl Storage {
             storage: self,
             partition,
             job,
-            extent,
-            stop,
-            pace: Pace::default(),
-            seen: self.activity(),
+            rest: Rest::new(self, extent, stop),
             done: Done::default(),
             finished: Vec::new(),
             begun: Vec::new(),
@@ -100,7 +90,8 @@ impl Storage {
             deleted_to: Position::default(),
         };
         let outcome = run.merge_and_commit().await;
-        let Run { done, begun, .. } = run;
+        let Run { done, begun, rest, .. } = run;
+        let done = Done { work_seconds: rest.work_seconds, ..done };
         match outcome {
             Ok(true) => return Ok(Some(done)),
             // Nobody may go on from a manifest that may or may not name what was written.
@@ -109,16 +100,6 @@ impl Storage {
             _ => self.discard(begun.iter().map(|name| Path::from(name.as_str())).collect()).await,
         }
         outcome.map(|_| None)
-    }
-
-    /// What tells how busy the store is.
-    pub(super) fn activity(&self) -> Activity {
-        let cache = self.cache.usage();
-        Activity {
-            at: self.clock.monotonic().as_secs_f64(),
-            log_bytes: model::Log::end(self.log.as_ref()).0,
-            look_ups: cache.hits + cache.misses,
-        }
     }
 
     async fn take_names(&self, partition: &Partition, count: usize) -> Vec<String> {
@@ -162,7 +143,7 @@ impl Run<'_> {
         self.deleted_to = self.tombstones.deleted_to(inputs.iter());
         let mut sources = Vec::with_capacity(inputs.len());
         for meta in &inputs {
-            if *self.stop.borrow() {
+            if self.rest.is_stopped() {
                 return Ok(None);
             }
             let started = self.storage.activity().at;
@@ -228,7 +209,7 @@ impl Run<'_> {
             let work = self.storage.activity().at - started;
             // Read once and written once.
             self.rest((2.0 * per_sample * samples as f64) as u64, work).await;
-            if *self.stop.borrow() {
+            if self.rest.is_stopped() {
                 return Ok(false);
             }
         }
@@ -248,24 +229,8 @@ impl Run<'_> {
 
     /// Pauses as the budget asks for, unless somebody waits for the result.
     async fn rest(&mut self, bytes: u64, work_seconds: f64) {
-        self.done.work_seconds += work_seconds;
-        if self.extent == Extent::Everything {
-            return;
-        }
-        let config = &self.storage.config.compaction;
-        let now = self.storage.activity();
         let fresh = self.partition.blocks().iter().filter(|b| b.meta.level == FRESH).count();
-        let share = share(now.is_busy_since(&self.seen), fresh, config);
-        self.seen = now;
-        self.pace.spend(bytes, work_seconds, share, config);
-        let pause = self.pace.pause_seconds();
-        if pause > 0.0 {
-            let sleep = tokio::time::sleep(std::time::Duration::from_secs_f64(pause));
-            tokio::select! {
-                () = sleep => {}
-                _ = self.stop.wait_for(|stop| *stop) => {}
-            }
-        }
+        self.rest.after(bytes, work_seconds, fresh).await;
     }
 
     /// Tenants that get a block of their own: going by their share of chunks, so much a day.

@@ -1,4 +1,5 @@
-//! Compaction: many small blocks become few large ones, while nobody notices.
+//! Compaction: many small blocks become few large ones, while nobody notices. Segments of entries
+//! are merged in the same rounds, by `entries::merge`.
 //!
 //! ```text
 //! planner (plain function) ─► job: sources ─► merge ─► new blocks ─► ONE manifest edit
@@ -15,6 +16,7 @@ mod job;
 mod merge;
 mod pace;
 mod planner;
+mod rest;
 mod source;
 mod windows;
 
@@ -38,6 +40,7 @@ pub use counters::CompactionTotals;
 pub(crate) use counters::Counters;
 use planner::{DAY, Job, Makes, Stock};
 pub(crate) use planner::{day_of, order_of};
+pub(crate) use rest::{Rest, Stop};
 
 /// How often it is looked for what is due.
 const CHECK: Duration = Duration::from_secs(10);
@@ -48,13 +51,13 @@ const RETRY_SECONDS_MAX: f64 = 3600.0;
 
 /// Blocks are written anew without what was deleted so long ago: it is gone within a day, and
 /// several deletions cost one rewriting.
-const STRIP_AFTER_MS: i64 = 12 * 3_600_000;
+pub(crate) const STRIP_AFTER_MS: i64 = 12 * 3_600_000;
 
 /// How long objects beyond their grace wait for a manifest that is written anyway.
 const FOLLOWED_AFTER_SECONDS: f64 = 3600.0;
 
 /// Merges a forced compaction may make in one partition before something must be wrong.
-const ROUNDS_MAX: usize = 10_000;
+pub(crate) const ROUNDS_MAX: usize = 10_000;
 
 /// How much is merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +74,26 @@ pub enum Extent {
 pub(crate) struct CompactState {
     /// When a merge that failed may be tried again, by its first input, and after which wait.
     failed: HashMap<String, (f64, f64)>,
+}
+
+impl CompactState {
+    /// Whether a merge may be tried.
+    pub(crate) fn is_ready(&self, key: &str, now: f64) -> bool {
+        self.failed.get(key).is_none_or(|(until, _)| now >= *until)
+    }
+
+    /// Notes that a merge failed and gives the seconds until it is tried again.
+    pub(crate) fn failed(&mut self, key: String, now: f64) -> f64 {
+        let wait = self.failed.get(&key).map_or(RETRY_SECONDS, |(_, wait)| wait * 2.0);
+        let wait = wait.min(RETRY_SECONDS_MAX);
+        self.failed.insert(key, (now + wait, wait));
+        wait
+    }
+
+    /// Notes that a merge was done.
+    pub(crate) fn done(&mut self, key: &str) {
+        self.failed.remove(key);
+    }
 }
 
 /// An object that no manifest names any more.
@@ -124,10 +147,7 @@ impl Storage {
             while !*stop.borrow() && partition.read_only().is_none() {
                 let now = self.monotonic();
                 let jobs = self.jobs(partition, Extent::Due);
-                let ready = |job: &&Job| {
-                    let failed = state.failed.get(&job.key());
-                    failed.is_none_or(|(until, _)| now >= *until)
-                };
+                let ready = |job: &&Job| state.is_ready(&job.key(), now);
                 let Some(job) = jobs.iter().find(ready) else { break };
                 match self.compact_one(&mut state, partition, job, Extent::Due, stop).await {
                     Ok(true) => {}
@@ -136,6 +156,7 @@ impl Storage {
                 }
             }
         }
+        self.merge_entries_due(&mut state, stop).await;
         self.note_backlog();
     }
 
@@ -149,11 +170,12 @@ impl Storage {
                 self.compact_one(&mut state, partition, job, Extent::Everything, stop).await?;
             }
         }
+        self.merge_all_entries(&mut state, stop).await?;
         self.note_backlog();
         Ok(())
     }
 
-    /// Writes all blocks anew in which something is deleted, at once.
+    /// Writes all blocks and segments anew in which something is deleted, at once.
     pub(crate) async fn strip_deleted(&self) -> Result<(), Error> {
         let (_keep, never) = watch::channel(false);
         let mut state = self.compact.lock().await;
@@ -171,7 +193,7 @@ impl Storage {
                 }
             }
         }
-        Ok(())
+        self.strip_deleted_entries(&mut state, &never).await
     }
 
     /// Removes the objects of all merged blocks now, though questions may still be reading them:
@@ -241,7 +263,7 @@ impl Storage {
         let seconds = self.monotonic() - started;
         let Some(done) = done? else { return Ok(false) };
         self.retire_blocks(partition, &job.inputs);
-        state.failed.remove(&job.key());
+        state.done(&job.key());
         // What deletions hid in the old blocks is gone.
         if let Err(error) = self.drop_spent(partition).await {
             tracing::warn!(partition = partition.number, %error, "tombstones could not be dropped");
@@ -282,9 +304,7 @@ impl Storage {
     ) {
         self.counters.update(|totals| totals.failures += 1);
         let key = job.key();
-        let wait = state.failed.get(&key).map_or(RETRY_SECONDS, |(_, wait)| wait * 2.0);
-        let wait = wait.min(RETRY_SECONDS_MAX);
-        state.failed.insert(key.clone(), (self.monotonic() + wait, wait));
+        let wait = state.failed(key.clone(), self.monotonic());
         let error: &dyn std::error::Error = error;
         tracing::error!(
             partition = partition.number,
@@ -397,15 +417,18 @@ impl Storage {
         let waiting = self.graves.lock().len();
         let due: Vec<Job> =
             self.partitions.iter().flat_map(|p| self.jobs(p, Extent::Due)).collect();
+        let (segments, segment_bytes) = self.entries_backlog();
         self.counters.update(|totals| {
             totals.backlog_blocks =
                 due.iter().map(|job| (job.inputs.len() + job.reads.len()) as u64).sum();
             totals.backlog_bytes = due.iter().map(|job| job.bytes).sum();
+            totals.backlog_segments = segments;
+            totals.backlog_segment_bytes = segment_bytes;
             totals.removed_waiting = waiting as u64;
         });
     }
 
-    fn monotonic(&self) -> f64 {
+    pub(crate) fn monotonic(&self) -> f64 {
         self.clock.monotonic().as_secs_f64()
     }
 }

@@ -24,18 +24,18 @@ const PAUSE_SECONDS_MAX: f64 = 2.0;
 
 /// What the store has done so far, as far as it tells how busy it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     /// Monotonic seconds.
-    pub(super) at: f64,
+    pub(crate) at: f64,
     /// End of the log.
-    pub(super) log_bytes: u64,
+    pub(crate) log_bytes: u64,
     /// Look-ups in the block cache.
-    pub(super) look_ups: u64,
+    pub(crate) look_ups: u64,
 }
 
 impl Activity {
     /// Whether there was other work between two moments.
-    pub(super) fn is_busy_since(&self, before: &Self) -> bool {
+    pub(crate) fn is_busy_since(&self, before: &Self) -> bool {
         let seconds = (self.at - before.at).max(0.001);
         let log = self.log_bytes.saturating_sub(before.log_bytes) as f64 / seconds;
         let look_ups = self.look_ups.saturating_sub(before.look_ups) as f64 / seconds;
@@ -44,7 +44,7 @@ impl Activity {
 }
 
 /// The part of one core compaction may take now.
-pub(super) fn share(is_busy: bool, fresh_blocks: usize, config: &Config) -> f64 {
+pub(crate) fn share(is_busy: bool, fresh_blocks: usize, config: &Config) -> f64 {
     if fresh_blocks >= config.fresh_blocks_max.saturating_mul(BEHIND) {
         return 1.0;
     }
@@ -53,7 +53,7 @@ pub(super) fn share(is_busy: bool, fresh_blocks: usize, config: &Config) -> f64 
 
 /// What was used lately, paid back by pauses.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// Seconds of pause owed for bytes moved and for work done. Negative: saved up.
     bytes_owed: f64,
     work_owed: f64,
@@ -61,7 +61,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Takes down what was done since the last pause.
-    pub(super) fn spend(&mut self, bytes: u64, work_seconds: f64, share: f64, config: &Config) {
+    pub(crate) fn spend(&mut self, bytes: u64, work_seconds: f64, share: f64, config: &Config) {
         self.bytes_owed += bytes as f64 / config.bytes_per_second as f64 - work_seconds;
         self.work_owed += work_seconds * (1.0 / share.clamp(0.01, 1.0) - 1.0);
         self.bytes_owed = self.bytes_owed.max(-BURST_SECONDS);
@@ -69,7 +69,7 @@ impl Pace {
     }
 
     /// How long to pause now; the pause counts as made.
-    pub(super) fn pause_seconds(&mut self) -> f64 {
+    pub(crate) fn pause_seconds(&mut self) -> f64 {
         let pause = self.bytes_owed.max(self.work_owed).clamp(0.0, PAUSE_SECONDS_MAX);
         self.bytes_owed -= pause;
         self.work_owed -= pause;

@@ -146,7 +146,7 @@ impl Storage {
                 flush.state.next_object += 1;
                 let name = format!("segments/{}/{number:012}", partition.number);
                 put.push(Path::from(name.as_str()));
-                edit.add_segments.push(self.put_segment(name, written, positions).await?);
+                edit.add_segments.push(self.put_segment(name, 0, written, positions).await?);
             }
         }
         edit.next_object = flush.state.next_object;
@@ -156,25 +156,28 @@ impl Storage {
         Ok(())
     }
 
-    /// Puts the objects of a segment, that which names the others last.
+    /// Puts those objects of a segment that are not there yet, that which names the others last.
     pub(crate) async fn put_segment(
         &self,
         name: String,
+        level: u8,
         written: Written,
         positions: (Position, Position),
     ) -> Result<SegmentMeta, Error> {
-        let mut bytes = 0;
+        let index = &written.index;
+        let mut bytes = index.entries.size + index.bloom.size;
         for (object, content) in &written.objects {
             let path = Path::from(name.as_str()).join(*object);
-            bytes += content.len() as u64;
+            if *object == segment::STREAMS {
+                bytes += content.len() as u64;
+            }
             let put = self.objects.put(&path, PutPayload::from_bytes(Bytes::clone(content))).await;
             put.map_err(|source| Error::Objects { doing: format!("put object {path}"), source })?;
         }
-        let index = &written.index;
         Ok(SegmentMeta {
             name,
             signal: index.signal,
-            level: 0,
+            level,
             range_ns: (index.first_ns, index.last_ns),
             positions,
             streams: index.streams.len() as u64,
@@ -195,14 +198,19 @@ impl Storage {
         flush: &mut EntryFlush,
         added: Vec<SegmentMeta>,
     ) {
-        let added = added.into_iter().map(|m| SegmentHandle::new(m, &self.objects, &self.cache));
+        let added = self.segment_handles(added);
         {
             let mut head = partition.head.write();
-            partition.replace(&[], added.collect());
+            partition.replace(&[], added);
             head.thaw();
         }
         flush.freight = None;
         self.trim_log();
+    }
+
+    pub(crate) fn segment_handles(&self, metas: Vec<SegmentMeta>) -> Vec<Arc<SegmentHandle>> {
+        let handle = |meta| SegmentHandle::new(meta, &self.objects, &self.cache);
+        metas.into_iter().map(handle).collect()
     }
 
     /// Finds out about the last edit of a partition, if need be. Fails while the store does.
@@ -219,9 +227,15 @@ impl Storage {
         let next_object = flush.state.next_object.max(state.next_object);
         flush.state = crate::manifest::PartitionState { next_object, ..state };
         partition.note_state(&flush.state);
-        partition.replace(&edit.remove_segments, Vec::new());
+        // Only the edit of a flush holds what was frozen; others have come between.
+        let is_flush = flush.freight.as_ref().is_some_and(|f| edit.covered == Some(f.until));
+        if is_flush {
+            self.entries_arrived(partition, flush, edit.add_segments);
+            return Ok(());
+        }
         partition.drop_deletions(&edit.remove_entry_tombstones);
-        self.entries_arrived(partition, flush, edit.add_segments);
+        partition.replace(&edit.remove_segments, self.segment_handles(edit.add_segments));
+        self.retire_segments(partition, &edit.remove_segments);
         Ok(())
     }
 }

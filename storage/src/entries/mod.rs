@@ -18,6 +18,7 @@ mod flush;
 mod generation;
 mod head;
 mod matching;
+mod merge;
 mod open;
 mod overview;
 mod page;

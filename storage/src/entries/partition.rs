@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use model::{Log, Position, Signal};
 use parking_lot::{Mutex, RwLock};
 
@@ -25,6 +26,8 @@ pub(crate) struct EntryPartition {
     segments: RwLock<Arc<[Arc<SegmentHandle>]>>,
     /// What of the segments' rows is deleted. Replaced whole, under the head's lock.
     deletions: RwLock<Deletions>,
+    /// Segments in which deletions before these positions hide nothing: somebody has looked.
+    clean: Mutex<HashMap<String, Position>>,
     pub(crate) losses: EntryLosses,
     /// Held while a flush runs: one at a time.
     pub(crate) flush: tokio::sync::Mutex<EntryFlush>,
@@ -87,6 +90,7 @@ impl EntryPartition {
             head: RwLock::new(head),
             segments: RwLock::new(in_order(segments)),
             deletions: RwLock::new(deletions),
+            clean: Mutex::default(),
             flush: tokio::sync::Mutex::new(flush),
             read_only: RwLock::new(losses.incomplete.clone()),
             losses,
@@ -124,6 +128,20 @@ impl EntryPartition {
     pub(crate) fn drop_deletions(&self, ids: &[u64]) {
         let mut deletions = self.deletions.write();
         *deletions = deletions.without(ids);
+    }
+
+    /// Deletions before this position hide nothing in a segment.
+    pub(crate) fn deleted_to(&self, segment: &SegmentMeta) -> Position {
+        let cleaned = self.clean.lock().get(&segment.name).copied().unwrap_or_default();
+        cleaned.max(segment.deleted_to())
+    }
+
+    /// Notes that deletions before a position hide nothing in a segment.
+    pub(crate) fn note_clean(&self, segment: &str, to: Position) {
+        let segments = self.segments();
+        let mut clean = self.clean.lock();
+        clean.retain(|name, _| segments.iter().any(|s| s.meta.name == *name));
+        clean.insert(segment.to_owned(), to);
     }
 
     /// Fails if a segment that may have entries of a signal and time is not there: an answer

@@ -53,12 +53,18 @@ impl Storage {
         drop(flush);
         let (partition_number, segments) = (partition.number, names.len());
         tracing::info!(partition = partition_number, segments, "segments are kept no longer");
+        self.retire_segments(partition, &names);
+        Ok(())
+    }
+
+    /// Has the objects of segments removed that no manifest names any more, once all questions
+    /// that may be reading them have ended.
+    pub(crate) fn retire_segments(&self, partition: &EntryPartition, names: &[String]) {
         let objects = |name: &String| {
             let prefix = Path::from(name.as_str());
             OBJECT_NAMES.map(|object| prefix.clone().join(object))
         };
         self.retire_entries(partition, names.iter().flat_map(objects));
-        Ok(())
     }
 }
 
@@ -79,7 +85,7 @@ async fn is_over(
 }
 
 /// What is older is not kept; `None`: nothing of the tenant is.
-fn oldest_ns(
+pub(super) fn oldest_ns(
     rules: &dyn TenantRules,
     tenant: TenantId,
     signal: Signal,

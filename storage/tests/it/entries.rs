@@ -2,6 +2,7 @@
 
 mod deletes;
 mod limits;
+mod merging;
 mod model;
 mod reading;
 mod restarts;

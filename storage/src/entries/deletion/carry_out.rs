@@ -9,7 +9,7 @@ use tenancy::{DeleteScope, TenantId};
 use super::{Deletion, EntryTombstone};
 use crate::entries::condition::EntryFilter;
 use crate::entries::partition::{EntryFlush, EntryPartition};
-use crate::manifest::Edit;
+use crate::manifest::{Edit, SegmentMeta};
 use crate::{Error, Storage};
 
 /// Deletions one partition keeps, over all tenants.
@@ -149,6 +149,7 @@ impl Storage {
         if partition.deletions().is_empty() {
             return Ok(());
         }
+        self.note_untouched_segments(partition).await?;
         let mut flush = partition.flush.lock().await;
         // What is frozen is not in a segment yet, and will be hidden there.
         if flush.freight.is_some() || partition.check_writable().is_err() {
@@ -158,7 +159,8 @@ impl Storage {
         let state = &flush.state;
         // Of one that is not covered the log still has the record.
         let is_spent = |t: &&Arc<EntryTombstone>| {
-            t.position < state.covered && !state.segments.iter().any(|s| t.concerns(s))
+            let hides = |s: &SegmentMeta| t.concerns(s) && t.position >= partition.deleted_to(s);
+            t.position < state.covered && !state.segments.iter().any(hides)
         };
         let spent: Vec<u64> =
             state.entry_tombstones.iter().filter(is_spent).map(|t| t.id).collect();

@@ -79,12 +79,4 @@ impl Hiding {
                 && deletion.is_inside(counts.last_ns)
         })
     }
-
-    /// Whether some of what a stream has in this place may be hidden: counts of it are too high then.
-    pub(crate) fn may_hide(&self, stream: usize, counts: &StreamCounts) -> bool {
-        self.0.iter().any(|(deletion, meant)| {
-            let (start, end) = deletion.tombstone.range_ns;
-            meant[stream] && counts.first_ns < end && counts.last_ns >= start
-        })
-    }
 }

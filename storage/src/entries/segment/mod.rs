@@ -20,11 +20,11 @@ mod write;
 
 pub(crate) use read::{Open, SegmentHandle, prune};
 pub(crate) use verify::Whole;
-pub(crate) use write::{Written, write};
+pub(crate) use write::{Closed, SegmentWriter, Written, write};
 
-const ENTRIES: &str = "entries.parquet";
+pub(crate) const ENTRIES: &str = "entries.parquet";
 const BLOOM: &str = "bloom.bin";
-const STREAMS: &str = "streams.bin";
+pub(crate) const STREAMS: &str = "streams.bin";
 
 /// Objects a segment has under its prefix, in the order in which they are written.
 pub(crate) const OBJECT_NAMES: [&str; 3] = [ENTRIES, BLOOM, STREAMS];

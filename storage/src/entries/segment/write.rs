@@ -19,7 +19,7 @@ use parquet::schema::types::ColumnPath;
 use super::index::{Group, SegmentIndex, SegmentStream};
 use super::{BLOOM, ENTRIES, GROUP_BYTES_MAX, GROUP_ROWS_MAX, GROUP_ROWS_MIN, STREAMS, bloom};
 use crate::Error;
-use crate::block::object::Sink;
+use crate::block::object::{Sink, Sum};
 use crate::block::{close_table, table_error};
 use crate::entries::page::{Fields, Row};
 use crate::entries::streams::{Stream, StreamCounts};
@@ -31,7 +31,8 @@ const UTC: &str = "UTC";
 /// Bytes of a page: a column of a group is one.
 const PAGE_BYTES: usize = 16 << 20;
 
-/// A segment, ready to be put: its objects in the order in which they are to be put.
+/// A segment of which everything but `entries.parquet` is to be put: its other objects in the order
+/// in which they are to be put.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) index: SegmentIndex,
@@ -41,30 +42,52 @@ pub(crate) struct Written {
 }
 
 /// Writes rows of one signal. They come in order of (stream, instant, arrival), their stream numbers
-/// being places in `streams`, which are in their order and all have rows.
+/// being places in `streams`, which are in their order.
 pub(crate) fn write<'r>(
     signal: Signal,
     streams: &[Arc<Stream>],
     rows: impl Iterator<Item = Row<'r>>,
     zstd_level: i32,
 ) -> Result<Written, Error> {
-    let mut writer = Writer::new(streams, zstd_level)?;
+    let mut writer = SegmentWriter::new(signal, zstd_level)?;
     for row in rows {
-        writer.add(row)?;
+        let stream = streams.get(row.stream as usize);
+        let stream = stream.ok_or_else(|| Error::Internal("a row has no stream".to_owned()))?;
+        writer.add(stream, row)?;
     }
-    writer.finish(signal)
+    let (closed, sink) = writer.close()?;
+    let (entries, sum) = sink.into_whole(closed.tail_start);
+    let mut written = closed.finish(sum)?;
+    written.objects.insert(0, (ENTRIES, Bytes::from(entries)));
+    Ok(written)
 }
 
-struct Writer<'s> {
-    streams: &'s [Arc<Stream>],
+/// A segment that is being written, row after row.
+pub(crate) struct SegmentWriter {
+    signal: Signal,
+    streams: Vec<SegmentStream>,
     table: ArrowWriter<Sink>,
     schema: Arc<Schema>,
     columns: Columns,
-    counts: Vec<StreamCounts>,
     groups: Vec<Group>,
     tokens: HashSet<u64>,
     blooms: Vec<u8>,
+    /// Of all closed groups.
     rows: u64,
+    raw_bytes: u64,
+}
+
+/// What is known of a segment once its rows are all there.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    signal: Signal,
+    streams: Vec<SegmentStream>,
+    groups: Vec<Group>,
+    blooms: Vec<u8>,
+    rows: u64,
+    raw_bytes: u64,
+    /// Where the footer of `entries.parquet` begins.
+    pub(crate) tail_start: u64,
 }
 
 /// Rows of a group.
@@ -140,30 +163,56 @@ fn properties(zstd_level: i32) -> WriterProperties {
     builder.build()
 }
 
-impl<'s> Writer<'s> {
-    fn new(streams: &'s [Arc<Stream>], zstd_level: i32) -> Result<Self, Error> {
+impl SegmentWriter {
+    pub(crate) fn new(signal: Signal, zstd_level: i32) -> Result<Self, Error> {
         let schema = Arc::new(schema());
         let properties = Some(properties(zstd_level));
         let table = ArrowWriter::try_new(Sink::default(), Arc::clone(&schema), properties);
         Ok(Self {
-            streams,
+            signal,
+            streams: Vec::new(),
             table: table.map_err(table_error)?,
             schema,
             columns: Columns::default(),
-            counts: vec![StreamCounts::default(); streams.len()],
             groups: Vec::new(),
             tokens: HashSet::new(),
             blooms: Vec::new(),
             rows: 0,
+            raw_bytes: 0,
         })
     }
 
-    fn add(&mut self, row: Row<'_>) -> Result<(), Error> {
-        if self.ends_before(row.stream) {
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows + self.columns.at_ns.len() as u64
+    }
+
+    /// Bytes of their lines and fields.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// What is written of `entries.parquet` and was not sent.
+    pub(crate) fn sink(&mut self) -> &mut Sink {
+        self.table.inner_mut()
+    }
+
+    /// Adds a row of a stream; what its own number is does not count.
+    pub(crate) fn add(&mut self, stream: &Arc<Stream>, row: Row<'_>) -> Result<(), Error> {
+        let is_known = |last: &SegmentStream| {
+            Arc::ptr_eq(&last.stream, stream) || last.stream.order(stream).is_eq()
+        };
+        let is_new = !self.streams.last().is_some_and(is_known);
+        let last = self.streams.last().map(|last| last.stream.tenant);
+        if self.ends_before(last.is_some_and(|last| last != stream.tenant)) {
             self.close_group()?;
         }
+        if is_new {
+            let (first_row, stream) = (self.rows(), Arc::clone(stream));
+            self.streams.push(SegmentStream { stream, first_row, counts: StreamCounts::default() });
+        }
         let columns = &mut self.columns;
-        columns.streams.push(row.stream);
+        columns.streams.push(self.streams.len() as u32 - 1);
         columns.at_ns.push(row.at_ns);
         columns.levels.push(row.mark.level() as u8);
         columns.flags.push(row.mark.flags());
@@ -174,22 +223,20 @@ impl<'s> Writer<'s> {
             self.tokens.extend(tokens::hashes(value.as_bytes()));
         }
         let bytes = row.line.len() + row.fields.len();
-        if let Some(counts) = self.counts.get_mut(row.stream as usize) {
-            counts.add(row.at_ns, bytes);
+        self.raw_bytes += bytes as u64;
+        if let Some(last) = self.streams.last_mut() {
+            last.counts.add(row.at_ns, bytes);
         }
         Ok(())
     }
 
-    /// Whether a group ends before a row of this stream.
-    fn ends_before(&self, stream: u32) -> bool {
+    /// Whether a group ends before the next row.
+    fn ends_before(&self, is_of_next_tenant: bool) -> bool {
         let rows = self.columns.at_ns.len();
         let bytes = self.columns.lines.bytes.len() + self.columns.fields.bytes.len();
-        if rows >= GROUP_ROWS_MAX || bytes >= GROUP_BYTES_MAX {
-            return true;
-        }
-        let tenant = |stream: u32| self.streams.get(stream as usize).map(|s| s.tenant);
-        let last = self.columns.streams.last();
-        rows >= GROUP_ROWS_MIN && last.is_some_and(|last| tenant(*last) != tenant(stream))
+        rows >= GROUP_ROWS_MAX
+            || bytes >= GROUP_BYTES_MAX
+            || (rows >= GROUP_ROWS_MIN && is_of_next_tenant)
     }
 
     fn close_group(&mut self) -> Result<(), Error> {
@@ -218,39 +265,35 @@ impl<'s> Writer<'s> {
         Ok(())
     }
 
-    fn finish(mut self, signal: Signal) -> Result<Written, Error> {
+    /// No more rows come: what is left to be sent of `entries.parquet`, and what is known.
+    pub(crate) fn close(mut self) -> Result<(Closed, Sink), Error> {
         self.close_group()?;
+        let Self { signal, streams, groups, blooms, rows, raw_bytes, .. } = self;
         let (sink, tail_start) = close_table(self.table)?;
-        let (entries, entries_sum) = sink.into_whole(tail_start);
+        Ok((Closed { signal, streams, groups, blooms, rows, raw_bytes, tail_start }, sink))
+    }
+}
+
+impl Closed {
+    /// The rest of the segment; `entries` is the sum of its rows' object.
+    pub(crate) fn finish(self, entries: Sum) -> Result<Written, Error> {
         let mut sink = Sink::default();
         sink.write_all(&self.blooms)
             .map_err(|source| Error::Disk { doing: "write blooms in memory".to_owned(), source })?;
-        let (blooms, bloom_sum) = sink.into_whole(0);
-        let mut first_row = 0;
-        let with_counts = self.streams.iter().zip(self.counts).map(|(stream, counts)| {
-            let rows = counts.rows();
-            let one = SegmentStream { stream: Arc::clone(stream), first_row, counts };
-            first_row += rows;
-            one
-        });
-        let streams: Vec<SegmentStream> = with_counts.collect();
+        let (blooms, bloom) = sink.into_whole(0);
         let index = SegmentIndex {
-            signal,
+            signal: self.signal,
             rows: self.rows,
-            raw_bytes: streams.iter().map(|s| s.counts.bytes()).sum(),
+            raw_bytes: self.raw_bytes,
             first_ns: self.groups.iter().map(|g| g.first_ns).min().unwrap_or_default(),
             last_ns: self.groups.iter().map(|g| g.last_ns).max().unwrap_or_default(),
             groups: self.groups,
-            streams,
-            entries: entries_sum,
-            bloom: bloom_sum,
+            streams: self.streams,
+            entries,
+            bloom,
         };
         let (encoded, checksum) = index.encode()?;
-        let objects = vec![
-            (ENTRIES, Bytes::from(entries)),
-            (BLOOM, Bytes::from(blooms)),
-            (STREAMS, Bytes::from(encoded)),
-        ];
+        let objects = vec![(BLOOM, Bytes::from(blooms)), (STREAMS, Bytes::from(encoded))];
         Ok(Written { index, objects, checksum })
     }
 }

@@ -1,12 +1,13 @@
 //! Deleted entries: gone for readers at once, wherever they lie, and for good.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::model::{Matcher, Signal};
 use storage::entries::{
     DeleteEntries, EntriesDeleted, EntryFilter, LineCondition, LineTest, SelectStreams,
 };
-use storage::{Error, Storage};
+use storage::{Error, Extent, Storage};
 use tenancy::{DeleteScope, Limits};
 use testkit::FaultyDisk;
 
@@ -101,6 +102,49 @@ async fn a_restored_backup_does_not_bring_back_what_was_deleted() {
         backup::restored(&backup::from(&shelf), None, None).await.expect("whole");
     assert_eq!(left(&restored, 1).await, left(&storage, 1).await);
     assert_eq!((left(&restored, 1).await.len(), left(&restored, 2).await.len()), (6, 8));
+}
+
+/// Entries that segments have, hidden ones as well.
+fn stored(storage: &Storage) -> u64 {
+    storage.segments().iter().map(|(_, segment)| segment.rows).sum()
+}
+
+#[tokio::test]
+async fn deleted_entries_leave_the_disk() {
+    let ground = Ground::default();
+    let storage = written(&ground).await;
+    storage.flush_all().await.expect("a sound disk");
+    delete(&storage, 1, of_app("a", containing("secret"))).await;
+    // It matches streams, and none of their lines.
+    delete(&storage, 2, of_app("b", containing("nowhere"))).await;
+    delete(&storage, 2, of_app("nobody", EntryFilter::default())).await;
+    assert_eq!(stored(&storage), 16);
+    let pending =
+        |storage: &Storage, tenant| storage.entry_deletions(::tenancy::TenantId(tenant)).len();
+    storage.clean_tombstones().await.expect("a sound disk");
+    assert_eq!((stored(&storage), pending(&storage, 1), pending(&storage, 2)), (14, 0, 0));
+    let kept = ["old secret", "old", "old", "new secret", "new", "new"];
+    assert_eq!(left(&storage, 1).await, kept);
+    let storage = reopened(&ground, storage).await;
+    assert_eq!(left(&storage, 1).await, kept);
+    assert_eq!((stored(&storage), pending(&storage, 1)), (14, 0));
+}
+
+#[tokio::test]
+async fn compaction_carries_deletions_out_within_a_day() {
+    let ground = Ground::default();
+    let storage = written(&ground).await;
+    storage.flush_all().await.expect("a sound disk");
+    storage.compact(Extent::Everything).await.expect("a sound disk");
+    let whole = storage.segments();
+    delete(&storage, 1, of_app("a", containing("secret"))).await;
+    for (hours, entries) in [(0, 16), (11, 16), (2, 14)] {
+        ground.clock.advance(Duration::from_secs(hours * 3_600));
+        storage.compact(Extent::Due).await.expect("a sound disk");
+        assert_eq!(stored(&storage), entries, "{hours} hours later");
+    }
+    assert_eq!(storage.segments().len(), whole.len());
+    assert_eq!(left(&storage, 1).await.len(), 6);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use regex_automata::meta::Regex;
 use storage::entries::{
     DeleteEntries, Direction, EntryFilter, LineCondition, LineTest, SelectEntries,
 };
-use storage::{Config, Storage};
+use storage::{Config, Extent, Storage};
 use tenancy::{DeleteScope, Limits, ReadScope};
 use testkit::{Fault, SeededRandom};
 
@@ -63,11 +63,15 @@ struct Seen {
     segments: u64,
     repeated: u64,
     deleted: u64,
+    /// By level of their results.
+    merges: [u64; 3],
+    failed_merges: u64,
 }
 
 fn tight() -> Config {
     let mut config = Config { partitions: 2, log_segment_bytes: 1 << 14, ..config() };
     config.entries.partitions = 2;
+    config.compaction.fresh_blocks_max = 2;
     config
 }
 
@@ -88,8 +92,9 @@ impl World {
             0..50 => self.write().await,
             50..58 => self.flush().await,
             58..64 => self.flush_with_a_fault().await,
-            64..70 => self.restart().await,
-            70..73 => self.delete().await,
+            64..69 => self.restart().await,
+            69..74 => self.merge().await,
+            74..77 => self.delete().await,
             _ => self.ask().await,
         }
     }
@@ -183,6 +188,10 @@ impl World {
         self.rows.retain(|row| !is_meant(row));
         self.seen.deleted += (before - self.rows.len()) as u64;
         self.storage.delete_entries(&scope, delete).await.expect("a sound disk");
+        if self.below(3) == 0 {
+            self.storage.clean_tombstones().await.expect("a sound disk");
+            assert_eq!(self.storage.entry_deletions(::tenancy::TenantId(tenant)), []);
+        }
     }
 
     async fn flush(&mut self) {
@@ -199,6 +208,30 @@ impl World {
         self.seen.failed_flushes += u64::from(failed);
         // A partition may be read-only now, until it is opened again.
         self.restart().await;
+    }
+
+    /// Merges what is due or everything, at times with a fault, or with a loss of power behind it.
+    async fn merge(&mut self) {
+        let extent = if self.below(3) == 0 { Extent::Everything } else { Extent::Due };
+        let before = self.storage.compaction();
+        let disk = self.ground.disk.clone();
+        if self.below(3) == 0 {
+            disk.fail_at(disk.operations() + 1 + self.below(60), Fault::Eio);
+        }
+        let failed = self.storage.compact(extent).await.is_err();
+        disk.heal();
+        let after = self.storage.compaction();
+        for (seen, level) in self.seen.merges.iter_mut().zip(0..) {
+            *seen += after.entry_merges[level] - before.entry_merges[level];
+        }
+        let has_failed = failed || after.failures > before.failures;
+        self.seen.failed_merges += u64::from(has_failed);
+        if self.below(2) == 0 {
+            self.storage.remove_merged().await;
+        }
+        if has_failed || self.below(4) == 0 {
+            self.restart().await;
+        }
     }
 
     async fn restart(&mut self) {
@@ -426,6 +459,8 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
         all.segments = all.segments.max(seen.segments);
         all.repeated += seen.repeated;
         all.deleted += seen.deleted;
+        all.failed_merges += seen.failed_merges;
+        all.merges.iter_mut().zip(seen.merges).for_each(|(all, seen)| *all += seen);
     }
     assert!(
         all.flushes > 10
@@ -434,7 +469,9 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
             && all.answers > 30
             && all.segments > 10
             && all.repeated > 1
-            && all.deleted > 50,
+            && all.merges.iter().all(|merges| *merges > 0)
+            && all.failed_merges > 0
+            && all.deleted > 20,
         "{all:?}"
     );
 }
