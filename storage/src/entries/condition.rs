@@ -13,6 +13,7 @@ use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::page::{BETWEEN, Fields, Page};
+use super::segment::Columns;
 use super::tokens::{Edges, is_token, required};
 use crate::Error;
 
@@ -405,18 +406,46 @@ impl Filter {
     pub(crate) fn keep(
         &self,
         page: &Page,
-        mut rows: Vec<u32>,
+        rows: Vec<u32>,
         pace: &mut Pace,
     ) -> Result<Vec<u32>, Error> {
+        // Levels are quicker to look at than lines.
+        let rows = self.keep_levels(page, rows);
+        let rows = self.keep_lines(page, rows, pace)?;
+        self.keep_fields(page, rows, pace)
+    }
+
+    /// The rows, of those given in order, that are bad enough.
+    pub(crate) fn keep_levels(&self, page: &Page, mut rows: Vec<u32>) -> Vec<u32> {
         if let Some(min) = self.level_min {
             rows.retain(|row| page.marks()[*row as usize].level() >= min);
         }
+        rows
+    }
+
+    /// The rows, of those given in order, whose lines pass; nothing but lines is looked at.
+    pub(crate) fn keep_lines(
+        &self,
+        page: &Page,
+        mut rows: Vec<u32>,
+        pace: &mut Pace,
+    ) -> Result<Vec<u32>, Error> {
         for condition in &self.lines {
             if rows.is_empty() {
-                return Ok(rows);
+                break;
             }
             rows = condition.keep(page, rows, pace)?;
         }
+        Ok(rows)
+    }
+
+    /// The rows, of those given in order, whose fields pass.
+    pub(crate) fn keep_fields(
+        &self,
+        page: &Page,
+        mut rows: Vec<u32>,
+        pace: &mut Pace,
+    ) -> Result<Vec<u32>, Error> {
         for matcher in &self.fields {
             let mut kept = Vec::with_capacity(rows.len());
             for row in rows {
@@ -429,6 +458,18 @@ impl Filter {
             rows = kept;
         }
         Ok(rows)
+    }
+
+    /// Whether something has to stand in the lines of all that pass.
+    pub(crate) fn finds_in_lines(&self) -> bool {
+        let is_always = |c: &Condition| c.any.iter().any(|f| matches!(f, Finder::Always));
+        self.lines.iter().any(|c| !c.is_negative && !is_always(c))
+    }
+
+    /// What of rows it looks at.
+    pub(crate) fn columns(&self) -> Columns {
+        let fields = !self.fields.is_empty() || !self.named.is_empty();
+        Columns { lines: !self.lines.is_empty(), fields }
     }
 
     /// The rows, of those given in order, that have what is asked for under names; `labels` are

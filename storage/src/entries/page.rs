@@ -109,6 +109,48 @@ impl Page {
         self.range = Some((first.min(row.at_ns), last.max(row.at_ns)));
     }
 
+    /// So many rows of which nothing is known yet but that their lines are empty.
+    pub(crate) fn of_empty_lines(rows: u64) -> Self {
+        let (text, ends) = (vec![BETWEEN; rows as usize], (0..rows as u32).collect());
+        Self { text, ends, ..Self::default() }
+    }
+
+    /// Adds lines that lie one after the other in `bytes`, the first from the first offset to the
+    /// second. The rest of their rows follows.
+    pub(crate) fn push_lines(&mut self, bytes: &[u8], offsets: &[i32]) {
+        self.text.reserve_exact(bytes.len() + offsets.len());
+        self.ends.reserve_exact(offsets.len());
+        for pair in offsets.windows(2) {
+            self.text.extend_from_slice(&bytes[pair[0] as usize..pair[1] as usize]);
+            self.ends.push(self.text.len() as u32);
+            self.text.push(BETWEEN);
+        }
+    }
+
+    /// Adds streams, instants and marks of rows whose lines are there.
+    pub(crate) fn push_columns(&mut self, streams: &[u32], at_ns: &[i64], marks: &[Mark]) {
+        self.streams.extend_from_slice(streams);
+        self.at_ns.extend_from_slice(at_ns);
+        self.marks.extend_from_slice(marks);
+        let span = at_ns.iter().min().zip(at_ns.iter().max());
+        if let Some((first, last)) = span {
+            let known = self.range.unwrap_or((*first, *last));
+            self.range = Some((known.0.min(*first), known.1.max(*last)));
+        }
+    }
+
+    /// Adds the fields of the next row whose line is there.
+    pub(crate) fn push_fields(&mut self, fields: &[u8]) {
+        self.fields.extend_from_slice(fields);
+        self.field_ends.push(self.fields.len() as u32);
+    }
+
+    /// The same for rows of which nobody wants to know.
+    pub(crate) fn push_no_fields(&mut self, rows: usize) {
+        let end = self.fields.len() as u32;
+        self.field_ends.extend(std::iter::repeat_n(end, rows));
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.ends.len()
     }

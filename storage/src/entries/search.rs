@@ -11,30 +11,22 @@
 //! equal in instant, line, fields and level are one, where the instant is the sender's own.
 
 mod best;
+mod looking;
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use hashbrown::HashMap;
 use model::{Cancel, Labels, Level, Matcher, Pace, Signal, SourceKind, TENANT_LABEL};
-use tenancy::{Limits, ReadScope, Retention, TenantId, TenantName, TenantRead};
+use tenancy::{ReadScope, Retention, TenantId, TenantName, TenantRead};
 
-use super::condition::{EntryFilter, Filter};
-use super::deletion::{Deletions, Hiding};
-use super::generation::View;
+use super::condition::EntryFilter;
 use super::matching::StreamMatcher;
-use super::page::Page;
-use super::segment::{Open, SegmentHandle, prune};
 use super::streams::Stream;
-use crate::block::object::Stretch;
 use crate::{Error, Storage};
 use best::{Best, Key};
+use looking::{Looking, Passing, Unit, Wanted};
 
 const NS_PER_MS: i64 = 1_000_000;
-
-/// Pages and groups that are loaded at a time, at most: some two megabytes each once decoded. A
-/// search begins with one: often that is enough.
-const LOADED_MAX: usize = 16;
 
 /// Which entries come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,58 +113,8 @@ pub struct FoundEntry {
 /// A search under way.
 #[derive(Debug)]
 pub struct EntrySearch {
-    filter: Filter,
-    range: (i64, i64),
-    sources: Vec<Source>,
-    /// What is to be looked at, the next one last.
-    units: Vec<Unit>,
+    looking: Looking,
     best: Best,
-    limits: Arc<Limits>,
-    bytes: usize,
-    /// Pages and groups to be loaded next.
-    loads: usize,
-    loaded: Vec<(Unit, Loaded)>,
-    /// Tokens that entries must have to pass the filter.
-    required: Vec<Vec<Vec<u64>>>,
-    pace: Pace,
-}
-
-/// Somewhere entries are, with the table of their streams.
-#[derive(Debug)]
-struct Source {
-    /// By stream number; `None`: not asked for, or not to be seen.
-    wanted: Arc<[Option<Wanted>]>,
-    hiding: Arc<Hiding>,
-    rows: Rows,
-}
-
-#[derive(Debug)]
-enum Rows {
-    Pages(Vec<Arc<Page>>),
-    Segment(Arc<SegmentHandle>, Arc<Open>),
-}
-
-#[derive(Debug)]
-enum Loaded {
-    Page(Arc<Page>),
-    Group(Arc<Open>, Stretch),
-}
-
-#[derive(Debug, Clone)]
-struct Wanted {
-    stream: Arc<EntryStream>,
-    id: u128,
-    /// What is older is not kept.
-    oldest_ns: i64,
-}
-
-/// A page or a group that may hold something.
-#[derive(Debug, Clone, Copy)]
-struct Unit {
-    source: u32,
-    page: u32,
-    first_ns: i64,
-    last_ns: i64,
 }
 
 impl Storage {
@@ -183,47 +125,10 @@ impl Storage {
         request: &SelectEntries,
         cancel: &Cancel,
     ) -> Result<EntrySearch, Error> {
-        let filter = request.filter.compile()?;
-        let matcher = StreamMatcher::new(scope, &request.signals, &request.selectors);
-        let mut search = EntrySearch {
-            required: filter.required(),
-            filter,
-            range: clipped(request),
-            sources: Vec::new(),
-            units: Vec::new(),
-            best: Best::new(request.direction, request.limit, request.after),
-            limits: Arc::clone(scope.limits()),
-            bytes: 0,
-            loads: 1,
-            loaded: Vec::new(),
-            pace: Pace::new(cancel),
-        };
-        let seen = Seen { scope, matcher: &matcher, now_ms: self.retention_now_ms() };
-        for partition in &self.entries.partitions {
-            partition.check_segments(&request.signals, search.range)?;
-            // Of one moment: what is flushed meanwhile is seen in one of the two.
-            let (views, segments, deletions) = {
-                let head = partition.head.read();
-                (head.views(), partition.segments(), partition.deletions())
-            };
-            for segment in segments.iter() {
-                let (first_ns, last_ns) = segment.meta.range_ns;
-                if request.signals.contains(&segment.meta.signal)
-                    && first_ns < search.range.1
-                    && last_ns >= search.range.0
-                {
-                    let open = segment.open().await?;
-                    search.add_segment(&seen, segment, open, &deletions)?;
-                }
-            }
-            for view in views {
-                search.add_view(&seen, view)?;
-            }
-        }
-        search.order();
-        let named = search.filter.required_named(|name| search.has_label(name));
-        search.required.extend(named);
-        Ok(search)
+        let mut looking = Looking::begin(self, scope, request, clipped(request), cancel).await?;
+        looking.order(request.direction);
+        let best = Best::new(request.direction, request.limit, request.after);
+        Ok(EntrySearch { looking, best })
     }
 
     /// The entries a question picks, at most as many as it wants.
@@ -319,171 +224,31 @@ fn oldest_ns(tenant: &TenantRead, signal: Signal, now_ms: i64) -> i64 {
 }
 
 impl EntrySearch {
-    fn add_view(&mut self, seen: &Seen<'_>, view: View) -> Result<(), Error> {
-        let wanted = seen.wanted(view.streams.iter().map(AsRef::as_ref), &mut self.pace)?;
-        if wanted.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        let source = self.sources.len() as u32;
-        for (page, at) in view.pages.iter().zip(0..) {
-            if let Some((first_ns, last_ns)) = page.range()
-                && first_ns < self.range.1
-                && last_ns >= self.range.0
-            {
-                self.units.push(Unit { source, page: at, first_ns, last_ns });
-            }
-        }
-        self.sources.push(Source {
-            wanted: wanted.into(),
-            // What is deleted is gone from there.
-            hiding: Arc::default(),
-            rows: Rows::Pages(view.pages),
-        });
-        Ok(())
-    }
-
-    fn add_segment(
-        &mut self,
-        seen: &Seen<'_>,
-        handle: &Arc<SegmentHandle>,
-        open: Arc<Open>,
-        deletions: &Deletions,
-    ) -> Result<(), Error> {
-        let streams = &open.index.streams;
-        let wanted = seen.wanted(streams.iter().map(|s| s.stream.as_ref()), &mut self.pace)?;
-        let source = self.sources.len() as u32;
-        let mut last = None;
-        for (_, stream) in wanted.iter().zip(streams).filter(|(wanted, _)| wanted.is_some()) {
-            let counts = &stream.counts;
-            let rows = counts.rows();
-            if rows == 0 || counts.first_ns >= self.range.1 || counts.last_ns < self.range.0 {
-                continue;
-            }
-            let groups = &open.index.groups;
-            let behind = |row: u64| groups.partition_point(|g| g.first_row <= row);
-            let first = behind(stream.first_row).saturating_sub(1);
-            let end = behind(stream.first_row + rows - 1);
-            for (group, at) in groups[first..end.max(first)].iter().zip(first..) {
-                // Streams are in order of rows: only the last group may be there already.
-                let is_new = last.is_none_or(|last| at > last);
-                if is_new && group.first_ns < self.range.1 && group.last_ns >= self.range.0 {
-                    last = Some(at);
-                    let (first_ns, last_ns) = (group.first_ns, group.last_ns);
-                    self.units.push(Unit { source, page: at as u32, first_ns, last_ns });
-                }
-            }
-        }
-        if last.is_some() {
-            let own = streams.iter().map(|s| s.stream.as_ref());
-            let deletions = deletions.of_segment(&handle.meta);
-            let hiding = Arc::new(Hiding::of(&deletions, own, &mut self.pace)?);
-            let rows = Rows::Segment(Arc::clone(handle), open);
-            self.sources.push(Source { wanted: wanted.into(), hiding, rows });
-        }
-        Ok(())
-    }
-
-    /// Whether a stream that is looked at has such a label.
-    fn has_label(&self, name: &str) -> bool {
-        let streams = self.sources.iter().flat_map(|source| source.wanted.iter().flatten());
-        streams.map(|wanted| &wanted.stream.labels).any(|labels| labels.get(name).is_some())
-    }
-
-    /// Puts what may hold the next entries last.
-    fn order(&mut self) {
-        match self.best.direction() {
-            Direction::Backward => self.units.sort_by_key(|unit| unit.last_ns),
-            Direction::Forward => self.units.sort_by_key(|unit| std::cmp::Reverse(unit.first_ns)),
-        }
-    }
-
     /// Loads the next that may hold something of the answer; says whether there is something to be
     /// scanned.
     pub async fn load(&mut self) -> Result<bool, Error> {
-        let mut next = Vec::new();
-        while next.len() < self.loads {
-            let Some(unit) = self.units.pop() else { break };
-            if self.is_beyond(unit) {
-                self.units.clear();
-                break;
-            }
-            self.pace.look()?;
-            if !self.is_pruned(unit).await? {
-                next.push(unit);
-            }
-        }
-        self.loads = (self.loads * 2).min(LOADED_MAX);
-        let fetch = async |unit: Unit| match &self.sources[unit.source as usize].rows {
-            Rows::Pages(pages) => {
-                Ok::<_, Error>((unit, Loaded::Page(Arc::clone(&pages[unit.page as usize]))))
-            }
-            Rows::Segment(_, open) => {
-                let stretch = open.fetch(unit.page as usize).await?;
-                Ok((unit, Loaded::Group(Arc::clone(open), stretch)))
-            }
-        };
-        let loaded = stream::iter(next).map(fetch).buffered(LOADED_MAX).try_collect().await?;
-        self.loaded = loaded;
-        Ok(!self.loaded.is_empty())
-    }
-
-    /// Whether nothing of a page, or of what comes behind it, can be in the answer.
-    fn is_beyond(&self, unit: Unit) -> bool {
-        self.best.is_beyond(match self.best.direction() {
-            Direction::Backward => unit.last_ns,
-            Direction::Forward => unit.first_ns,
-        })
-    }
-
-    /// Whether no row of a group has the tokens that the filter requires.
-    async fn is_pruned(&self, unit: Unit) -> Result<bool, Error> {
-        match &self.sources[unit.source as usize].rows {
-            Rows::Segment(handle, open) if !self.required.is_empty() => {
-                let blooms = handle.blooms(open).await?;
-                Ok(prune(&blooms, open, unit.page as usize, &self.required))
-            }
-            _ => Ok(false),
-        }
+        let best = &self.best;
+        self.looking.load(|unit| is_beyond(best, unit)).await
     }
 
     /// Looks at what was loaded. CPU work.
     pub fn scan(&mut self) -> Result<(), Error> {
-        for (unit, loaded) in std::mem::take(&mut self.loaded) {
-            if self.is_beyond(unit) {
+        for (unit, loaded) in self.looking.take_loaded() {
+            if is_beyond(&self.best, unit) {
                 continue;
             }
-            self.pace.look()?;
-            let page = match loaded {
-                Loaded::Page(page) => page,
-                Loaded::Group(open, stretch) => Arc::new(open.decode(unit.page as usize, stretch)?),
-            };
-            self.scan_page(unit, &page)?;
+            if let Some(passing) = self.looking.passing(unit, loaded)? {
+                self.offer(unit, &passing)?;
+            }
         }
         Ok(())
     }
 
-    fn scan_page(&mut self, unit: Unit, page: &Page) -> Result<(), Error> {
-        let Source { wanted, hiding, .. } = &self.sources[unit.source as usize];
-        let (wanted, hiding) = (Arc::clone(wanted), Arc::clone(hiding));
-        let (start, end) = self.range;
-        let is_asked = |row: &u32| {
-            let at = page.instants()[*row as usize];
-            let stream = page.streams()[*row as usize] as usize;
-            (start..end).contains(&at)
-                && wanted.get(stream).and_then(Option::as_ref).is_some_and(|w| at >= w.oldest_ns)
-        };
-        let rows: Vec<u32> = (0..page.rows() as u32).filter(is_asked).collect();
-        self.pace.work(page.rows())?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        self.read(page.raw_bytes())?;
-        let rows = self.filter.keep(page, rows, &mut self.pace)?;
-        let labels = |stream: u32| Some(&wanted.get(stream as usize)?.as_ref()?.stream.labels);
-        let rows = self.filter.keep_named(page, rows, labels, &mut self.pace)?;
-        let rows = hiding.keep(page, rows, labels, &mut self.pace)?;
+    /// Keeps the best of the rows that pass.
+    fn offer(&mut self, unit: Unit, Passing { page, rows }: &Passing) -> Result<(), Error> {
+        let wanted = &self.looking.sources[unit.source as usize].wanted;
         for at in rows {
-            let row = page.row(at as usize);
+            let row = page.row(*at as usize);
             let Some(wanted) = &wanted[row.stream as usize] else { continue };
             let key = Key {
                 at_ns: row.at_ns,
@@ -492,12 +257,12 @@ impl EntrySearch {
                 stream: wanted.id,
                 source: unit.source,
                 page: unit.page,
-                row: at,
+                row: *at,
             };
             self.best.offer(key, &wanted.stream, row);
         }
         self.best.trim();
-        let (bytes, limit) = (self.best.bytes(), self.limits.query_memory_bytes_max);
+        let (bytes, limit) = (self.best.bytes(), self.looking.limits.query_memory_bytes_max);
         if bytes > limit {
             return Err(Error::Limit(format!(
                 "the entries that were found take {bytes} bytes, the limit is {limit}; ask for fewer"
@@ -506,27 +271,21 @@ impl EntrySearch {
         Ok(())
     }
 
-    /// Counts what is read against the limit of the question.
-    fn read(&mut self, bytes: usize) -> Result<(), Error> {
-        self.bytes += bytes;
-        let limit = self.limits.query_bytes_max;
-        if self.bytes > limit {
-            let bytes = self.bytes;
-            return Err(Error::Limit(format!(
-                "the question reads more than {bytes} bytes of entries, the limit is {limit}; \
-                 ask for fewer streams or less time"
-            )));
-        }
-        Ok(())
-    }
-
     /// Bytes of lines and fields that were looked at.
     pub fn bytes_read(&self) -> usize {
-        self.bytes
+        self.looking.bytes_read()
     }
 
     /// What was found.
     pub fn finish(self) -> Vec<FoundEntry> {
         self.best.finish()
     }
+}
+
+/// Whether nothing of a page, or of what comes behind it, can be in the answer.
+fn is_beyond(best: &Best, unit: Unit) -> bool {
+    best.is_beyond(match best.direction() {
+        Direction::Backward => unit.last_ns,
+        Direction::Forward => unit.first_ns,
+    })
 }

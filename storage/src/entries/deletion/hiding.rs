@@ -7,6 +7,7 @@ use model::{Labels, Pace};
 use super::{Deletion, Deletions};
 use crate::Error;
 use crate::entries::page::Page;
+use crate::entries::segment::Columns;
 use crate::entries::streams::{Stream, StreamCounts};
 
 /// Deletions that may hide entries of a place, and of which of its streams.
@@ -37,6 +38,12 @@ impl Hiding {
     /// Whether nothing is hidden.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// What of rows must be decoded to tell which are hidden.
+    pub(crate) fn columns(&self) -> Columns {
+        let none = Columns { lines: false, fields: false };
+        self.0.iter().fold(none, |all, (deletion, _)| all.with(deletion.filter.columns()))
     }
 
     /// The rows of a page, of those given in order, that are not hidden; `labels` are those of a

@@ -8,7 +8,7 @@ use model::Pace;
 use crate::Error;
 use crate::entries::deletion::Hiding;
 use crate::entries::page::{Page, Row};
-use crate::entries::segment::Open;
+use crate::entries::segment::{Columns, Open};
 use crate::entries::streams::Stream;
 
 /// A reader of one segment from its first row to its last.
@@ -40,7 +40,7 @@ impl Cursor {
     pub(super) async fn load(mut self) -> Result<(Self, usize), Error> {
         let stretch = self.open.fetch(self.group).await?;
         let decoding = tokio::task::spawn_blocking(move || {
-            self.page = self.open.decode(self.group, stretch)?;
+            self.page = self.open.decode(self.group, &stretch, Columns::ALL)?;
             (self.row, self.group) = (0, self.group + 1);
             self.hidden = self.hidden_rows()?;
             let bytes = self.page.raw_bytes();

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{TimestampNanosecondType, UInt8Type, UInt32Type};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
@@ -20,7 +21,7 @@ use crate::Error;
 use crate::block::BlockCache;
 use crate::block::cache::{Key, Kind};
 use crate::block::object::{Object, Stretch};
-use crate::entries::page::{Mark, Page, Row, are_fields};
+use crate::entries::page::{Mark, Page, are_fields};
 use crate::manifest::SegmentMeta;
 
 /// Numbers of segments in the cache, which blocks use as well: these are counted downwards.
@@ -33,6 +34,22 @@ pub(crate) struct SegmentHandle {
     number: u64,
     pub(super) objects: Arc<dyn ObjectStore>,
     cache: Arc<BlockCache>,
+}
+
+/// What of rows is decoded beside stream, instant and mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Columns {
+    pub(crate) lines: bool,
+    pub(crate) fields: bool,
+}
+
+impl Columns {
+    pub(crate) const ALL: Self = Self { lines: true, fields: true };
+
+    /// These and others.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self { lines: self.lines || other.lines, fields: self.fields || other.fields }
+    }
 }
 
 /// A segment whose table of streams was read.
@@ -149,54 +166,120 @@ impl Open {
         Ok(Stretch { start, bytes, size: self.entries.sum.size })
     }
 
-    /// The rows of a group; their stream numbers are places in the table of streams.
-    pub(crate) fn decode(&self, group: usize, stretch: Stretch) -> Result<Page, Error> {
-        let damaged = |e: &dyn ToString| self.entries.damaged(e.to_string());
-        let reader =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(stretch, self.metadata.clone())
-                .with_row_groups(vec![group])
-                .with_batch_size(GROUP_ROWS_MAX)
-                .build()
-                .map_err(|e| damaged(&e))?;
+    /// The rows of a group; their stream numbers are places in the table of streams. Lines and
+    /// fields that are not asked for are empty.
+    pub(crate) fn decode(
+        &self,
+        group: usize,
+        stretch: &Stretch,
+        columns: Columns,
+    ) -> Result<Page, Error> {
+        let mut page = match columns.lines {
+            true => self.decode_lines(group, stretch)?,
+            false => Page::of_empty_lines(self.index.groups.get(group).map_or(0, |g| g.rows)),
+        };
+        self.decode_rest(group, stretch, columns, &mut page)?;
+        Ok(page)
+    }
+
+    /// The lines of a group, and nothing else: [`Open::decode_rest`] makes a whole page of it.
+    pub(crate) fn decode_lines(&self, group: usize, stretch: &Stretch) -> Result<Page, Error> {
         let mut page = Page::default();
+        self.read(group, stretch, &["line"], &mut |batch| {
+            let lines = column(batch, "line")?.as_binary_opt::<i32>().ok_or(WRONG_TYPE)?;
+            page.push_lines(lines.value_data(), lines.value_offsets());
+            Ok(())
+        })?;
+        self.check_rows(group, page.rows())?;
+        Ok(page)
+    }
+
+    /// Puts everything else beside the lines of a group.
+    pub(crate) fn decode_rest(
+        &self,
+        group: usize,
+        stretch: &Stretch,
+        columns: Columns,
+        page: &mut Page,
+    ) -> Result<(), Error> {
+        let all = ["stream", "ts", "level", "flags", "fields"];
+        let names = if columns.fields { &all[..] } else { &all[..4] };
+        let streams = self.index.streams.len();
+        self.read(group, stretch, names, &mut |batch| add(page, batch, streams, columns.fields))?;
+        self.check_rows(group, page.instants().len())
+    }
+
+    fn check_rows(&self, group: usize, rows: usize) -> Result<(), Error> {
+        match self.index.groups.get(group).is_some_and(|g| g.rows == rows as u64) {
+            true => Ok(()),
+            false => Err(self.entries.damaged("a row group has another number of rows")),
+        }
+    }
+
+    /// Hands the named columns of a group on, batch by batch.
+    fn read(
+        &self,
+        group: usize,
+        stretch: &Stretch,
+        names: &[&str],
+        take: &mut dyn FnMut(&RecordBatch) -> Result<(), &'static str>,
+    ) -> Result<(), Error> {
+        let damaged = |e: &dyn ToString| self.entries.damaged(e.to_string());
+        let schema = self.metadata.metadata().file_metadata().schema_descr();
+        let mask = ProjectionMask::columns(schema, names.iter().copied());
+        let (stretch, metadata) = (stretch.clone(), self.metadata.clone());
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(stretch, metadata)
+            .with_row_groups(vec![group])
+            .with_projection(mask)
+            .with_batch_size(GROUP_ROWS_MAX)
+            .build()
+            .map_err(|e| damaged(&e))?;
         for batch in reader {
             let batch = batch.map_err(|e| damaged(&e))?;
-            add(&mut page, &batch, self.index.streams.len()).map_err(|e| damaged(&e))?;
+            if batch.columns().iter().any(|c| c.null_count() > 0) {
+                return Err(damaged(&"a row lacks something"));
+            }
+            take(&batch).map_err(|e| damaged(&e))?;
         }
-        let rows = self.index.groups.get(group).map_or(0, |g| g.rows);
-        if page.rows() as u64 != rows {
-            return Err(damaged(&"a row group has another number of rows"));
-        }
-        Ok(page)
+        Ok(())
     }
 }
 
-/// Adds the rows of a batch.
-fn add(page: &mut Page, batch: &RecordBatch, streams: usize) -> Result<(), &'static str> {
-    let column = |name| batch.column_by_name(name).ok_or("a column is missing");
-    let wrong = "a column has another type";
-    let stream = column("stream")?.as_primitive_opt::<UInt32Type>().ok_or(wrong)?;
-    let at = column("ts")?.as_primitive_opt::<TimestampNanosecondType>().ok_or(wrong)?;
-    let levels = column("level")?.as_primitive_opt::<UInt8Type>().ok_or(wrong)?;
-    let flags = column("flags")?.as_primitive_opt::<UInt8Type>().ok_or(wrong)?;
-    let lines = column("line")?.as_binary_opt::<i32>().ok_or(wrong)?;
-    let fields = column("fields")?.as_binary_opt::<i32>().ok_or(wrong)?;
-    if batch.columns().iter().any(|c| c.null_count() > 0) {
-        return Err("a row lacks something");
+const WRONG_TYPE: &str = "a column has another type";
+
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, &'static str> {
+    batch.column_by_name(name).ok_or("a column is missing")
+}
+
+/// Adds what stands beside the lines of a batch.
+fn add(
+    page: &mut Page,
+    batch: &RecordBatch,
+    streams: usize,
+    with_fields: bool,
+) -> Result<(), &'static str> {
+    let stream = column(batch, "stream")?.as_primitive_opt::<UInt32Type>().ok_or(WRONG_TYPE)?;
+    let at = column(batch, "ts")?.as_primitive_opt::<TimestampNanosecondType>();
+    let at = at.ok_or(WRONG_TYPE)?;
+    let levels = column(batch, "level")?.as_primitive_opt::<UInt8Type>().ok_or(WRONG_TYPE)?;
+    let flags = column(batch, "flags")?.as_primitive_opt::<UInt8Type>().ok_or(WRONG_TYPE)?;
+    if stream.values().iter().any(|stream| *stream as usize >= streams) {
+        return Err("a row is of a stream that is not there");
     }
-    if page.is_empty() {
-        *page = Page::with_capacity(batch.num_rows(), lines.value_data().len() + batch.num_rows());
+    let marks = levels.values().iter().zip(flags.values());
+    let marks = marks.map(|(level, flags)| Mark::of_stored(*level, *flags));
+    let marks: Option<Vec<Mark>> = marks.collect();
+    page.push_columns(stream.values(), at.values(), &marks.ok_or("a mark is unknown")?);
+    if !with_fields {
+        page.push_no_fields(batch.num_rows());
+        return Ok(());
     }
-    for i in 0..batch.num_rows() {
-        let (stream, own) = (stream.value(i), fields.value(i));
-        let mark = Mark::of_stored(levels.value(i), flags.value(i)).ok_or("a mark is unknown")?;
-        if stream as usize >= streams {
-            return Err("a row is of a stream that is not there");
-        }
+    let fields = column(batch, "fields")?.as_binary_opt::<i32>().ok_or(WRONG_TYPE)?;
+    for own in fields.iter().flatten() {
         if !own.is_empty() && !are_fields(own) {
             return Err("fields are not in canonical encoding");
         }
-        page.push(Row { stream, at_ns: at.value(i), mark, line: lines.value(i), fields: own });
+        page.push_fields(own);
     }
     Ok(())
 }

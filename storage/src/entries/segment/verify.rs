@@ -5,7 +5,7 @@ use bytes::Bytes;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
-use super::read::{Open, SegmentHandle};
+use super::read::{Columns, Open, SegmentHandle};
 use super::{BLOOM, ENTRIES, STREAMS, bloom};
 use crate::Error;
 use crate::block::object::{Object, PART_BYTES};
@@ -55,7 +55,7 @@ impl SegmentHandle {
         let mut last = None;
         for group in 0..open.index.groups.len() {
             let stretch = open.fetch(group).await?;
-            let page = open.decode(group, stretch)?;
+            let page = open.decode(group, &stretch, Columns::ALL)?;
             self.check_group(&open, group, &page, &blooms, &mut last)?;
             for i in 0..page.rows() {
                 let row = page.row(i);

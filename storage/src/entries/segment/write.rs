@@ -9,7 +9,6 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field, Schema, TimeUnit};
 use bytes::Bytes;
-use hashbrown::HashSet;
 use model::Signal;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -23,7 +22,7 @@ use crate::block::object::{Sink, Sum};
 use crate::block::{close_table, table_error};
 use crate::entries::page::{Fields, Row};
 use crate::entries::streams::{Stream, StreamCounts};
-use crate::entries::tokens;
+use crate::entries::tokens::Distinct;
 
 /// The time zone of all instants.
 const UTC: &str = "UTC";
@@ -70,7 +69,7 @@ pub(crate) struct SegmentWriter {
     schema: Arc<Schema>,
     columns: Columns,
     groups: Vec<Group>,
-    tokens: HashSet<u64>,
+    tokens: Distinct,
     blooms: Vec<u8>,
     /// Of all closed groups.
     rows: u64,
@@ -175,7 +174,7 @@ impl SegmentWriter {
             schema,
             columns: Columns::default(),
             groups: Vec::new(),
-            tokens: HashSet::new(),
+            tokens: Distinct::default(),
             blooms: Vec::new(),
             rows: 0,
             raw_bytes: 0,
@@ -218,9 +217,9 @@ impl SegmentWriter {
         columns.flags.push(row.mark.flags());
         columns.lines.push(row.line);
         columns.fields.push(row.fields);
-        self.tokens.extend(tokens::hashes(row.line));
+        self.tokens.add(row.line);
         for (_, value) in Fields(row.fields) {
-            self.tokens.extend(tokens::hashes(value.as_bytes()));
+            self.tokens.add(value.as_bytes());
         }
         let bytes = row.line.len() + row.fields.len();
         self.raw_bytes += bytes as u64;
@@ -255,7 +254,7 @@ impl SegmentWriter {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         let batch = batch.map_err(|e| table_error(e.into()))?;
         self.table.write(&batch).and_then(|()| self.table.flush()).map_err(table_error)?;
-        let filter = bloom::build(&self.tokens);
+        let filter = bloom::build(self.tokens.all());
         self.tokens.clear();
         let (bloom_at, bloom_bytes) = (self.blooms.len() as u64, filter.len() as u64);
         self.blooms.extend_from_slice(&filter);
