@@ -15,6 +15,8 @@ mod compaction;
 mod doors;
 mod forward;
 mod load;
+mod log_bodies;
+mod logs;
 mod neighbours;
 mod random;
 mod report;
@@ -46,7 +48,8 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "taffrail,victoria-metrics,prometheus")]
     systems: Vec<String>,
     /// What to measure: sim, sim0 (without jitter), wide, scrape, doors (remote write 1.0, 2.0 and OTLP, the whole
-    /// way), forward, busy (writing while heavy questions run), tsbs (cpu-only, in PromQL and in SQL);
+    /// way), forward, busy (writing while heavy questions run), tsbs (cpu-only, in PromQL and in SQL),
+    /// logs (lines in, what they take, questions; Taffrail alone);
     /// or alone one of neighbours, what tenants notice of one that abuses the machine; cold, which
     /// reads from an S3
     /// service that takes 30 ms a request; tenants, many small ones beside a large one; compaction,
@@ -75,6 +78,9 @@ struct Arguments {
     /// Series of each of them.
     #[arg(long, default_value_t = 1_000)]
     target_series: u64,
+    /// Megabytes of lines of the scenario logs.
+    #[arg(long, default_value_t = 419)]
+    megabytes: u64,
     /// Hosts of the scenario tsbs.
     #[arg(long, default_value_t = 100)]
     hosts: u64,
@@ -116,6 +122,10 @@ fn main() -> Result<()> {
             "forward" => forward::measure(&run, today_ms, &mut figures)?,
             "busy" => busy::measure(&run, today_ms(), &mut figures)?,
             "tsbs" => tsbs::measure(&run, arguments.hosts, start_ms, &mut figures)?,
+            "logs" => {
+                let start_ns = (today_ms() - 180 * 60_000) * 1_000_000;
+                logs::measure(&run, start_ns, arguments.megabytes, &mut figures)?;
+            }
             "wide" => scenario::wide(&run, today_ms() - 1_800_000, &mut figures)?,
             "scrape" => {
                 let (targets, series) = (arguments.targets, arguments.target_series);
@@ -130,7 +140,7 @@ fn main() -> Result<()> {
             }
             other => {
                 bail!(
-                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors, forward, busy and tsbs"
+                    "unknown scenario {other:?}; there are sim, sim0, wide, scrape, doors, forward, busy, tsbs and logs"
                 )
             }
         }
