@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! labels ─► series_id          sample, histogram, exemplar, metadata
-//! signal, source kind, level   matcher, time, calendar, resolution, cancel
+//! signal, source kind, level   matcher, time, calendar, resolution, cancel, tail id
 //! clock  random  disk  log     traits; the real disk and log live in `storage`, faulty twins in `testkit`
 //! ```
 //!
@@ -26,6 +26,7 @@ mod sample;
 mod series_id;
 mod signal;
 mod since;
+mod tail_id;
 mod time;
 pub mod varint;
 
@@ -46,4 +47,5 @@ pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};
 pub use series_id::SeriesId;
 pub use signal::{Level, Signal, SourceKind};
 pub use since::Since;
+pub use tail_id::{NoTailId, TailId};
 pub use time::TimeRange;

@@ -113,6 +113,9 @@ pub enum Error {
     /// A question asks for more than its limits allow. 422.
     #[error("{0}")]
     Limit(String),
+    /// More tails at a time than the tenant, or the process, allows. 429.
+    #[error("{0}")]
+    TooManyTails(String),
     /// Nobody waits any more, or it takes too long. 499, 503, 422.
     #[error(transparent)]
     Stopped(#[from] Stopped),

@@ -85,6 +85,8 @@ pub struct Limits {
     pub entry_fields_max: usize,
     /// Length of one entry's fields in bytes, names and values together.
     pub entry_fields_bytes_max: usize,
+    /// Live tails of entries that may run at a time. Loki's default is 10.
+    pub entry_tails_max: usize,
     /// How long lines of logs are kept, in seconds; 0: for ever. Older ones are refused.
     pub logs_retention_seconds: u64,
     /// The same of Kubernetes events.
@@ -224,6 +226,7 @@ impl Default for Limits {
             entry_line_bytes_max: 256 << 10,
             entry_fields_max: 256,
             entry_fields_bytes_max: 64 << 10,
+            entry_tails_max: 10,
             logs_retention_seconds: 31 * 24 * 3600,
             events_retention_seconds: 31 * 24 * 3600,
             audits_retention_seconds: 366 * 24 * 3600,

@@ -204,6 +204,7 @@ fn lower(a: &Limits, b: &Limits) -> Limits {
         entry_line_bytes_max: a.entry_line_bytes_max.min(b.entry_line_bytes_max),
         entry_fields_max: a.entry_fields_max.min(b.entry_fields_max),
         entry_fields_bytes_max: a.entry_fields_bytes_max.min(b.entry_fields_bytes_max),
+        entry_tails_max: a.entry_tails_max.min(b.entry_tails_max),
         logs_retention_seconds: lower_but_0(a.logs_retention_seconds, b.logs_retention_seconds),
         events_retention_seconds: lower_but_0(
             a.events_retention_seconds,

@@ -1,6 +1,8 @@
 //! Entries in: checked, dealt out to their partitions, logged and in the heads.
 
-use model::{Log, LogError, Position, Record, RecordKind};
+use std::sync::Arc;
+
+use model::{Log, LogError, Position, RecordKind};
 use tenancy::WriteScope;
 
 use super::head::Share;
@@ -8,6 +10,7 @@ use super::partition::EntryPartition;
 use super::payload::SeenBatch;
 use super::prepare::{self, Context};
 use super::rows::{EntriesAppended, EntryOutcome, EntryRows};
+use super::tail::Record;
 use crate::{Error, Storage};
 
 impl Storage {
@@ -74,8 +77,17 @@ impl Storage {
             let admitted =
                 admitted.map_err(|e| Error::Internal(format!("labels of a stream: {e}")))?;
             let kind = RecordKind::Entries;
-            last = Some(self.log_entries(partition, tenant.0, kind, &admitted.payload)?);
+            let position = self.log_entries(partition, tenant.0, kind, &admitted.payload)?;
+            last = Some(position);
+            head.note_record(position);
             head.append(share, &admitted);
+            self.entries.tails.tell(tenant, || Record {
+                position,
+                tenant,
+                streams: head.streams_of(&admitted),
+                page: Arc::new(share.page.clone()),
+                first_row: 0,
+            });
             if let Some(batch) = batch {
                 head.batches.note(tenant, batch);
             }
@@ -94,7 +106,7 @@ impl Storage {
         kind: RecordKind,
         payload: &[u8],
     ) -> Result<Position, Error> {
-        let record = Record { partition: partition.number, tenant, kind, payload };
+        let record = model::Record { partition: partition.number, tenant, kind, payload };
         self.log.append(record).map_err(|error: LogError| {
             partition.make_read_only(&error.to_string());
             Error::Unavailable(error)

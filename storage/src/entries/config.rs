@@ -11,11 +11,13 @@ pub struct Config {
     /// Bytes of lines and fields at which a partition is flushed. All of them together, twice, are
     /// what entries take in memory.
     pub flush_bytes: u64,
+    /// Tails that may run at a time, of all tenants: each takes a task and some megabytes.
+    pub tails_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { partitions: 4, flush_bytes: 16 << 20 }
+        Self { partitions: 4, flush_bytes: 16 << 20, tails_max: 200 }
     }
 }
 

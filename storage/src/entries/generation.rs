@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use model::Pace;
+use model::{Pace, Position};
+use tenancy::TenantId;
 
 use super::deletion::{Deletion, Deletions, Hiding};
 use super::page::{Page, Row};
 use super::payload::{Named, NewStream};
 use super::streams::{Stream, StreamTable};
+use super::tail;
 use crate::Error;
 
 /// A page is closed at so many rows; what is open is copied by each question that reads it.
@@ -30,6 +32,8 @@ pub(crate) struct Generation {
     names: u32,
     closed: Vec<Arc<Page>>,
     open: Page,
+    /// Where records stand in the log, and how many rows there were before each.
+    records: Vec<(Position, u64)>,
     rows: u64,
     raw_bytes: u64,
 }
@@ -50,6 +54,7 @@ impl Generation {
             names: 0,
             closed: Vec::new(),
             open: Page::default(),
+            records: Vec::new(),
             rows: 0,
             raw_bytes: 0,
         }
@@ -71,7 +76,8 @@ impl Generation {
     /// Memory taken, about.
     pub(crate) fn heap_bytes(&self) -> usize {
         let pages: usize = self.closed.iter().map(|p| p.heap_bytes()).sum();
-        pages + self.open.heap_bytes() + self.streams.heap_bytes()
+        let records = self.records.capacity() * size_of::<(Position, u64)>();
+        pages + self.open.heap_bytes() + self.streams.heap_bytes() + records
     }
 
     /// Adds a stream that is not there.
@@ -98,6 +104,48 @@ impl Generation {
         self.number = number;
         self.names = 0;
         self.named.iter_mut().for_each(|name| *name = UNNAMED);
+    }
+
+    /// The rows that are added next are those of a record.
+    pub(crate) fn note_record(&mut self, at: Position) {
+        self.records.push((at, self.rows));
+    }
+
+    /// The records from a position on, of tenants that are asked for: each is of one tenant.
+    pub(crate) fn records_from(
+        &self,
+        position: u64,
+        is_asked: impl Fn(TenantId) -> bool,
+    ) -> Vec<tail::Record> {
+        let first = self.records.partition_point(|(at, _)| at.0 < position);
+        let streams: Arc<[Arc<Stream>]> = self.streams.all().into();
+        let ends = self.records[first..].iter().skip(1).map(|(_, row)| *row).chain([self.rows]);
+        let mut pages = self.closed.iter().map(AsRef::as_ref).chain([&self.open]);
+        // The page that is looked at, and how many rows there are before it.
+        let (mut page, mut before) = (pages.next(), 0);
+        let mut records = Vec::new();
+        for ((position, row), end) in self.records[first..].iter().zip(ends) {
+            let mut own = Page::default();
+            let mut tenant = None;
+            for row in *row..end {
+                while let Some(passed) = page.filter(|page| row - before >= page.rows() as u64) {
+                    before += passed.rows() as u64;
+                    page = pages.next();
+                }
+                let Some(page) = page else { break };
+                let row = page.row((row - before) as usize);
+                let of = streams.get(row.stream as usize).map(|stream| stream.tenant);
+                tenant = of.filter(|tenant| is_asked(*tenant));
+                if tenant.is_none() {
+                    break;
+                }
+                own.push(row);
+            }
+            let Some(tenant) = tenant else { continue };
+            let (position, streams, page) = (*position, Arc::clone(&streams), Arc::new(own));
+            records.push(tail::Record { position, tenant, streams, page, first_row: 0 });
+        }
+        records
     }
 
     /// Adds the rows of a page; its stream numbers are places in `streams`.
@@ -139,11 +187,22 @@ impl Generation {
             names: self.names,
             ..Self::new(self.number, 0)
         };
+        let (mut records, mut before) = (self.records.iter().peekable(), 0);
         for page in self.closed.iter().map(AsRef::as_ref).chain([&self.open]) {
-            let rows = (0..page.rows() as u32).collect();
-            let kept = hiding.keep(page, rows, labels, &mut pace)?;
-            kept.into_iter().for_each(|row| left.push_row(page.row(row as usize)));
+            let rows = 0..page.rows() as u32;
+            let kept = hiding.keep(page, rows.clone().collect(), labels, &mut pace)?;
+            let mut kept = kept.into_iter().peekable();
+            for row in rows {
+                while let Some((at, _)) = records.next_if(|(_, first)| *first <= before) {
+                    left.note_record(*at);
+                }
+                if kept.next_if_eq(&row).is_some() {
+                    left.push_row(page.row(row as usize));
+                }
+                before += 1;
+            }
         }
+        records.for_each(|(at, _)| left.note_record(*at));
         Ok((left.rows < self.rows).then_some(left))
     }
 

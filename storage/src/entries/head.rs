@@ -114,6 +114,17 @@ impl EntryHead {
         Ok(Admitted { payload, streams })
     }
 
+    /// What comes next is of the record at a position.
+    pub(crate) fn note_record(&mut self, at: Position) {
+        self.open.note_record(at);
+    }
+
+    /// A share as those who listen are told of it: its streams, by the numbers its rows have.
+    pub(crate) fn streams_of(&self, admitted: &Admitted) -> Arc<[Arc<Stream>]> {
+        let all = self.open.streams.all();
+        admitted.streams.iter().map(|stream| Arc::clone(&all[*stream as usize])).collect()
+    }
+
     /// Adds the rows of a share whose record is in the log.
     pub(crate) fn append(&mut self, share: &Share, admitted: &Admitted) {
         self.open.push(&share.page, &admitted.streams);

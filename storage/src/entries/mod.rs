@@ -3,6 +3,7 @@
 //! ```text
 //! append ─► checked, shared out ─► log (synced) ─► head: pages in the order they came
 //!                                                    │ flush
+//!                                                    ├──────► tail: those who listen, as it comes
 //! search ◄── newest or oldest first, merged ◄── segments: sorted by stream and time, with blooms
 //! ```
 //!
@@ -31,6 +32,7 @@ mod search;
 mod segment;
 mod statistics;
 mod streams;
+mod tail;
 mod tokens;
 mod usage;
 
@@ -45,6 +47,7 @@ pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, Se
 #[doc(hidden)]
 pub use segment::lines;
 pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};
+pub use tail::{Dropped, EntryTail, TailEntries, Tailed, TailedEntry, WaitingMax};
 
 pub(crate) use deletion::stored_list;
 pub(crate) use head::EntryHead;
@@ -52,6 +55,7 @@ pub(crate) use open::{RestoredEntries, affected, restore, what_is_missing};
 pub(crate) use partition::EntryPartition;
 pub(crate) use segment::{OBJECT_NAMES, SegmentHandle, Whole};
 
+use tail::Tails;
 use usage::ActiveStreams;
 
 /// Entries of an open data directory.
@@ -59,6 +63,7 @@ use usage::ActiveStreams;
 pub(crate) struct Entries {
     pub(crate) partitions: Vec<EntryPartition>,
     pub(crate) active: ActiveStreams,
+    pub(crate) tails: Tails,
 }
 
 impl Entries {

@@ -162,6 +162,7 @@ impl RestoredEntries {
             return;
         }
         let tenant = TenantId(record.tenant);
+        self.head.note_record(position);
         let replayed = match record.kind {
             RecordKind::Tombstone => self.replay_deletion(position, record.payload),
             kind => self.head.replay(kind, tenant, record.payload),

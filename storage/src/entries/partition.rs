@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::deletion::{Deletion, Deletions};
 use super::flush::EntryFreight;
+use super::generation::View;
 use super::head::EntryHead;
 use super::segment::SegmentHandle;
 use crate::manifest::{Edit, ManifestStore, PartitionState, SegmentMeta};
@@ -75,6 +76,14 @@ impl Marks {
     }
 }
 
+/// Where entries of a partition are at one moment, and which of them are deleted.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) views: Vec<View>,
+    pub(crate) segments: Arc<[Arc<SegmentHandle>]>,
+    pub(crate) deletions: Deletions,
+}
+
 impl EntryPartition {
     pub(crate) fn new(
         number: u16,
@@ -101,6 +110,12 @@ impl EntryPartition {
     /// The segments that readers see now.
     pub(crate) fn segments(&self) -> Arc<[Arc<SegmentHandle>]> {
         Arc::clone(&self.segments.read())
+    }
+
+    /// Where its entries are, as long as its head is held.
+    pub(crate) fn place(&self, head: &EntryHead) -> Place {
+        let (views, segments, deletions) = (head.views(), self.segments(), self.deletions());
+        Place { views, segments, deletions }
     }
 
     /// Puts segments in the place of others, at one moment.

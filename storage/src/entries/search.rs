@@ -21,6 +21,7 @@ use tenancy::{ReadScope, Retention, TenantId, TenantName, TenantRead};
 
 use super::condition::EntryFilter;
 use super::matching::StreamMatcher;
+use super::partition::{EntryPartition, Place};
 use super::streams::Stream;
 use crate::{Error, Storage};
 use best::{Best, Key};
@@ -125,7 +126,25 @@ impl Storage {
         request: &SelectEntries,
         cancel: &Cancel,
     ) -> Result<EntrySearch, Error> {
-        let mut looking = Looking::begin(self, scope, request, clipped(request), cancel).await?;
+        let place = |partition: &EntryPartition| {
+            // Of one moment: what is flushed or deleted meanwhile is seen in one of the two.
+            let head = partition.head.read();
+            partition.place(&head)
+        };
+        let places = self.entries.partitions.iter().map(place).collect();
+        self.begin_entries_in(scope, request, cancel, places).await
+    }
+
+    /// The same of what partitions had at some moment.
+    pub(super) async fn begin_entries_in(
+        &self,
+        scope: &ReadScope,
+        request: &SelectEntries,
+        cancel: &Cancel,
+        places: Vec<Place>,
+    ) -> Result<EntrySearch, Error> {
+        let range = clipped(request);
+        let mut looking = Looking::begin(self, scope, request, range, cancel, places).await?;
         looking.order(request.direction);
         let best = Best::new(request.direction, request.limit, request.after);
         Ok(EntrySearch { looking, best })

@@ -8,6 +8,7 @@ mod reading;
 mod restarts;
 mod retention;
 mod statistics;
+mod tail;
 
 use std::sync::Arc;
 

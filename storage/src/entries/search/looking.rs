@@ -15,6 +15,7 @@ use crate::entries::deletion::{Deletions, Hiding};
 use crate::entries::generation::View;
 use crate::entries::matching::StreamMatcher;
 use crate::entries::page::Page;
+use crate::entries::partition::Place;
 use crate::entries::segment::{Columns, Open, SegmentHandle, prune};
 use crate::{Error, Storage};
 
@@ -97,6 +98,7 @@ impl Looking {
         request: &SelectEntries,
         range: (i64, i64),
         cancel: &Cancel,
+        places: Vec<Place>,
     ) -> Result<Self, Error> {
         let filter = request.filter.compile()?;
         let matcher = StreamMatcher::new(scope, &request.signals, &request.selectors);
@@ -114,13 +116,9 @@ impl Looking {
             pace: Pace::new(cancel),
         };
         let seen = Seen { scope, matcher: &matcher, now_ms: storage.retention_now_ms() };
-        for partition in &storage.entries.partitions {
+        for (partition, place) in storage.entries.partitions.iter().zip(places) {
             partition.check_segments(&request.signals, range)?;
-            // Of one moment: what is flushed meanwhile is seen in one of the two.
-            let (views, segments, deletions) = {
-                let head = partition.head.read();
-                (head.views(), partition.segments(), partition.deletions())
-            };
+            let Place { views, segments, deletions } = place;
             for segment in segments.iter() {
                 let (first_ns, last_ns) = segment.meta.range_ns;
                 if request.signals.contains(&segment.meta.signal)
