@@ -330,6 +330,10 @@ pub(crate) struct StorageSource {
 }
 
 impl StorageSource {
+    pub(crate) fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
     /// Asks what is answered without samples.
     pub(crate) async fn ask<Q: Question>(
         &self,

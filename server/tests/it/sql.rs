@@ -40,6 +40,27 @@ fn fill(server: &Program, tenant: &str, now_ms: i64) {
     server.write(Some(tenant), &all);
 }
 
+/// Lines of two applications, one of them a fault, and an audit record.
+fn fill_entries(server: &Program, tenant: &str, now_ms: i64) {
+    let headers = [("X-Scope-OrgID", tenant), ("Content-Type", "application/json")];
+    let at = |ago_s: i64| (now_ms - ago_s * 1_000).to_string() + "000000";
+    let error =
+        serde_json::json!([at(30), "level=ERROR upstream Timeout after 3 s", { "trace": "t-1" }]);
+    let web = serde_json::json!({ "stream": { "app": "web" }, "values": [error, [at(20), "GET /cart 200"]] });
+    let db = serde_json::json!({ "stream": { "app": "db" }, "values": [[at(10), "checkpoint"]] });
+    let body = serde_json::json!({ "streams": [web, db] }).to_string();
+    let answer = server.call("POST", "/loki/api/v1/push", &headers, body.as_bytes());
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let record = serde_json::json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": "1",
+        "stage": "ResponseComplete", "verb": "delete", "user": { "username": "jane" },
+        "stageTimestamp": query::http::rfc3339_text(now_ms - 5_000),
+    });
+    let list = serde_json::json!({ "kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": [record] });
+    let answer = server.call("POST", "/api/v1/ingest/audit", &headers, list.to_string().as_bytes());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 fn csv(server: &Program, tenant: &str, statement: &str) -> String {
     let headers =
         [("X-Scope-OrgID", tenant), ("Content-Type", "application/sql"), ("Accept", "text/csv")];
@@ -52,6 +73,7 @@ fn the_examples_of_the_page_have_answers() {
     let server = taffrail(dir.path(), CONFIG);
     let now_ms = SystemClock::default().now_ms();
     fill(&server, "team-a", now_ms);
+    fill_entries(&server, "team-a", now_ms);
     let page = include_str!("../../../docs/sql.md");
     let examples: Vec<&str> =
         page.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
@@ -87,6 +109,41 @@ fn the_examples_of_the_page_have_answers() {
     assert!(!worked && error.contains("at line 2, column 2"), "{error}");
     let (worked, error) = query(&["--range", "1h", "SELECT 1"]);
     assert!(!worked && error.contains("WHERE time >"), "{error}");
+}
+
+/// Entries by door, command line and Python, before and after the process was killed.
+#[test]
+fn entries_are_asked_for_in_every_form() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let now_ms = SystemClock::default().now_ms();
+    let check = |server: &Program| {
+        let newest = "SELECT app, level, line FROM logs ORDER BY time DESC LIMIT 2";
+        assert_eq!(
+            csv(server, "team-a", newest),
+            "app,level,line\ndb,unknown,checkpoint\nweb,unknown,GET /cart 200\n"
+        );
+        let fault = "SELECT fields['trace'] AS t, source FROM logs WHERE line LIKE '%Timeout%'";
+        assert_eq!(csv(server, "team-a", fault), "t,source\nt-1,other\n");
+        assert_eq!(csv(server, "team-b", "SELECT count(*) AS n FROM logs"), "n\n0\n");
+        let json = server.json(
+            &format!("/api/v1/sql?query={}", escaped("SELECT fields FROM audits")),
+            Some("team-a"),
+        );
+        assert_eq!(json["data"]["rows"][0][0]["verb"], "delete", "{json}");
+        let headers = [
+            ("X-Scope-OrgID", "team-a"),
+            ("Content-Type", "application/sql"),
+            ("Accept", "application/vnd.apache.arrow.stream"),
+        ];
+        let arrow = server.call("POST", "/api/v1/sql", &headers, b"SELECT * FROM logs");
+        assert_eq!((arrow.status, &arrow.body[..4]), (200, &[0xff; 4][..]), "a stream of messages");
+        assert!(arrow.body.windows(10).any(|bytes| bytes == b"checkpoint"));
+    };
+    let server = taffrail(dir.path(), CONFIG);
+    fill_entries(&server, "team-a", now_ms);
+    check(&server);
+    drop(server);
+    check(&taffrail(dir.path(), CONFIG));
 }
 
 #[test]

@@ -32,7 +32,8 @@ use crate::drive::on_pool;
 use crate::executor::{asked, budget_of};
 use crate::pool::{Lane, Pool};
 pub use reading::stored_filter;
-use reading::{Pages, Reading, counted_bytes};
+use reading::Reading;
+pub(crate) use reading::{Pages, counted_bytes};
 
 /// Answers questions about entries from the store.
 #[derive(Debug)]
@@ -43,11 +44,11 @@ pub struct StorageEntries {
 
 /// What one question needs.
 #[derive(Debug, Clone)]
-struct Asking {
-    storage: Arc<Storage>,
-    scope: ReadScope,
-    lane: Lane,
-    budget: Arc<Budget>,
+pub(crate) struct Asking {
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) scope: ReadScope,
+    pub(crate) lane: Lane,
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl StorageEntries {
@@ -68,7 +69,7 @@ impl StorageEntries {
 
 impl Asking {
     /// Does the work on the pool; what ends it is told as the question's limits tell it.
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {

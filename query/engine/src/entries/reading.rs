@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 16 << 20;
 const ENTRY_BYTES: usize = 200;
 
 /// Entries of a question as they are found, some at a time.
-pub(super) struct Pages {
+pub(crate) struct Pages {
     asking: Asking,
     request: stored::SelectEntries,
     /// Entries still wanted.
@@ -56,12 +56,17 @@ impl Pages {
             limit: 0,
             after: after.map(|place| stored_place(place, selection.signal)),
         };
+        Self::of(asking, request, limit)
+    }
+
+    /// Of what is asked of the store, whatever its own limit.
+    pub(crate) fn of(asking: Asking, request: stored::SelectEntries, limit: Option<usize>) -> Self {
         let left = limit.unwrap_or(usize::MAX);
         Self { asking, request, left, rows: FIRST_ROWS, held: Reserved::default() }
     }
 
     /// The next entries, never none; `None` after the last.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<FoundEntry>>, Error> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<FoundEntry>>, Error> {
         self.held = Reserved::default();
         self.request.limit = self.rows.min(self.left);
         if self.request.limit == 0 {
@@ -106,7 +111,7 @@ async fn search(
 }
 
 /// Bytes that an entry counts for.
-pub(super) fn counted_bytes(entry: &FoundEntry) -> usize {
+pub(crate) fn counted_bytes(entry: &FoundEntry) -> usize {
     let fields = entry.fields.iter().map(|(name, value)| name.len() + value.len());
     entry.line.len() + fields.sum::<usize>()
 }

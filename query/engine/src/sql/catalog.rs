@@ -1,4 +1,5 @@
-//! What a statement can name: the catalog `taffrail` with a table for each metric of the scope.
+//! What a statement can name: the catalog `taffrail` with a table for each metric of the scope, and
+//! one for each signal of entries.
 //!
 //! Tables are looked up by name, one at a time; nothing lists them but a question for the list.
 
@@ -15,6 +16,7 @@ use query::Error;
 use storage::Select;
 
 use super::columns::Columns;
+use super::entries::{self, ENTRIES, Signals};
 use super::errors::external;
 use super::information::Information;
 use super::push_down::{Narrowed, Taken};
@@ -37,24 +39,28 @@ pub(super) const SAMPLES: &str = "samples";
 #[derive(Debug)]
 pub(super) struct Catalog {
     metrics: Arc<Metrics>,
+    entries: Arc<Signals>,
     information: Arc<Information>,
 }
 
 impl Catalog {
     pub(super) fn new(reader: &Arc<Reader>) -> Arc<Self> {
         let metrics = Arc::new(Metrics { reader: Arc::clone(reader) });
-        Arc::new(Self { metrics, information: Arc::new(Information::new(Arc::clone(reader))) })
+        let entries = Arc::new(Signals(Arc::clone(reader)));
+        let information = Arc::new(Information::new(Arc::clone(reader)));
+        Arc::new(Self { metrics, entries, information })
     }
 }
 
 impl CatalogProvider for Catalog {
     fn schema_names(&self) -> Vec<String> {
-        vec![INFORMATION.to_owned(), METRICS.to_owned()]
+        vec![ENTRIES.to_owned(), INFORMATION.to_owned(), METRICS.to_owned()]
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         match name {
             METRICS => Some(Arc::<Metrics>::clone(&self.metrics) as Arc<dyn SchemaProvider>),
+            ENTRIES => Some(Arc::<Signals>::clone(&self.entries) as Arc<dyn SchemaProvider>),
             INFORMATION => {
                 Some(Arc::<Information>::clone(&self.information) as Arc<dyn SchemaProvider>)
             }
@@ -99,6 +105,10 @@ impl SchemaProvider for Metrics {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        // Names without a schema are looked for here.
+        if let Some(signal) = entries::signal_named(name) {
+            return Ok(Some(entries::table(&self.reader, signal).await?));
+        }
         let columns = columns_of(&self.reader, name).await.map_err(external)?;
         Ok(columns.map(|columns| {
             let metric = (name != SAMPLES).then(|| name.to_owned());
@@ -110,6 +120,11 @@ impl SchemaProvider for Metrics {
     fn table_exist(&self, _: &str) -> bool {
         false
     }
+}
+
+/// Whether a table has this name that is not the metric's: it is read from the table of all samples.
+pub(super) fn is_taken(name: &str) -> bool {
+    name == SAMPLES || entries::signal_named(name).is_some()
 }
 
 /// The columns of a table of metrics; `None` if there is no such table.

@@ -4,6 +4,9 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion_common::{DataFusionError, Diagnostic};
 use query::{Error, Place};
 
+/// How DataFusion begins to tell of a regular expression that it cannot compile.
+const UNUSABLE_PATTERN: &str = "failed to call 'regex_match_dyn";
+
 /// An error of ours on its way through a plan.
 pub(super) fn external(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -20,6 +23,10 @@ fn of(error: &DataFusionError, place: Option<Place>) -> Error {
             Some(own) => again(own),
             None => match source.downcast_ref::<DataFusionError>() {
                 Some(inner) => of(inner, place),
+                None if source.is::<regex_syntax::Error>() => {
+                    let text = format!("a regular expression cannot be read: {source}");
+                    Error::Statement { text, place }
+                }
                 None => Error::internal("answer a statement", source.to_string()),
             },
         },
@@ -38,6 +45,12 @@ fn of(error: &DataFusionError, place: Option<Place>) -> Error {
         DataFusionError::Execution(_)
         | DataFusionError::ArrowError(_, _)
         | DataFusionError::ResourcesExhausted(_) => Error::Execution(error.message().into_owned()),
+        // A pattern that takes too much is the statement's fault, whatever DataFusion calls it.
+        DataFusionError::Internal(text) if text.starts_with(UNUSABLE_PATTERN) => {
+            let reason = text.split_once("' ").map_or(text.as_str(), |(_, reason)| reason);
+            let reason = reason.split_once("\nThis issue").map_or(reason, |(reason, _)| reason);
+            Error::Execution(reason.trim_end_matches('.').to_owned())
+        }
         error => Error::internal("answer a statement", error.message().into_owned()),
     }
 }

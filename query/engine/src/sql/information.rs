@@ -15,10 +15,12 @@ use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream;
+use model::Signal;
 use query::Error;
 
-use super::catalog::{CATALOG, INFORMATION, METRICS, SAMPLES, columns_of};
+use super::catalog::{CATALOG, INFORMATION, METRICS, SAMPLES, columns_of, is_taken};
 use super::columns::Columns;
+use super::entries::{self, ENTRIES};
 use super::errors::external;
 use super::reader::Reader;
 use super::types::type_name;
@@ -204,8 +206,14 @@ impl PartitionStream for Listing {
 /// How far the telling is.
 enum Telling {
     Begin { table: Option<String> },
-    Columns { left: std::vec::IntoIter<String> },
+    Columns { left: std::vec::IntoIter<Table> },
     End,
+}
+
+/// A table of the scope.
+struct Table {
+    schema: &'static str,
+    name: String,
 }
 
 impl Telling {
@@ -218,34 +226,26 @@ impl Telling {
             Self::End => return Ok(None),
             Self::Columns { left } => left,
             Self::Begin { .. } if kind == Kind::Schemata => {
-                return Ok(Some((texts([[CATALOG, INFORMATION], [CATALOG, METRICS]]), Self::End)));
+                let schemas = [ENTRIES, INFORMATION, METRICS].map(|schema| [CATALOG, schema]);
+                return Ok(Some((texts(schemas), Self::End)));
             }
             Self::Begin { table } => {
-                let metrics = match table {
-                    // A name that is asked for by itself is not looked for among all others.
-                    Some(name) => match reader.labels_of(&name).await? {
-                        Some(_) => vec![name],
-                        None if name == SAMPLES => vec![name],
-                        None => Vec::new(),
-                    },
-                    None => {
-                        let mut names = reader.metric_names().await?;
-                        names.retain(|name| name != SAMPLES);
-                        names.push(SAMPLES.to_owned());
-                        names
-                    }
-                };
+                let all = all_tables(reader, table).await?;
                 if kind == Kind::Tables {
-                    return Ok(Some((tables(&metrics), Self::End)));
+                    return Ok(Some((tables(&all), Self::End)));
                 }
-                metrics.into_iter()
+                all.into_iter()
             }
         };
         let mut rows = Vec::new();
-        for name in left.by_ref().take(TABLES_AT_ONCE) {
+        for table in left.by_ref().take(TABLES_AT_ONCE) {
+            let columns = match entries::signal_named(&table.name) {
+                Some(signal) => Some(entries::columns_of(reader, signal).await?),
+                None => columns_of(reader, &table.name).await?,
+            };
             // It may be gone by now.
-            if let Some(columns) = columns_of(reader, &name).await? {
-                push_columns(&mut rows, &name, &columns);
+            if let Some(columns) = columns {
+                push_columns(&mut rows, &table, &columns);
             }
         }
         if rows.is_empty() {
@@ -253,6 +253,26 @@ impl Telling {
         }
         Ok(Some((columns(&rows), Self::Columns { left })))
     }
+}
+
+/// The tables of the scope, or those of one name.
+async fn all_tables(reader: &Arc<Reader>, named: Option<String>) -> Result<Vec<Table>, Error> {
+    let metrics = match &named {
+        // A name that is asked for by itself is not looked for among all others.
+        Some(name) if is_taken(name) => Vec::new(),
+        Some(name) => match reader.labels_of(name).await? {
+            Some(_) => vec![name.clone()],
+            None => Vec::new(),
+        },
+        None => reader.metric_names().await?,
+    };
+    let is_named = |name: &str| named.as_ref().is_none_or(|named| named == name);
+    let signals = Signal::ALL.map(Signal::as_str).into_iter().filter(|name| is_named(name));
+    let entries = signals.map(|name| Table { schema: ENTRIES, name: name.to_owned() });
+    let metrics = metrics.into_iter().filter(|name| !is_taken(name));
+    let samples = is_named(SAMPLES).then(|| SAMPLES.to_owned());
+    let metrics = metrics.chain(samples).map(|name| Table { schema: METRICS, name });
+    Ok(entries.chain(metrics).collect())
 }
 
 fn texts<const N: usize>(rows: impl IntoIterator<Item = [&'static str; N]>) -> Vec<ArrayRef> {
@@ -263,10 +283,10 @@ fn texts<const N: usize>(rows: impl IntoIterator<Item = [&'static str; N]>) -> V
     (0..N).map(column).collect()
 }
 
-fn tables(metrics: &[String]) -> Vec<ArrayRef> {
+fn tables(stored: &[Table]) -> Vec<ArrayRef> {
     let own = Kind::ALL.map(|kind| (INFORMATION, kind.name(), "VIEW"));
-    let metrics = metrics.iter().map(|name| (METRICS, name.as_str(), "BASE TABLE"));
-    let rows: Vec<(&str, &str, &str)> = own.into_iter().chain(metrics).collect();
+    let stored = stored.iter().map(|table| (table.schema, table.name.as_str(), "BASE TABLE"));
+    let rows: Vec<(&str, &str, &str)> = own.into_iter().chain(stored).collect();
     vec![
         Arc::new(rows.iter().map(|_| Some(CATALOG)).collect::<StringArray>()),
         Arc::new(rows.iter().map(|row| Some(row.0)).collect::<StringArray>()),
@@ -277,6 +297,7 @@ fn tables(metrics: &[String]) -> Vec<ArrayRef> {
 
 /// One column of one table.
 struct ColumnRow {
+    schema: &'static str,
     table: String,
     name: String,
     position: u64,
@@ -284,10 +305,11 @@ struct ColumnRow {
     data_type: String,
 }
 
-fn push_columns(rows: &mut Vec<ColumnRow>, table: &str, columns: &Columns) {
+fn push_columns(rows: &mut Vec<ColumnRow>, table: &Table, columns: &Columns) {
     for (position, field) in (1..).zip(columns.schema().fields()) {
         rows.push(ColumnRow {
-            table: table.to_owned(),
+            schema: table.schema,
+            table: table.name.clone(),
             name: field.name().clone(),
             position,
             is_nullable: field.is_nullable(),
@@ -302,7 +324,7 @@ fn columns(rows: &[ColumnRow]) -> Vec<ArrayRef> {
     };
     vec![
         text(|_| CATALOG),
-        text(|_| METRICS),
+        text(|row| row.schema),
         text(|row| &row.table),
         text(|row| &row.name),
         Arc::new(rows.iter().map(|row| row.position).collect::<UInt64Array>()),

@@ -13,7 +13,9 @@
 mod catalog;
 mod columns;
 mod encode;
+mod entries;
 mod errors;
+mod feed;
 mod information;
 mod memory;
 mod physical;

@@ -27,7 +27,7 @@ use query::{Cancel, Error, Evaluation, PointValue};
 
 use super::columns::Columns;
 use super::errors::external;
-use super::push_down::instant;
+use super::push_down::{NS_PER_MS, instant_ns};
 use super::reader::Reader;
 use super::rows::{Point, Series, batches};
 use crate::budget::Reserved;
@@ -214,8 +214,8 @@ fn instant_ms(expr: &Expr) -> Option<i64> {
     if let Some(text) = text_of(expr) {
         return query::http::instant_ms(text);
     }
-    match instant(constant(expr)?) {
-        Some((count, per_ms)) => Some(count.div_euclid(per_ms)),
+    match instant_ns(constant(expr)?) {
+        Some(at_ns) => i64::try_from(at_ns.div_euclid(NS_PER_MS)).ok(),
         None => seconds(expr).and_then(whole_ms),
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use arrow_schema::{DataType, TimeUnit};
 use datafusion_common::ScalarValue;
 use datafusion_expr::expr::{InList, Like};
 use datafusion_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
@@ -18,7 +19,7 @@ pub(super) struct Narrowed {
     pub(super) matchers: Vec<Matcher>,
     pub(super) range: TimeRange,
     /// For all patterns together; one that would exceed it is not taken over.
-    patterns: PatternBudget,
+    pub(super) patterns: PatternBudget,
 }
 
 /// How much of a filter a selection takes over.
@@ -43,7 +44,9 @@ impl From<Taken> for TableProviderFilterPushDown {
 }
 
 /// Label values of one filter that become one pattern. More are compared row by row.
-const VALUES_MAX: usize = 1_000;
+pub(super) const VALUES_MAX: usize = 1_000;
+
+pub(super) const NS_PER_MS: i128 = 1_000_000;
 
 impl Narrowed {
     /// To series that these matchers allow, at any time.
@@ -65,8 +68,8 @@ impl Narrowed {
             Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => {
                 let mut texts = BTreeSet::new();
                 match either(filter, columns, &mut texts) {
-                    Some(name) => self.values(&name, MatchOp::Regex, texts),
-                    None => Taken::No,
+                    Some(Column::Label(name)) => self.values(&name, MatchOp::Regex, texts),
+                    _ => Taken::No,
                 }
             }
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
@@ -97,28 +100,17 @@ impl Narrowed {
 
     fn compare(&mut self, subject: &Column, op: Operator, value: &ScalarValue) -> Taken {
         match subject {
-            Column::Time => self.compare_time(op, value),
+            Column::Time(TimeUnit::Millisecond) => self.compare_time(op, value),
             Column::Label(name) => match text(value) {
                 Some(value) => self.compare_label(name, op, value),
                 None => Taken::No,
             },
-            Column::Value | Column::Labels | Column::Histogram => Taken::No,
+            _ => Taken::No,
         }
     }
 
     fn compare_time(&mut self, op: Operator, value: &ScalarValue) -> Taken {
-        let Some((count, per_ms)) = instant(value) else { return Taken::No };
-        let floor = count.div_euclid(per_ms);
-        let whole = count.rem_euclid(per_ms) == 0;
-        let ceiling = if whole { floor } else { floor.saturating_add(1) };
-        let (low, high) = match op {
-            Operator::GtEq => (ceiling, i64::MAX),
-            Operator::Gt => (floor.saturating_add(1), i64::MAX),
-            Operator::LtEq => (i64::MIN, floor),
-            Operator::Lt => (i64::MIN, ceiling.saturating_sub(1)),
-            Operator::Eq if whole => (floor, floor),
-            _ => return Taken::No,
-        };
+        let Some((low, high)) = within(op, value, NS_PER_MS) else { return Taken::No };
         self.range.start_ms = self.range.start_ms.max(low);
         self.range.end_ms = self.range.end_ms.min(high);
         Taken::Exactly
@@ -203,34 +195,55 @@ impl Narrowed {
     }
 }
 
-/// The label of which all parts of an OR say that it equals something.
-fn either<'e>(expr: &'e Expr, columns: &Columns, texts: &mut BTreeSet<&'e str>) -> Option<String> {
+/// Instants that a comparison allows, first and last, counted in units of so many nanoseconds;
+/// `None` where they are no range.
+pub(super) fn within(op: Operator, value: &ScalarValue, unit_ns: i128) -> Option<(i64, i64)> {
+    let at_ns = instant_ns(value)?;
+    let count = |count: i128| count.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    let floor = count(at_ns.div_euclid(unit_ns));
+    let whole = at_ns.rem_euclid(unit_ns) == 0;
+    let ceiling = if whole { floor } else { floor.saturating_add(1) };
+    match op {
+        Operator::GtEq => Some((ceiling, i64::MAX)),
+        Operator::Gt => Some((floor.saturating_add(1), i64::MAX)),
+        Operator::LtEq => Some((i64::MIN, floor)),
+        Operator::Lt => Some((i64::MIN, ceiling.saturating_sub(1))),
+        Operator::Eq if whole => Some((floor, floor)),
+        _ => None,
+    }
+}
+
+/// What all parts of an OR say of it that it equals something.
+pub(super) fn either<'e>(
+    expr: &'e Expr,
+    columns: &Columns,
+    texts: &mut BTreeSet<&'e str>,
+) -> Option<Column> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = expr else { return None };
     match op {
         Operator::Or => {
-            let name = either(left, columns, texts)?;
-            (either(right, columns, texts)? == name).then_some(name)
+            let of = either(left, columns, texts)?;
+            (either(right, columns, texts)? == of).then_some(of)
         }
         Operator::Eq => {
             let (of, value) = match literal(right) {
                 Some(value) => (left, value),
                 None => (right, literal(left)?),
             };
-            let Some(Column::Label(name)) = subject(of, columns) else { return None };
             texts.insert(text(value)?);
-            Some(name)
+            subject(of, columns)
         }
         _ => None,
     }
 }
 
 /// A regular expression that is looked for anywhere, as one that matches the whole.
-fn anywhere(flags: &str, pattern: &str) -> String {
+pub(super) fn anywhere(flags: &str, pattern: &str) -> String {
     format!("(?s:.*)(?{flags}-s:{pattern})(?s:.*)")
 }
 
 /// `%` is anything, `_` one character.
-fn like_pattern(pattern: &str, escape: char) -> String {
+pub(super) fn like_pattern(pattern: &str, escape: char) -> String {
     let mut out = String::new();
     let mut characters = pattern.chars();
     while let Some(character) = characters.next() {
@@ -250,43 +263,53 @@ fn like_pattern(pattern: &str, escape: char) -> String {
 }
 
 /// What a side of a comparison is about.
-fn subject(expr: &Expr, columns: &Columns) -> Option<Column> {
+pub(super) fn subject(expr: &Expr, columns: &Columns) -> Option<Column> {
     match expr {
         Expr::Column(column) => columns.named(&column.name).cloned(),
-        Expr::Cast(cast) if keeps_meaning(cast.field.data_type()) => subject(&cast.expr, columns),
+        Expr::Cast(cast) => {
+            let of = subject(&cast.expr, columns)?;
+            keeps_meaning(&of, cast.field.data_type()).then_some(of)
+        }
         Expr::Alias(alias) => subject(&alias.expr, columns),
-        // `labels['job']`
+        // `labels['job']`, `fields['verb']`
         Expr::ScalarFunction(call) if call.name() == "get_field" => {
             let [of, name] = call.args.as_slice() else { return None };
-            let is_map = subject(of, columns) == Some(Column::Labels);
-            let name = literal(name).and_then(text).filter(|name| *name != model::METRIC_NAME)?;
-            is_map.then(|| Column::Label(name.to_owned()))
+            let name = literal(name).and_then(text)?;
+            match subject(of, columns)? {
+                Column::Labels if name != model::METRIC_NAME => {
+                    Some(Column::Label(name.to_owned()))
+                }
+                Column::Fields => Some(Column::Field(name.to_owned())),
+                _ => None,
+            }
         }
         _ => None,
     }
 }
 
-/// Casts that change how a label or an instant is held and not what it is.
-fn keeps_meaning(to: &arrow_schema::DataType) -> bool {
-    use arrow_schema::DataType::{Dictionary, LargeUtf8, Timestamp, Utf8, Utf8View};
-    use arrow_schema::TimeUnit::Second;
-    match to {
-        Utf8 | LargeUtf8 | Utf8View => true,
-        Dictionary(_, values) => keeps_meaning(values),
-        Timestamp(Second, _) => false,
-        Timestamp(_, zone) => zone.as_deref().is_none_or(|zone| ["UTC", "+00:00"].contains(&zone)),
+/// Casts that change how a text or an instant is held and not what it is.
+fn keeps_meaning(of: &Column, to: &DataType) -> bool {
+    match (of, to) {
+        (Column::Time(unit), DataType::Timestamp(to, zone)) => {
+            // No coarser than it was.
+            to >= unit && zone.as_deref().is_none_or(|zone| ["UTC", "+00:00"].contains(&zone))
+        }
+        (_, DataType::Dictionary(_, values)) => keeps_meaning(of, values),
+        (_, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+            !matches!(of, Column::Time(_))
+        }
         _ => false,
     }
 }
 
-fn literal(expr: &Expr) -> Option<&ScalarValue> {
+pub(super) fn literal(expr: &Expr) -> Option<&ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value),
         _ => None,
     }
 }
 
-fn text(value: &ScalarValue) -> Option<&str> {
+pub(super) fn text(value: &ScalarValue) -> Option<&str> {
     match value {
         ScalarValue::Utf8(text) | ScalarValue::LargeUtf8(text) | ScalarValue::Utf8View(text) => {
             text.as_deref()
@@ -296,13 +319,14 @@ fn text(value: &ScalarValue) -> Option<&str> {
     }
 }
 
-/// An instant as a count, and how many of what is counted a millisecond has.
-pub(super) fn instant(value: &ScalarValue) -> Option<(i64, i64)> {
-    match value {
-        ScalarValue::TimestampSecond(Some(count), _) => Some((count.checked_mul(1_000)?, 1)),
-        ScalarValue::TimestampMillisecond(Some(count), _) => Some((*count, 1)),
-        ScalarValue::TimestampMicrosecond(Some(count), _) => Some((*count, 1_000)),
-        ScalarValue::TimestampNanosecond(Some(count), _) => Some((*count, 1_000_000)),
-        _ => None,
-    }
+/// An instant in nanoseconds since the Unix epoch.
+pub(super) fn instant_ns(value: &ScalarValue) -> Option<i128> {
+    let (count, unit_ns) = match value {
+        ScalarValue::TimestampSecond(count, _) => (count, NS_PER_MS * 1_000),
+        ScalarValue::TimestampMillisecond(count, _) => (count, NS_PER_MS),
+        ScalarValue::TimestampMicrosecond(count, _) => (count, 1_000),
+        ScalarValue::TimestampNanosecond(count, _) => (count, 1),
+        _ => return None,
+    };
+    Some(i128::from((*count)?) * unit_ns)
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use datafusion_common::DataFusionError;
-use model::{METRIC_NAME, Matcher, TimeRange};
+use model::{METRIC_NAME, Matcher, Signal, TimeRange};
 use parking_lot::Mutex;
 use query::{Cancel, Error, Evaluation, PromqlRules, SqlRequest, Used, Value};
+use storage::entries::SelectStreams;
 use storage::{ListNames, ListValues, Select};
 use tenancy::ReadScope;
 use tokio::runtime::Handle;
@@ -18,7 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::budget::Budget;
 use crate::engine::Engine;
-use crate::executor::StorageSource;
+use crate::entries::Asking;
+use crate::executor::{StorageSource, asked as stored};
 use crate::pool::Lane;
 use crate::source::{Selected, Source};
 
@@ -99,6 +101,40 @@ impl Reader {
         let found = found.await.map_err(|error| self.budget.ended(error))?;
         let known = !found.is_empty();
         Ok(known.then(|| found.into_iter().filter(|name| name != METRIC_NAME).collect()))
+    }
+
+    /// The labels that streams of a signal have, in order.
+    pub(super) async fn labels_of_entries(
+        self: &Arc<Self>,
+        signal: Signal,
+    ) -> Result<Vec<String>, Error> {
+        let asking = self.asking();
+        self.apart(async move {
+            let Asking { storage, scope, budget, .. } = asking.clone();
+            let work = async move {
+                let all = SelectStreams {
+                    signals: vec![signal],
+                    selectors: Vec::new(),
+                    start_ns: i64::MIN,
+                    end_ns: i64::MAX,
+                };
+                let until = budget.cancel();
+                let names = storage.entry_label_names(&scope, &all, until.stop()).await;
+                names.map_err(stored)
+            };
+            asking.run(work).await
+        })
+        .await
+    }
+
+    /// What questions about entries need.
+    pub(super) fn asking(&self) -> Asking {
+        Asking {
+            storage: Arc::clone(self.source.storage()),
+            scope: self.scope.clone(),
+            lane: self.lane.clone(),
+            budget: Arc::clone(&self.budget),
+        }
     }
 
     /// Finds series. For tasks where bytes may be waited for.

@@ -110,14 +110,21 @@ pub(super) fn batches(
 fn batch(columns: &Columns, parts: &[Part<'_>], rows: usize) -> Result<RecordBatch, ArrowError> {
     let array = |column: &Column| -> Result<ArrayRef, ArrowError> {
         Ok(match column {
-            Column::Time => {
+            Column::Time(_) => {
                 let times: Vec<i64> = parts.iter().flat_map(Part::times).copied().collect();
                 Arc::new(TimestampMillisecondArray::from(times).with_timezone("UTC"))
             }
             Column::Value => values(parts, rows),
-            Column::Label(name) => label(parts, rows, name)?,
+            Column::Label(name) => {
+                let runs = parts.iter().map(|part| (part.series.labels.get(name), part.rows.len()));
+                words(rows, runs)?
+            }
             Column::Labels => all_labels(parts)?,
             Column::Histogram => histograms(parts, rows)?,
+            // Samples have no such thing.
+            Column::Level | Column::Source | Column::Line | Column::Fields | Column::Field(_) => {
+                new_null_array(&column.data_type(), rows)
+            }
         })
     };
     let arrays = columns.iter().map(array).collect::<Result<Vec<_>, _>>()?;
@@ -149,24 +156,28 @@ fn values(parts: &[Part<'_>], rows: usize) -> ArrayRef {
     Arc::new(Float64Array::new(values.into(), present.map(NullBuffer::from)))
 }
 
-/// A value of each series, named once and pointed at from its rows.
-fn label(parts: &[Part<'_>], rows: usize, name: &str) -> Result<ArrayRef, ArrowError> {
+/// Texts, each for some rows in a row: named once, and pointed at from the rows. The empty one is
+/// none.
+pub(super) fn words<'a>(
+    rows: usize,
+    runs: impl Iterator<Item = (Option<&'a str>, usize)>,
+) -> Result<ArrayRef, ArrowError> {
     let mut places: HashMap<&str, i32> = HashMap::new();
     let mut texts = StringBuilder::new();
     let mut keys = Vec::with_capacity(rows);
     let mut present: Option<Vec<bool>> = None;
-    for part in parts {
-        let place = part.series.labels.get(name).filter(|value| !value.is_empty()).map(|value| {
+    for (text, count) in runs {
+        let place = text.filter(|text| !text.is_empty()).map(|text| {
             let next = places.len() as i32;
-            *places.entry(value).or_insert_with(|| {
-                texts.append_value(value);
+            *places.entry(text).or_insert_with(|| {
+                texts.append_value(text);
                 next
             })
         });
         if place.is_none() && present.is_none() {
             present = Some(vec![true; keys.len()]);
         }
-        keys.resize(keys.len() + part.rows.len(), place.unwrap_or_default());
+        keys.resize(keys.len() + count, place.unwrap_or_default());
         if let Some(present) = &mut present {
             present.resize(keys.len(), place.is_some());
         }
@@ -180,19 +191,27 @@ fn label(parts: &[Part<'_>], rows: usize, name: &str) -> Result<ArrayRef, ArrowE
     Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(texts))?))
 }
 
-fn all_labels(parts: &[Part<'_>]) -> Result<ArrayRef, ArrowError> {
+/// A map of names and values for each row.
+pub(super) fn maps<'a, R>(rows: impl Iterator<Item = R>) -> Result<ArrayRef, ArrowError>
+where
+    R: Iterator<Item = (&'a str, &'a str)>,
+{
     let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
-    for part in parts {
-        for _ in part.rows.clone() {
-            for (name, value) in part.series.labels.iter().filter(|(name, _)| *name != METRIC_NAME)
-            {
-                maps.keys().append_value(name);
-                maps.values().append_value(value);
-            }
-            maps.append(true)?;
+    for row in rows {
+        for (name, value) in row {
+            maps.keys().append_value(name);
+            maps.values().append_value(value);
         }
+        maps.append(true)?;
     }
     Ok(Arc::new(maps.finish()))
+}
+
+fn all_labels(parts: &[Part<'_>]) -> Result<ArrayRef, ArrowError> {
+    maps(parts.iter().flat_map(|part| {
+        let labels = part.series.labels;
+        part.rows.clone().map(move |_| labels.iter().filter(|(name, _)| *name != METRIC_NAME))
+    }))
 }
 
 fn histograms(parts: &[Part<'_>], rows: usize) -> Result<ArrayRef, ArrowError> {

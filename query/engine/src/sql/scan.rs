@@ -13,7 +13,6 @@ use datafusion_physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion_physical_plan::metrics::{
     Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
 };
-use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
     ReplaceChildrenOptions,
@@ -22,13 +21,12 @@ use futures::{StreamExt, stream};
 use model::{METRIC_NAME, TimeRange};
 use query::Error;
 use storage::Select;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::Sender;
 
 use super::columns::Columns;
-use super::errors::external;
+use super::feed::{Rows, fed};
 use super::reader::Reader;
 use super::rows::{Series, batches};
-use crate::budget::Reserved;
 use crate::eval::decoded_bytes;
 use crate::read::samples_of;
 use crate::source::Selected;
@@ -139,7 +137,6 @@ impl ExecutionPlan for SamplesExec {
         if partition != 0 {
             return internal_err!("SamplesExec has one partition, not {partition}");
         }
-        let (send, receive) = mpsc::channel(1);
         let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
         let reading = Reading {
             reader: Arc::clone(&self.reader),
@@ -154,36 +151,11 @@ impl ExecutionPlan for SamplesExec {
             },
         };
         let select = self.select.clone();
-        let task = self.reader.apart(async move {
-            if let Err(error) = reading.run(select, &send).await {
-                // Nobody may be there any more.
-                let _ = send.send(Err(error)).await;
-            }
-            Ok(())
-        });
-        // The task ends with the stream.
-        let batches = stream::unfold((receive, task), |(mut receive, task)| async move {
-            let next: Rows = receive.recv().await?;
-            Some((next.map_err(external), (receive, task)))
-        });
-        let batches = batches.flat_map(|read| {
-            let (batches, held) = match read {
-                Ok((batches, held)) => (batches.into_iter().map(Ok).collect(), Some(held)),
-                Err(error) => (vec![Err(error)], None),
-            };
-            // Memory is given back with the last of them.
-            stream::iter(batches).map(move |batch| {
-                let _held = &held;
-                batch
-            })
-        });
         let schema = Arc::clone(self.columns.schema());
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+        let work = move |send| async move { reading.run(select, &send).await };
+        Ok(fed(&self.reader, schema, work))
     }
 }
-
-/// Batches of some series and the memory they take.
-type Rows = std::result::Result<(Vec<RecordBatch>, Reserved), Error>;
 
 #[derive(Debug, Clone)]
 struct Counts {
@@ -203,11 +175,7 @@ struct Reading {
 }
 
 impl Reading {
-    async fn run(
-        mut self,
-        select: Select,
-        send: &mpsc::Sender<Rows>,
-    ) -> std::result::Result<(), Error> {
+    async fn run(mut self, select: Select, send: &Sender<Rows>) -> std::result::Result<(), Error> {
         if select.range.start_ms > select.range.end_ms || self.rows_left == Some(0) {
             return Ok(());
         }

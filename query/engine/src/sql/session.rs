@@ -25,6 +25,7 @@ use query::{Error, Pieces, SqlRequest};
 
 use super::catalog::{CATALOG, Catalog, Catalogs, METRICS};
 use super::encode::Encoder;
+use super::entries::InOrderOfTime;
 use super::errors::asked;
 use super::memory::QuestionMemory;
 use super::physical::{OnThePool, one_partition};
@@ -136,6 +137,7 @@ fn session(
         .with_runtime_env(runtime)
         .with_execution_props(props)
         .with_table_function_list(functions)
+        .with_physical_optimizer_rule(Arc::new(InOrderOfTime))
         .with_physical_optimizer_rule(Arc::new(OnThePool(Arc::clone(reader))))
         .build())
 }

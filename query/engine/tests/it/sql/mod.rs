@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod entries;
 mod ground;
 mod refusals;
 mod scopes;
