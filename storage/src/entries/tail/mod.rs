@@ -132,9 +132,9 @@ impl Storage {
         let listener = Arc::new(Listener::new(scope));
         let begun = self.begin_tail(scope, request, &listener)?;
         let listening = Listening { storage: Arc::clone(self), listener: Arc::clone(&listener) };
-        if let Some(last) = begun.end.0.checked_sub(1) {
+        if let Some(last) = self.log.not_durable() {
             // What is searched may not be on disk yet, and then nobody was told that it is stored.
-            self.durable(Position(last)).await?;
+            self.durable(last).await?;
         }
         let search = match begun.stored {
             None => None,
@@ -189,8 +189,10 @@ impl Storage {
             let stored = Some((places(), request.start_ns, request.stored_max));
             return Ok(Begun { end, stored, repeats: false });
         };
-        // What came later is in the heads, if all that is not is older.
-        let is_known = partitions.iter().all(|p| p.covered().0 <= after.position);
+        // What came later is in the heads, if all that is not is older. An id may say that nothing
+        // of its record is missing.
+        let first = after.position.saturating_add(u64::from(after.row == u32::MAX));
+        let is_known = partitions.iter().all(|p| p.covered().0 <= first);
         if is_known && after.position < end.0 {
             let records = heads.iter().flat_map(|head| since(head, after, scope));
             records.for_each(|record| listener.offer(&Arc::new(record)));

@@ -261,8 +261,14 @@ async fn a_broken_tail_goes_on_behind_what_it_gave() {
     let storage = ground.open().await.expect("it opens again");
     check(&storage, copied, &["a 12", "a 13", "late"]).await;
     are_let_go(&storage).await;
-    // In segments nobody knows what came after what: a minute is given again, and said to be.
+    // What was all there is not given again, wherever it lies.
     storage.flush_all().await.expect("a sound disk");
+    let (tail, _) = begin(&storage, &scope(1), &all()).await;
+    let upto = tail.upto();
+    drop(tail);
+    check(&storage, upto, &[]).await;
+    // In segments nobody knows what came after what: a minute is given again, and said to be.
+    are_let_go(&storage).await;
     let storage = reopened(&ground, storage).await;
     write(&storage, 1, &numbered("a", 20, 1)).await;
     let (mut tail, stored) = begin(&storage, &scope(1), &goes_on(came[1].id)).await;
