@@ -36,6 +36,9 @@ pub struct Config {
     pub search_api: bool,
     /// Who may listen to `notifications/live` at a time; others get 204, and ask again.
     pub notification_listeners_max: usize,
+    /// Seconds after which a live tail of entries ends and has to be asked for again; Loki's
+    /// default is an hour.
+    pub tail_seconds_max: u64,
     /// The step of subqueries that name none, in seconds: Prometheus' evaluation interval.
     pub subquery_step_seconds: f64,
     /// Questions that may run at a time, over all tenants. A quarter of the places is kept for
@@ -62,6 +65,7 @@ impl Default for Config {
             start_timestamps: false,
             search_api: false,
             notification_listeners_max: 16,
+            tail_seconds_max: 3_600,
             subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,
@@ -87,6 +91,9 @@ impl Config {
             return Err(format!(
                 "subquery_step_seconds must be at least 0.001 and at most 1e9, it is {step}"
             ));
+        }
+        if self.tail_seconds_max == 0 {
+            return Err("tail_seconds_max must be at least 1".to_owned());
         }
         if self.running_max == 0 {
             return Err("running_max must be at least 1, or nothing could be asked".to_owned());

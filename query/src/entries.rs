@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{Labels, Level, Matcher, Signal, SourceKind};
+use model::{Labels, Level, Matcher, Signal, SourceKind, TailId};
 use tenancy::ReadScope;
 
 use crate::{Cancel, Error, Listing};
@@ -78,11 +78,11 @@ pub trait Entries: Debug + Send + Sync {
     /// What has ever sent entries, in order of signal, cluster and kind.
     async fn sources(&self, scope: &ReadScope, cancel: &Cancel) -> Result<Vec<SourceFacts>, Error>;
 
-    /// Entries as they come, those since `from_ns` first; none is lost or given twice in between.
+    /// Entries as they come, those that are stored first; none is lost or given twice in between.
     async fn tail(
         &self,
         scope: &ReadScope,
-        selection: EntrySelection,
+        request: TailEntries,
     ) -> Result<Box<dyn EntryTail>, Error>;
 }
 
@@ -216,20 +216,55 @@ pub trait EntryBatches: Send {
     async fn next(&mut self) -> Result<Option<Vec<EntryRow>>, Error>;
 }
 
+/// What a tail gives. The selection's end does not count.
+#[derive(Debug, Clone, Default)]
+pub struct TailEntries {
+    /// Which entries. Of what is stored those from its start on; of what comes all, however old.
+    pub selection: EntrySelection,
+    /// The newest so many of what is stored.
+    pub stored_max: usize,
+    /// Instead of what is stored: what came behind this one.
+    pub after: Option<TailId>,
+}
+
 /// Entries as they come.
 #[async_trait]
 pub trait EntryTail: Send {
-    /// Waits for the next entries. An error ends it.
-    async fn next(&mut self) -> Result<Tailed, Error>;
+    /// Waits for the next entries; first, at once, it gives those that are stored. `None` once the
+    /// process is to end; an error ends it, too. May be given up at any time and called again.
+    async fn next(&mut self) -> Result<Option<Tailed>, Error>;
 }
 
 /// What came to a tail.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tailed {
-    /// Entries in the order in which they came.
-    pub rows: Vec<EntryRow>,
-    /// Entries that came faster than they were taken, and were left out before these.
-    pub dropped: u64,
+    /// Entries that are stored, oldest first, or those that came, in the order in which they came.
+    pub rows: Vec<TailedRow>,
+    /// Of what is stored: behind this one everything comes that is not in it.
+    pub upto: Option<TailId>,
+    /// Whether some of it may have been given before: nobody knows any more what came behind the
+    /// entry that it went on behind.
+    pub repeats: bool,
+    /// What came after these and was left out, because they were not taken in time.
+    pub dropped: Dropped,
+}
+
+/// An entry that came to a tail.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TailedRow {
+    /// To go on behind it; what is stored has none.
+    pub id: Option<TailId>,
+    /// The entry.
+    pub row: EntryRow,
+}
+
+/// Entries that were left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many.
+    pub count: u64,
+    /// Streams and instants of the first of them.
+    pub first: Vec<(Arc<Labels>, i64)>,
 }
 
 /// What is counted.

@@ -94,6 +94,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     reloads.end();
+    storage.end_tails();
     end_writes(serving, tasks, Duration::from_secs(config.shutdown_seconds)).await;
     forwarder.stop().await;
     storage.close().await.context("flush and close the store")?;

@@ -135,6 +135,7 @@ enum Step<Q, T, F> {
 pub(crate) fn asked(error: storage::Error) -> Error {
     match error {
         storage::Error::Limit(_) => Error::Execution(error.to_string()),
+        storage::Error::TooManyTails(text) => Error::TooMany(text),
         storage::Error::Stopped(why) => stopped(why),
         storage::Error::Restricted(_) => Error::Forbidden(error.to_string()),
         error => Error::internal("read the store", error),

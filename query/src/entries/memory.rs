@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use model::{Labels, Level, Matcher, Signal, SourceKind};
+use model::{Labels, Level, Matcher, Signal, SourceKind, TailId};
 use tenancy::ReadScope;
 use tokio::sync::broadcast;
 
 use super::{
-    CountEntries, Counted, Direction, Entries, EntryBatches, EntryCounts, EntryFilter, EntryRow,
-    EntrySelection, EntryTail, LineCondition, LineTest, Place, SelectEntries, SourceFacts,
-    StreamFacts, Tailed,
+    CountEntries, Counted, Direction, Dropped, Entries, EntryBatches, EntryCounts, EntryFilter,
+    EntryRow, EntrySelection, EntryTail, LineCondition, LineTest, Place, SelectEntries,
+    SourceFacts, StreamFacts, TailEntries, Tailed, TailedRow,
 };
 use crate::{Cancel, Error, Listing};
 
@@ -148,30 +148,38 @@ impl EntryBatches for Given {
 }
 
 struct Listening {
-    before: Vec<EntryRow>,
+    before: Option<Vec<EntryRow>>,
     news: broadcast::Receiver<Held>,
+    given: u64,
     scope: ReadScope,
     selection: EntrySelection,
 }
 
+impl Listening {
+    fn id(&self) -> TailId {
+        TailId { position: self.given, row: 0, newest_ns: 0 }
+    }
+}
+
 #[async_trait]
 impl EntryTail for Listening {
-    async fn next(&mut self) -> Result<Tailed, Error> {
-        if !self.before.is_empty() {
-            return Ok(Tailed { rows: std::mem::take(&mut self.before), dropped: 0 });
+    async fn next(&mut self) -> Result<Option<Tailed>, Error> {
+        if let Some(before) = self.before.take() {
+            let rows = before.into_iter().map(|row| TailedRow { id: None, row }).collect();
+            return Ok(Some(Tailed { rows, upto: Some(self.id()), ..Tailed::default() }));
         }
-        let mut dropped = 0;
+        let mut dropped = Dropped::default();
         loop {
             match self.news.recv().await {
                 Ok(held) => {
                     if let Some(row) = matching(&held, &self.scope, &self.selection) {
-                        return Ok(Tailed { rows: vec![row], dropped });
+                        self.given += 1;
+                        let rows = vec![TailedRow { id: Some(self.id()), row }];
+                        return Ok(Some(Tailed { rows, dropped, ..Tailed::default() }));
                     }
                 }
-                Err(broadcast::error::RecvError::Lagged(missed)) => dropped += missed,
-                Err(broadcast::error::RecvError::Closed) => {
-                    return Err(Error::Unavailable("the store is gone".to_owned()));
-                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => dropped.count += missed,
+                Err(broadcast::error::RecvError::Closed) => return Ok(None),
             }
         }
     }
@@ -304,10 +312,15 @@ impl Entries for Memory {
     async fn tail(
         &self,
         scope: &ReadScope,
-        selection: EntrySelection,
+        request: TailEntries,
     ) -> Result<Box<dyn EntryTail>, Error> {
         let news = self.news.subscribe();
-        let before = self.found(scope, &selection);
-        Ok(Box::new(Listening { before, news, scope: scope.clone(), selection }))
+        let TailEntries { mut selection, stored_max, .. } = request;
+        selection.end_ns = i64::MAX;
+        let mut before = self.found(scope, &selection);
+        before.drain(..before.len().saturating_sub(stored_max));
+        selection.start_ns = i64::MIN;
+        let scope = scope.clone();
+        Ok(Box::new(Listening { before: Some(before), news, given: 0, scope, selection }))
     }
 }

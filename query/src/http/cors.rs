@@ -25,6 +25,21 @@ impl Origins {
         }
     }
 
+    /// Whether the page that asks may be answered where browsers do not ask first, as for a
+    /// WebSocket: it is of this server, or one of those.
+    pub(super) fn allow(&self, asked: &HeaderMap) -> bool {
+        let text = |name| asked.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let Some(origin) = text(header::ORIGIN) else { return true };
+        let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+        let is_own = text(header::HOST).is_some_and(|own| own.eq_ignore_ascii_case(host));
+        is_own
+            || match self {
+                Self::Nobody => false,
+                Self::Everybody => true,
+                Self::Matching(pattern) => pattern.is_match(origin),
+            }
+    }
+
     /// Says in an answer's headers that the page that asked may read it, if it may.
     pub(super) fn permit(&self, asked: &HeaderMap, answer: &mut HeaderMap) {
         let Some(origin) = asked.get(header::ORIGIN) else { return };
@@ -64,6 +79,26 @@ mod tests {
         assert_eq!(found.map(|v| v.to_str().expect("text")), allowed, "{configured} {origin}");
         let told = answer.contains_key(header::ACCESS_CONTROL_ALLOW_METHODS);
         assert_eq!(told, !configured.is_empty(), "{configured}");
+    }
+
+    #[test]
+    fn pages_of_others_open_nothing_unless_they_may() {
+        let check = |configured: &str, origin: Option<&str>, expected: bool| {
+            let mut asked = HeaderMap::new();
+            asked.insert(header::HOST, HeaderValue::from_static("logs.example:9009"));
+            asked.extend(origin.map(|o| (header::ORIGIN, o.parse().expect("a header"))));
+            let found = Origins::new(configured).expect("a pattern").allow(&asked);
+            assert_eq!(found, expected, "{configured} {origin:?}");
+        };
+        check("", None, true);
+        check("", Some("http://logs.example:9009"), true);
+        check("", Some("https://LOGS.example:9009"), true);
+        check("", Some("http://logs.example"), false);
+        check("", Some("http://evil.example"), false);
+        check("", Some("null"), false);
+        check("http://good.example", Some("http://good.example"), true);
+        check("http://good.example", Some("http://evil.example"), false);
+        check("*", Some("http://evil.example"), true);
     }
 
     #[test]

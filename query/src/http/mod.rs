@@ -30,6 +30,7 @@ mod sql;
 mod status;
 mod streaming;
 mod syntax;
+mod tailing;
 mod targets;
 mod times;
 

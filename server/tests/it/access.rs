@@ -34,7 +34,8 @@ fn every_route_is_checked_for_every_credential() {
     std::fs::write(&token_file, token_file_of(TOKENS)).expect("write the token file");
     let config = format!(
         "token_file = {token_file:?}\n[tenancy]\nmode = \"token\"\n[ingest.self_scrape]\nenabled = false\n\
-         [query]\nnotification_listeners_max = 0\n"
+         [query]\nnotification_listeners_max = 0\n\
+         [tenancy.limits.default]\nentry_tails_max = 0\n"
     );
     let mut server = taffrail(&dir.path().join("server"), &config);
 

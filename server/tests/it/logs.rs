@@ -349,3 +349,32 @@ fn many_entries_are_counted_and_given_once() {
     let bytes = volume["result"][0]["value"][1].as_str().and_then(|v| v.parse::<u64>().ok());
     assert!(bytes.is_some_and(|bytes| bytes > LINES as u64 * 6), "{volume}");
 }
+
+/// The place that a search with conditions gave is found among all that happened at that instant.
+#[test]
+fn context_is_around_the_line_that_was_found_though_others_share_its_instant() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let now_ns = SystemClock::default().now_ms() / 1_000 * SECOND_NS - 30 * SECOND_NS;
+    let ground = Ground { server: taffrail(dir.path(), CONFIG), now_ns };
+    let lines = ["first", "odd 1", "even 2", "odd 3", "even 4", "last"];
+    let values: Vec<Value> = lines.iter().map(|line| json!([now_ns.to_string(), line])).collect();
+    let body = json!({ "streams": [{ "stream": { "app": "web" }, "values": values }] });
+    ground.write("/loki/api/v1/push", "a", &JSON, body.to_string().as_bytes());
+    for (must, sort, around) in [
+        ("odd", "asc", ["first", "odd 1", "even 2"]),
+        ("odd", "desc", ["even 2", "odd 3", "even 4"]),
+        ("even", "asc", ["odd 1", "even 2", "odd 3"]),
+    ] {
+        let found = ground.search(&format!("logs?must={must}&size=1&sort={sort}"), "a");
+        let place = found["entries"][0]["place"].as_str().expect("a place").to_owned();
+        let asked = format!("logs?operation=context&must={must}&place={place}&before=1&after=1");
+        let found = ground.search(&asked, "a");
+        let told: Vec<_> = found["entries"].as_array().expect("entries").iter().collect();
+        let told: Vec<_> = told.iter().map(|entry| entry["line"].clone()).collect();
+        assert_eq!(
+            (told, &found["at"]),
+            (around.map(Value::from).to_vec(), &json!(1)),
+            "{must} {sort}"
+        );
+    }
+}

@@ -31,5 +31,6 @@ mod senders;
 mod sql;
 mod starts;
 mod switches;
+mod tails;
 mod tls;
 mod tool;

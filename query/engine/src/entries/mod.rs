@@ -4,6 +4,7 @@
 //! ```text
 //! select ─► search for a batch ─► rows ─► search behind the last of them ─► …
 //! count ─► the same, oldest first ─► groups and buckets
+//! tail ─► the newest of what is stored ─► what comes
 //! streams, labels, sources ─► tables of streams; rows only where entries are picked by what they say
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod counting;
 mod reading;
+mod tailing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use async_trait::async_trait;
 use model::{Labels, Signal};
 use query::entries::{
     CountEntries, Entries, EntryBatches, EntryCounts, EntryFilter, EntrySelection, EntryTail,
-    SelectEntries, SourceFacts, StreamFacts,
+    SelectEntries, SourceFacts, StreamFacts, TailEntries,
 };
 use query::{Cancel, Error, Listing};
 use storage::Storage;
@@ -34,6 +36,7 @@ use crate::pool::{Lane, Pool};
 pub use reading::stored_filter;
 use reading::Reading;
 pub(crate) use reading::{Pages, counted_bytes};
+use tailing::Tail;
 
 /// Answers questions about entries from the store.
 #[derive(Debug)]
@@ -206,10 +209,13 @@ impl Entries for StorageEntries {
         Ok(found)
     }
 
-    async fn tail(&self, _: &ReadScope, _: EntrySelection) -> Result<Box<dyn EntryTail>, Error> {
-        let text =
-            "not supported yet: entries as they come; ask for those since the last one instead";
-        Err(Error::BadData(text.to_owned()))
+    async fn tail(
+        &self,
+        scope: &ReadScope,
+        request: TailEntries,
+    ) -> Result<Box<dyn EntryTail>, Error> {
+        let asking = self.asking(scope, &request.selection.cancel);
+        Ok(Box::new(Tail::begin(asking, request).await?))
     }
 }
 

@@ -13,7 +13,7 @@ use storage::entries as stored;
 use storage::entries::FoundEntry;
 
 use super::Asking;
-use crate::budget::Reserved;
+use crate::budget::{Budget, Reserved};
 use crate::executor::asked;
 
 /// Entries of the first batch where the question wants more: nobody knows yet how long they are.
@@ -95,7 +95,14 @@ async fn search(
     let Asking { storage, scope, budget, .. } = asking;
     let until = budget.cancel();
     let begun = storage.begin_entries(&scope, &request, until.stop()).await;
-    let mut search = begun.map_err(asked)?;
+    searched(&budget, begun.map_err(asked)?).await
+}
+
+/// What a search finds that has begun.
+pub(super) async fn searched(
+    budget: &Arc<Budget>,
+    mut search: stored::EntrySearch,
+) -> Result<(Vec<FoundEntry>, Reserved), Error> {
     let mut counted = 0;
     while search.load().await.map_err(asked)? {
         tokio::task::yield_now().await;
@@ -116,30 +123,31 @@ pub(crate) fn counted_bytes(entry: &FoundEntry) -> usize {
     entry.line.len() + fields.sum::<usize>()
 }
 
-/// Pages as rows.
-pub(super) struct Reading {
-    pages: Pages,
+/// Makes rows of what was found.
+#[derive(Default)]
+pub(super) struct Rows {
     /// The stream of the last row, and its labels: often that of the next, too.
     last: Option<(Arc<stored::EntryStream>, Arc<Labels>)>,
 }
 
-impl Reading {
-    pub(super) fn new(pages: Pages) -> Self {
-        Self { pages, last: None }
-    }
-
-    fn row(&mut self, entry: FoundEntry) -> EntryRow {
-        let labels = match &self.last {
-            Some((stream, labels)) if Arc::ptr_eq(stream, &entry.stream) => Arc::clone(labels),
+impl Rows {
+    /// The labels of a stream.
+    pub(super) fn labels(&mut self, stream: &Arc<stored::EntryStream>) -> Arc<Labels> {
+        match &self.last {
+            Some((last, labels)) if Arc::ptr_eq(last, stream) => Arc::clone(labels),
             _ => {
-                let labels = Arc::new(entry.stream.labels.clone());
-                self.last = Some((Arc::clone(&entry.stream), Arc::clone(&labels)));
+                let labels = Arc::new(stream.labels.clone());
+                self.last = Some((Arc::clone(stream), Arc::clone(&labels)));
                 labels
             }
-        };
+        }
+    }
+
+    /// An entry as a row.
+    pub(super) fn row(&mut self, entry: FoundEntry) -> EntryRow {
         EntryRow {
             place: place(entry.place),
-            stream: labels,
+            stream: self.labels(&entry.stream),
             line: entry.line.into(),
             fields: entry.fields.into(),
             level: entry.level,
@@ -147,11 +155,23 @@ impl Reading {
     }
 }
 
+/// Pages as rows.
+pub(super) struct Reading {
+    pages: Pages,
+    rows: Rows,
+}
+
+impl Reading {
+    pub(super) fn new(pages: Pages) -> Self {
+        Self { pages, rows: Rows::default() }
+    }
+}
+
 #[async_trait]
 impl EntryBatches for Reading {
     async fn next(&mut self) -> Result<Option<Vec<EntryRow>>, Error> {
         let Some(page) = self.pages.next().await? else { return Ok(None) };
-        Ok(Some(page.into_iter().map(|entry| self.row(entry)).collect()))
+        Ok(Some(page.into_iter().map(|entry| self.rows.row(entry)).collect()))
     }
 }
 

@@ -232,22 +232,31 @@ pub(super) fn old_streams(rows: &[EntryRow]) -> Reply {
         for (at, (labels, rows)) in streams.iter().enumerate() {
             comma(out, at);
             out.extend_from_slice(b"{\"labels\":");
-            let pairs: Vec<_> =
-                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-            push_string(out, &format!("{{{}}}", pairs.join(", ")));
+            push_string(out, &labels_text(labels));
             out.extend_from_slice(b",\"entries\":[");
             for (at, row) in rows.iter().enumerate() {
                 comma(out, at);
-                out.extend_from_slice(b"{\"ts\":");
-                push_string(out, &rfc3339_ns(row.place.at_ns));
-                out.extend_from_slice(b",\"line\":");
-                push_string(out, &String::from_utf8_lossy(&row.line));
-                out.push(b'}');
+                push_old_entry(out, row);
             }
             out.extend_from_slice(b"]}");
         }
         out.extend_from_slice(b"]}");
     })
+}
+
+/// Labels as a selector writes them.
+pub(super) fn labels_text(labels: &Labels) -> String {
+    let pairs: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+/// An entry as `/api/prom` gives it.
+pub(super) fn push_old_entry(out: &mut Vec<u8>, row: &EntryRow) {
+    out.extend_from_slice(b"{\"ts\":");
+    push_string(out, &rfc3339_ns(row.place.at_ns));
+    out.extend_from_slice(b",\"line\":");
+    push_string(out, &String::from_utf8_lossy(&row.line));
+    out.push(b'}');
 }
 
 /// An instant with nanoseconds.

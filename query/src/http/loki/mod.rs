@@ -13,6 +13,7 @@ mod lines;
 mod listings;
 mod numbers;
 mod params;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -86,6 +87,8 @@ enum Endpoint {
     FormatQuery,
     BuildInfo,
     Ready,
+    Tail,
+    OldTail,
     OldQuery,
     OldLabels,
     OldLabelValues,
@@ -105,6 +108,8 @@ const ENDPOINTS: &[(&str, Endpoint)] = &[
     ("/loki/api/v1/format_query", Endpoint::FormatQuery),
     ("/loki/api/v1/status/buildinfo", Endpoint::BuildInfo),
     ("/loki/ready", Endpoint::Ready),
+    ("/loki/api/v1/tail", Endpoint::Tail),
+    ("/api/prom/tail", Endpoint::OldTail),
     ("/api/prom/query", Endpoint::OldQuery),
     ("/api/prom/label", Endpoint::OldLabels),
     ("/api/prom/label/{name}/values", Endpoint::OldLabelValues),
@@ -154,6 +159,9 @@ async fn authorized(api: &Api, endpoint: Endpoint, parts: &mut Parts, body: Body
         Ok(scope) => scope,
         Err(refusal) => return refusal.into_text(),
     };
+    if matches!(endpoint, Endpoint::Tail | Endpoint::OldTail) {
+        return tail::serve(api, scope, endpoint, parts, body).await;
+    }
     let span = info_span!("query.loki", ?endpoint, tenants = super::tenants(&scope));
     let answer = async {
         let question = question(api, scope, endpoint, parts, body).await?;
@@ -213,7 +221,8 @@ async fn answer(question: Question) -> Result<Reply, Error> {
         Endpoint::FormatQuery => format_query(question).await,
         Endpoint::BuildInfo => Ok(documents::build_info(question.querier.about())),
         Endpoint::OldQuery => lines::old_query(question).await,
-        Endpoint::Ready => Ok(Reply::Nothing),
+        // Answered before.
+        Endpoint::Ready | Endpoint::Tail | Endpoint::OldTail => Ok(Reply::Nothing),
     }
 }
 

@@ -379,6 +379,24 @@ fn odds_and_ends_answer_as_clients_expect() {
 }
 
 #[test]
+fn tails_are_refused_before_they_begin_as_loki_refuses_them() {
+    let tail = |query: &str, rest: &str| get("/loki/api/v1/tail", query, rest);
+    refused(tail("rate({a=\"b\"}[1m])", ""), 400, "only log selector is supported");
+    refused(tail("{a=\"b\"}", "&delay_for=6"), 400, "delay_for can't be greater than 5");
+    let text = "could not parse 'delay_for' parameter: \"soon\" is no number of seconds";
+    refused(tail("{a=\"b\"}", "&delay_for=soon"), 400, text);
+    refused(tail("{a=\"b\"}", "&limit=0"), 400, "limit must be a positive value");
+    let parser = "not supported yet at line 1, col 9: the parser json";
+    refused(tail("{a=\"b\"} | json", ""), 400, parser);
+    let (status, _) = answer(tail("{a=\"b\"}", ""));
+    assert_eq!(status, StatusCode::BAD_REQUEST, "no WebSocket is asked for");
+    let mut page = tail("{a=\"b\"}", "");
+    page.headers_mut().insert("Origin", HeaderValue::from_static("http://evil.example"));
+    let (status, _) = answer(page);
+    assert_eq!(status, StatusCode::BAD_REQUEST, "a tenant is named, which no page can");
+}
+
+#[test]
 fn every_path_is_listed_and_answers() {
     assert_eq!(loki_routes().count(), 2 * ENDPOINTS.len());
     for (method, path) in loki_routes() {

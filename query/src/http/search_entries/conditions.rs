@@ -6,7 +6,8 @@ use super::super::loki::instant_ns;
 use super::super::params::Params;
 use super::invalid;
 use crate::Error;
-use crate::entries::{EntrySelection, LEVEL_NAME, LineCondition, LineTest};
+use crate::entries::{EntrySelection, LEVEL_NAME, LineCondition, LineTest, Pipeline};
+use crate::logql::{self, Expr};
 
 /// What is searched if nothing is said: the last day. Nanoseconds.
 const BACK_NS: i64 = 24 * 3_600_000_000_000;
@@ -57,7 +58,7 @@ const AUDIT_FIELDS: &[(&str, &str)] = &[
 ];
 
 /// What else a request may say; a name that is none of all is refused, not looked over.
-const OTHERS: [&str; 24] = [
+const OTHERS: [&str; 26] = [
     "operation",
     "start",
     "end",
@@ -82,6 +83,8 @@ const OTHERS: [&str; 24] = [
     "start_time",
     "end_time",
     "limit",
+    "query",
+    "last_event_id",
 ];
 
 /// Reads all conditions.
@@ -112,7 +115,32 @@ pub(super) fn selection(
     selection.filter.named.extend(by_fields(params, &mut budget)?);
     selection.filter.lines = keywords(params)?;
     levels(params, &mut selection)?;
+    logql(params, &mut selection)?;
     Ok(selection)
+}
+
+/// `query`: a selector of streams in LogQL, with filters behind it.
+fn logql(params: &Params, selection: &mut EntrySelection) -> Result<(), Error> {
+    let text = params.get("query");
+    if text.is_empty() {
+        return Ok(());
+    }
+    let parsed = logql::parse(text).map_err(|error| invalid("query", &error.to_string()))?;
+    let Expr::Log(lines) = parsed else {
+        return Err(invalid("query", "it gives numbers; only a query of lines is searched"));
+    };
+    let pipeline = Pipeline::of(&lines, text)?;
+    if !pipeline.is_filter() {
+        let text = "label filters with `or` are not searched; /loki/api/v1/query_range takes them";
+        return Err(invalid("query", text));
+    }
+    match selection.selectors.first_mut() {
+        Some(matchers) => matchers.extend(lines.matchers),
+        None => selection.selectors.push(lines.matchers),
+    }
+    selection.filter.lines.extend(pipeline.filter.lines);
+    selection.filter.named.extend(pipeline.filter.named);
+    Ok(())
 }
 
 /// A misspelt condition would find too much.

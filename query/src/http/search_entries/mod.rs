@@ -1,5 +1,5 @@
-//! Search of logs, events and audit records: `/api/v1/search/{logs,events,audits}`, and what sends
-//! them: `/api/v1/search/sources`. What it means is told in `docs/search.md`.
+//! Search of logs, events and audit records: `/api/v1/search/{logs,events,audits}`, below each of
+//! them what comes: `tail`, and what sends them: `/api/v1/search/sources`. What it means is told in `docs/search.md`.
 //!
 //! ```text
 //! route ─► scope ─► conditions ─► operation ─► Querier::run ─► Entries ─► JSON
@@ -7,6 +7,7 @@
 
 mod conditions;
 mod operations;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use tracing::{Instrument, info_span};
 use super::params::{Params, invalid};
 use super::reply::{self, Reply};
 use super::{Api as Origin, Origins, form};
-use crate::entries::Entries;
+use crate::entries::{Entries, EntrySelection};
 use crate::querier::Timed;
 use crate::running::Asked;
 use crate::{Cancel, Error, Querier};
@@ -41,9 +42,9 @@ pub fn search_entries_router(
     let origins = Origins::new(&querier.config().cors_origin).unwrap_or(Origins::Nobody);
     let api = Arc::new(Api { origin: Origin { querier, authenticator, origins }, entries });
     let mut router = Router::new();
-    for (path, among) in PATHS {
+    for (path, what) in PATHS {
         let api = Arc::clone(&api);
-        router = router.route(path, any(move |request: Request| serve(api, among, request)));
+        router = router.route(path, any(move |request: Request| serve(api, what, request)));
     }
     router
 }
@@ -53,12 +54,25 @@ pub fn search_entries_routes() -> impl Iterator<Item = (&'static str, &'static s
     PATHS.iter().flat_map(|(path, _)| [("GET", *path), ("POST", *path)])
 }
 
-/// What is searched, and where; `None` tells the sources.
-const PATHS: [(&str, Option<Signal>); 4] = [
-    ("/api/v1/search/logs", Some(Signal::Logs)),
-    ("/api/v1/search/events", Some(Signal::Events)),
-    ("/api/v1/search/audits", Some(Signal::Audits)),
-    ("/api/v1/search/sources", None),
+/// What a path gives.
+#[derive(Debug, Clone, Copy)]
+enum What {
+    /// What is stored.
+    Stored(Signal),
+    /// What comes.
+    Tail(Signal),
+    /// What has ever sent something.
+    Sources,
+}
+
+const PATHS: [(&str, What); 7] = [
+    ("/api/v1/search/logs", What::Stored(Signal::Logs)),
+    ("/api/v1/search/events", What::Stored(Signal::Events)),
+    ("/api/v1/search/audits", What::Stored(Signal::Audits)),
+    ("/api/v1/search/logs/tail", What::Tail(Signal::Logs)),
+    ("/api/v1/search/events/tail", What::Tail(Signal::Events)),
+    ("/api/v1/search/audits/tail", What::Tail(Signal::Audits)),
+    ("/api/v1/search/sources", What::Sources),
 ];
 
 /// What every request needs.
@@ -77,10 +91,10 @@ struct Question {
     shown: Arc<str>,
 }
 
-async fn serve(api: Arc<Api>, among: Option<Signal>, request: Request) -> Response {
+async fn serve(api: Arc<Api>, what: What, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
     let mut response = match parts.method {
-        Method::GET | Method::POST => authorized(&api, among, &mut parts, body).await,
+        Method::GET | Method::POST => authorized(&api, what, &mut parts, body).await,
         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
         _ => {
             let allow = [(header::ALLOW, "GET, OPTIONS, POST")];
@@ -91,12 +105,12 @@ async fn serve(api: Arc<Api>, among: Option<Signal>, request: Request) -> Respon
     response
 }
 
-async fn authorized(api: &Api, among: Option<Signal>, parts: &mut Parts, body: Body) -> Response {
+async fn authorized(api: &Api, what: What, parts: &mut Parts, body: Body) -> Response {
     let scope = match api.origin.authenticator.read_scope(&*parts) {
         Ok(scope) => scope,
         Err(refusal) => return refusal.into_json(),
     };
-    let span = info_span!("query.search", ?among, tenants = super::tenants(&scope));
+    let span = info_span!("query.search", ?what, tenants = super::tenants(&scope));
     let answer = async {
         let querier = api.origin.querier.clone();
         let form = form(&querier, parts, body).await?;
@@ -104,9 +118,13 @@ async fn authorized(api: &Api, among: Option<Signal>, parts: &mut Parts, body: B
         let params = Params::parse(&form, query)?;
         let entries = Arc::clone(&api.entries);
         let question = Question { querier, entries, scope, shown: query.into() };
-        match among {
-            Some(signal) => operations::answer(question, signal, &params).await,
-            None => operations::sources(&question).await,
+        match what {
+            What::Stored(signal) => operations::answer(question, signal, &params).await,
+            What::Tail(signal) => {
+                let who = &api.origin.authenticator;
+                tail::answer(question, signal, &params, who, parts).await
+            }
+            What::Sources => operations::sources(&question).await,
         }
     };
     let reply: Result<Reply, Error> = answer.instrument(span.clone()).await;
@@ -121,6 +139,14 @@ async fn authorized(api: &Api, among: Option<Signal>, parts: &mut Parts, body: B
 }
 
 impl Question {
+    /// The conditions of a request.
+    async fn selection(&self, signal: Signal, params: &Params) -> Result<EntrySelection, Error> {
+        let now_ns = self.querier.clock().now_ms().saturating_mul(1_000_000);
+        let params = params.clone();
+        let read = move |_: &[String]| conditions::selection(&params, signal, now_ns);
+        self.querier.read(vec![self.shown.to_string()], read).await?
+    }
+
     /// Does the work when it is this tenant's turn.
     async fn run<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<Timed<T>, Error>
     where

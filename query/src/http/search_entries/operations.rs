@@ -11,7 +11,7 @@ use super::super::json::{comma, push_integer_field, push_labels, push_string};
 use super::super::loki::{duration, rfc3339_ns, whole};
 use super::super::params::{Params, invalid};
 use super::super::reply::{Reply, chain};
-use super::{Question, conditions};
+use super::Question;
 use crate::entries::{
     CountEntries, Counted, Direction, EntryRow, EntrySelection, Place, SelectEntries,
 };
@@ -33,10 +33,7 @@ pub(super) async fn answer(
     signal: Signal,
     params: &Params,
 ) -> Result<Reply, Error> {
-    let now_ns = question.querier.clock().now_ms().saturating_mul(1_000_000);
-    let owned = params.clone();
-    let read = move |_: &[String]| conditions::selection(&owned, signal, now_ns);
-    let selection = question.querier.read(vec![question.shown.to_string()], read).await??;
+    let selection = question.selection(signal, params).await?;
     match params.get("operation") {
         "" | "query" => query(&question, selection, params).await,
         "statistics" => statistics(&question, selection).await,
@@ -50,7 +47,7 @@ pub(super) async fn answer(
     }
 }
 
-fn size(params: &Params, name: &str, default: usize) -> Result<usize, Error> {
+pub(super) fn size(params: &Params, name: &str, default: usize) -> Result<usize, Error> {
     let size = match params.get(name) {
         "" => return Ok(default),
         text => text.parse().ok().filter(|size| *size <= SIZE_MAX),
@@ -320,21 +317,14 @@ async fn context(
     let place = cursor(params, "place")?.ok_or_else(missing)?;
     let (before, after) = (size(params, "before", 10)?, size(params, "after", 10)?);
     let gone = || Error::NotFound("there is no entry at this place".to_owned());
-    let here = EntrySelection {
-        signal: selection.signal,
-        start_ns: place.at_ns,
-        end_ns: place.at_ns.saturating_add(1),
-        ..EntrySelection::default()
-    };
-    let direction = Direction::Forward;
-    let at =
-        page(question, SelectEntries { selection: here, direction, ..SelectEntries::default() });
-    let found = at.await?.into_iter().find(|row| row.place == place).ok_or_else(gone)?;
+    let (signal, found) = (selection.signal, at_place(question, selection, place).await?);
+    let found = found.ok_or_else(gone)?;
     let same = found.stream.iter().map(|(name, value)| Matcher::equal(name, value));
     let same: Vec<Matcher> = same.collect();
+    let place = found.place;
     let around = |direction, limit| {
         let selection = EntrySelection {
-            signal: selection.signal,
+            signal,
             selectors: vec![same.clone()],
             // All of the stream, whatever was searched.
             start_ns: i64::MIN,
@@ -355,6 +345,34 @@ async fn context(
         push_unsigned(out, place_in_rows as u64);
         out.extend_from_slice(b"}}");
     }))
+}
+
+/// The entry that a search with these conditions gave at a place, with the place that it has among
+/// all of its stream: entries of one instant are counted, and conditions leave some of them out.
+async fn at_place(
+    question: &Question,
+    selection: EntrySelection,
+    place: Place,
+) -> Result<Option<EntryRow>, Error> {
+    let (start_ns, end_ns) = (place.at_ns, place.at_ns.saturating_add(1));
+    let of_instant = |selection: EntrySelection| {
+        let selection = EntrySelection { start_ns, end_ns, ..selection };
+        let direction = Direction::Forward;
+        page(question, SelectEntries { selection, direction, ..SelectEntries::default() })
+    };
+    let signal = selection.signal;
+    let chosen = of_instant(selection).await?;
+    let all = of_instant(EntrySelection { signal, ..EntrySelection::default() }).await?;
+    let Some(found) = chosen.iter().find(|row| row.place == place) else {
+        return Ok(all.into_iter().find(|row| row.place == place));
+    };
+    // Conditions are about what entries say: those that say the same are all there, or none is.
+    let says_the_same = |row: &&EntryRow| {
+        (&row.stream, &row.line, &row.fields, row.level)
+            == (&found.stream, &found.line, &found.fields, found.level)
+    };
+    let before = chosen.iter().filter(|row| row.place < place).filter(says_the_same).count();
+    Ok(all.iter().filter(says_the_same).nth(before).cloned())
 }
 
 /// `sources`: what has ever sent entries that are kept, so that "it is off" can be told from
@@ -402,7 +420,7 @@ fn push_entries(out: &mut Vec<u8>, rows: &[EntryRow]) {
     out.push(b']');
 }
 
-fn push_entry(out: &mut Vec<u8>, row: &EntryRow) {
+pub(super) fn push_entry(out: &mut Vec<u8>, row: &EntryRow) {
     out.extend_from_slice(b"{\"time\":");
     push_string(out, &rfc3339_ns(row.place.at_ns));
     out.extend_from_slice(b",\"time_ns\":\"");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::to_bytes;
 use axum::http::HeaderValue;
+use futures::StreamExt;
 use model::{Level, Signal};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -121,6 +122,8 @@ fn conditions_find_what_they_say() {
     check("logs", "level=error,info", 8);
     check("logs", "level_min=warn", 2);
     check("logs", "field=trace:t1,t2&field_like=pod:-2", 4);
+    check("logs", "query={pod=%22web-1%22}|=%60ca%60&namespaces=shop&must=get", 2);
+    check("logs", "query={pod=%22web-1%22}|detected_level=%22error%22", 1);
     check("events", "", 2);
     check("events", "reason=BackOff&involved_object_kind=Pod", 1);
     check("events", "reason_like=back&type=Warning&namespaces=shop", 1);
@@ -231,4 +234,86 @@ fn what_is_wrong_is_named() {
     refused("operation=histogram&interval=1ms", 400, "choose a longer one");
     refused("field=x", 400, "write NAME:VALUE");
     refused("operation=context&place=1.2.3", 404, "no entry at this place");
+    refused("query={", 400, r#"invalid parameter \"query\": parse error"#);
+    refused("query=rate({a=%22b%22}[1m])", 400, "it gives numbers");
+    refused("query={a=%22b%22}|c=%22d%22%20or%20e=%22f%22", 400, "with `or` are not searched");
+}
+
+/// The first pieces of a tail's body, until `enough` says so of all that came.
+async fn first_of(
+    router: axum::Router,
+    asked: axum::http::Request<axum::body::Body>,
+    enough: impl Fn(&str) -> bool,
+    meanwhile: impl FnOnce(),
+) -> String {
+    let response = router.oneshot(asked).await.expect("routers do not fail");
+    assert_eq!(response.status().as_u16(), 200);
+    meanwhile();
+    let mut body = response.into_body().into_data_stream();
+    let mut text = String::new();
+    while !enough(&text) {
+        let piece = tokio::time::timeout(std::time::Duration::from_secs(30), body.next()).await;
+        let piece = piece.expect("it comes").expect("no end").expect("a sound body");
+        text += std::str::from_utf8(&piece).expect("text");
+    }
+    text
+}
+
+#[test]
+fn a_tail_gives_what_is_stored_and_then_what_comes() {
+    let memory = memory();
+    let news = |line: &str| {
+        let (tenant, signal, level) = ("team-a", Signal::Logs, Level::Warn);
+        let (labels, fields) = (&[("pod", "web-1")][..], &[][..]);
+        memory.add(New { tenant, signal, labels, at_ns: T0 - SECOND, line, fields, level });
+    };
+    let tail = |rest: &str, accept: &'static str| {
+        let mut asked =
+            request(&format!("GET /api/v1/search/logs/tail?start={}&{rest}", T0 / SECOND));
+        asked.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static("team-a"));
+        asked.headers_mut().insert("Accept", HeaderValue::from_static(accept));
+        let fake: Arc<Fake> = Arc::default();
+        (search_entries_router(querier(&fake), Arc::clone(&memory) as _, everybody()), asked)
+    };
+    block_on(async {
+        let (router, asked) = tail("pods=web-1&must_not=start&size=2", "*/*");
+        let text = first_of(router, asked, |text| text.contains("news"), || news("old news")).await;
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+        let told: Vec<_> = lines.iter().map(|line| line["entry"]["line"].as_str()).collect();
+        assert_eq!(told, [Some("GET /cart failed"), Some("Cart stops"), None, Some("old news")]);
+        assert_eq!(lines[2]["stored"], json!({ "entries": 2, "repeats": false }));
+        assert!(lines[0].get("id").is_none() && lines[2]["id"].is_string());
+        assert_eq!(lines[3]["id"], "1.0.0");
+
+        let (router, asked) = tail("must=news&size=0", "text/event-stream");
+        let text =
+            first_of(router, asked, |text| text.contains("more"), || news("more news")).await;
+        let mut events = text.split("\n\n");
+        let stored = "event: stored\nid: 0.0.0\ndata: {\"entries\":0,\"repeats\":false}";
+        assert_eq!(events.next(), Some(stored));
+        let entry = events.next().expect("an entry");
+        let data = entry.strip_prefix("id: 1.0.0\ndata: ").expect(entry);
+        let entry: Value = serde_json::from_str(data).expect("one line of JSON");
+        assert_eq!((&entry["line"], &entry["level"]), (&json!("more news"), &json!("warn")));
+    });
+}
+
+#[test]
+fn tails_refuse_what_they_cannot_do() {
+    let refused = |rest: &str, part: &str| {
+        let (found, body) = ask("logs/tail", rest);
+        assert!(found == 400 && body.contains(part), "{rest}: {found} {body}");
+    };
+    refused("", "a tail has none: it gives what comes");
+    let mut asked = request("GET /api/v1/search/logs/tail?last_event_id=x");
+    asked.headers_mut().insert("X-Scope-OrgID", HeaderValue::from_static("team-a"));
+    let answer = block_on(async {
+        let fake: Arc<Fake> = Arc::default();
+        let router = search_entries_router(querier(&fake), memory(), everybody());
+        let response = router.oneshot(asked).await.expect("routers do not fail");
+        to_bytes(response.into_body(), usize::MAX).await.expect("a whole body")
+    });
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("it is no id of an entry of a tail"), "{text}");
 }
