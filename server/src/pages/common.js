@@ -3,7 +3,7 @@
 export const $ = id => document.getElementById(id);
 export const COLOURS = ["#0b8a93", "#d1662b", "#6557c4", "#3d9148", "#c23b6e", "#a8821a", "#2f78c4", "#8a5a3c", "#5f7a86", "#b04fb5"];
 
-const PAGES = [["/", "Status"], ["/explore", "Explore"], ["/storage", "Storage"], ["/targets", "Targets"]];
+const PAGES = [["/", "Status"], ["/explore", "Explore"], ["/search", "Search"], ["/storage", "Storage"], ["/targets", "Targets"]];
 const WAVE = '<svg width="30" height="30" viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="7" fill="#0b6e75"/><path d="M5 20q5.5-7 11 0t11 0M5 13q5.5-7 11 0t11 0" fill="none" stroke="#fff" stroke-width="2.6" stroke-linecap="round"/></svg>';
 
 /** Puts the header on the page; `changed` is called when another tenant or token is entered. */

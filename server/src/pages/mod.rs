@@ -22,15 +22,19 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub(crate) const ASSETS: &[Asset] = &[
     page("/", include_str!("status.html")),
     page("/explore", include_str!("explore.html")),
+    page("/search", include_str!("search.html")),
     page("/storage", include_str!("storage.html")),
     page("/targets", include_str!("targets.html")),
+    script("/assets/bars.js", include_str!("bars.js")),
     script("/assets/common.js", include_str!("common.js")),
     script("/assets/complete.js", include_str!("complete.js")),
     script("/assets/explore.js", include_str!("explore.js")),
     script("/assets/plot.js", include_str!("plot.js")),
+    script("/assets/search.js", include_str!("search.js")),
     script("/assets/status.js", include_str!("status.js")),
     script("/assets/storage.js", include_str!("storage.js")),
     script("/assets/targets.js", include_str!("targets.js")),
+    script("/assets/words.js", include_str!("words.js")),
     Asset { path: "/assets/style.css", media_type: "text/css", text: include_str!("style.css") },
     Asset { path: "/assets/icon.svg", media_type: "image/svg+xml", text: include_str!("icon.svg") },
 ];
@@ -96,6 +100,16 @@ mod tests {
                 if path.starts_with("/assets/") {
                     assert!(served(&path), "{} names {path}", asset.path);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_logged_is_never_made_html_of() {
+        for path in ["/assets/search.js", "/assets/bars.js", "/assets/words.js"] {
+            let asset = ASSETS.iter().find(|asset| asset.path == path).expect(path);
+            for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+                assert!(!asset.text.contains(way), "{path} uses {way}");
             }
         }
     }
