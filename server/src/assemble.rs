@@ -94,7 +94,6 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     tracing::info!("stopping");
     stop.send_replace(true);
     reloads.end();
-    storage.end_tails();
     end_writes(serving, tasks, Duration::from_secs(config.shutdown_seconds)).await;
     forwarder.stop().await;
     storage.close().await.context("flush and close the store")?;
@@ -147,6 +146,7 @@ fn in_background(
         Arc::clone(&parts.reloader).on_hangup(stopping.clone())?,
         tokio::spawn(Arc::clone(&parts.storage).run(stopping.clone())),
         tokio::spawn(Arc::clone(&parts.storage).run_retention(stopping.clone())),
+        tokio::spawn(end_tails(Arc::clone(&parts.storage), stopping.clone())),
     ];
     if let Some(tls) = tls {
         parts.reloader.add(Arc::new(Arc::clone(&tls)) as Arc<dyn Reload>);
@@ -164,6 +164,12 @@ fn in_background(
     let scope_of = Arc::new(move |tenant| who.write_scope_of(tenant));
     tasks.push(tokio::spawn(Arc::clone(&doors.pushgateway).run(scope_of, stopping.clone())));
     Ok(tasks)
+}
+
+/// Requests for what comes have no end of their own: they are ended before others are waited for.
+async fn end_tails(storage: Arc<Storage>, mut stopping: watch::Receiver<bool>) {
+    stopped(&mut stopping).await;
+    storage.end_tails();
 }
 
 /// What evaluates questions over the store: about series, and about entries.

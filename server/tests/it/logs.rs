@@ -367,7 +367,8 @@ fn context_is_around_the_line_that_was_found_though_others_share_its_instant() {
     ] {
         let found = ground.search(&format!("logs?must={must}&size=1&sort={sort}"), "a");
         let place = found["entries"][0]["place"].as_str().expect("a place").to_owned();
-        let asked = format!("logs?operation=context&must={must}&place={place}&before=1&after=1");
+        let asked = format!("logs?operation=context&must={must}&sort={sort}&place={place}");
+        let asked = format!("{asked}&before=1&after=1");
         let found = ground.search(&asked, "a");
         let told: Vec<_> = found["entries"].as_array().expect("entries").iter().collect();
         let told: Vec<_> = told.iter().map(|entry| entry["line"].clone()).collect();

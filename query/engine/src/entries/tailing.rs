@@ -6,7 +6,7 @@ use query::entries::{Dropped, EntryTail, TailEntries, Tailed, TailedRow};
 use storage::entries as stored;
 
 use super::Asking;
-use super::reading::{Rows, filter, searched};
+use super::reading::{Rows, searched, stored_filter};
 use crate::executor::asked;
 
 /// A tail over the store.

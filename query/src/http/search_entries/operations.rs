@@ -317,12 +317,10 @@ async fn context(
     let place = cursor(params, "place")?.ok_or_else(missing)?;
     let (before, after) = (size(params, "before", 10)?, size(params, "after", 10)?);
     let gone = || Error::NotFound("there is no entry at this place".to_owned());
-    let (signal, found) = (selection.signal, at_place(question, selection, place).await?);
-    let found = found.ok_or_else(gone)?;
-    let same = found.stream.iter().map(|(name, value)| Matcher::equal(name, value));
-    let same: Vec<Matcher> = same.collect();
-    let place = found.place;
-    let around = |direction, limit| {
+    let signal = selection.signal;
+    let found = at_place(question, selection, place, direction(params)?).await?;
+    let Placed { row: found, same, backward, forward } = found.ok_or_else(gone)?;
+    let around = |direction, after, limit| {
         let selection = EntrySelection {
             signal,
             selectors: vec![same.clone()],
@@ -331,13 +329,13 @@ async fn context(
             end_ns: i64::MAX,
             ..EntrySelection::default()
         };
-        SelectEntries { selection, direction, limit: Some(limit), after: Some(place) }
+        SelectEntries { selection, direction, limit: Some(limit), after: Some(after) }
     };
-    let mut rows = page(question, around(Direction::Backward, before)).await?;
+    let mut rows = page(question, around(Direction::Backward, backward, before)).await?;
     rows.reverse();
     let place_in_rows = rows.len();
     rows.push(found);
-    rows.extend(page(question, around(Direction::Forward, after)).await?);
+    rows.extend(page(question, around(Direction::Forward, forward, after)).await?);
     Ok(whole(|out| {
         out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"entries\":");
         push_entries(out, &rows);
@@ -347,32 +345,57 @@ async fn context(
     }))
 }
 
-/// The entry that a search with these conditions gave at a place, with the place that it has among
-/// all of its stream: entries of one instant are counted, and conditions leave some of them out.
+/// An entry, and where it stands among all of its stream.
+struct Placed {
+    row: EntryRow,
+    /// What chooses its stream.
+    same: Vec<Matcher>,
+    /// Its place where the newest come first.
+    backward: Place,
+    /// Its place where the oldest do.
+    forward: Place,
+}
+
+/// The entry that a search with these conditions gave at a place. Places count the entries of an
+/// instant, of those that are given, in the order in which they are given: of all others there its
+/// place is another one.
 async fn at_place(
     question: &Question,
     selection: EntrySelection,
     place: Place,
-) -> Result<Option<EntryRow>, Error> {
+    direction: Direction,
+) -> Result<Option<Placed>, Error> {
     let (start_ns, end_ns) = (place.at_ns, place.at_ns.saturating_add(1));
-    let of_instant = |selection: EntrySelection| {
+    let of_instant = |selection: EntrySelection, direction| {
         let selection = EntrySelection { start_ns, end_ns, ..selection };
-        let direction = Direction::Forward;
         page(question, SelectEntries { selection, direction, ..SelectEntries::default() })
     };
     let signal = selection.signal;
-    let chosen = of_instant(selection).await?;
-    let all = of_instant(EntrySelection { signal, ..EntrySelection::default() }).await?;
-    let Some(found) = chosen.iter().find(|row| row.place == place) else {
-        return Ok(all.into_iter().find(|row| row.place == place));
-    };
+    let mut given = of_instant(selection, direction).await?;
+    if !given.iter().any(|row| row.place == place) {
+        // Of another search: perhaps of one for everything.
+        let all = EntrySelection { signal, ..EntrySelection::default() };
+        given = of_instant(all, direction).await?;
+    }
+    let Some(at) = given.iter().position(|row| row.place == place) else { return Ok(None) };
+    let row = given[at].clone();
     // Conditions are about what entries say: those that say the same are all there, or none is.
-    let says_the_same = |row: &&EntryRow| {
-        (&row.stream, &row.line, &row.fields, row.level)
-            == (&found.stream, &found.line, &found.fields, found.level)
+    let says_the_same = |other: &&EntryRow| {
+        (&other.stream, &other.line, &other.fields, other.level)
+            == (&row.stream, &row.line, &row.fields, row.level)
     };
-    let before = chosen.iter().filter(|row| row.place < place).filter(says_the_same).count();
-    Ok(all.iter().filter(says_the_same).nth(before).cloned())
+    let before = given[..at].iter().filter(says_the_same).count();
+    let behind = given[at + 1..].iter().filter(says_the_same).count();
+    let same: Vec<_> = row.stream.iter().map(|(name, value)| Matcher::equal(name, value)).collect();
+    let mut places = [place; 2];
+    for (found, one) in places.iter_mut().zip([Direction::Backward, Direction::Forward]) {
+        let stream = EntrySelection { signal, selectors: vec![same.clone()], ..Default::default() };
+        let all = of_instant(stream, one).await?;
+        let nth = if one == direction { before } else { behind };
+        *found = all.iter().filter(says_the_same).nth(nth).map_or(place, |row| row.place);
+    }
+    let [backward, forward] = places;
+    Ok(Some(Placed { row, same, backward, forward }))
 }
 
 /// `sources`: what has ever sent entries that are kept, so that "it is off" can be told from
