@@ -109,6 +109,19 @@ impl Page {
         self.range = Some((first.min(row.at_ns), last.max(row.at_ns)));
     }
 
+    /// Takes all rows away, and keeps the memory for others.
+    pub(crate) fn clear(&mut self) {
+        let Self { text, ends, streams, at_ns, marks, fields, field_ends, range } = self;
+        text.clear();
+        ends.clear();
+        streams.clear();
+        at_ns.clear();
+        marks.clear();
+        fields.clear();
+        field_ends.clear();
+        *range = None;
+    }
+
     /// So many rows of which nothing is known yet but that their lines are empty.
     pub(crate) fn of_empty_lines(rows: u64) -> Self {
         let (text, ends) = (vec![BETWEEN; rows as usize], (0..rows as u32).collect());

@@ -7,7 +7,7 @@ use model::{Labels, SeriesId, TENANT_LABEL};
 use tenancy::{Limits, Retention, WriteScope};
 
 use super::head::{NewOrKnown, Share};
-use super::page::{Mark, Row, put_field};
+use super::page::{Mark, Page, Row, put_field};
 use super::payload::Body;
 use super::rows::{Entry, EntryOutcome, EntryReason, EntryRows, Field, StreamRows};
 use super::usage::{ActiveStreams, Activity};
@@ -39,7 +39,8 @@ pub(crate) fn share_out(
     rows: &EntryRows<'_>,
     outcome: &mut EntryOutcome,
 ) -> Vec<Vec<Share>> {
-    let mut shares: Vec<Shares> = (0..context.partitions).map(|_| Shares::default()).collect();
+    let mut shares: Vec<Shares> =
+        (0..context.partitions).map(|_| Shares::for_part_of(rows, context.partitions)).collect();
     let mut checker = Checker { limits: context.scope.limits(), rows, fields: Vec::new() };
     for stream in &rows.streams {
         let entries = usable(&rows.entries, &stream.entries);
@@ -258,6 +259,14 @@ struct Shares {
 }
 
 impl Shares {
+    /// With room for what comes to one of some partitions, where streams are even.
+    fn for_part_of(rows: &EntryRows<'_>, partitions: u16) -> Self {
+        let part = |all: usize| all / usize::from(partitions).max(1);
+        let (entries, bytes) = (part(rows.entries.len()), part(rows.body.len()));
+        let page = Page::with_capacity(entries.min(SHARE_ROWS), bytes.min(SHARE_BYTES));
+        Self { next: Share { page, ..Share::default() }, ..Self::default() }
+    }
+
     fn push(
         &mut self,
         stream: &StreamRows,

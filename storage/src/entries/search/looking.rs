@@ -1,7 +1,6 @@
 //! Looking through the places where entries are: pages of heads and groups of segments, in an
 //! order, some at a time. Who looks says what becomes of the rows that pass.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -341,13 +340,17 @@ impl Looking {
         let (first, end) = (group.first_row, group.first_row + group.rows);
         let (wanted, streams) = (&self.sources[source as usize].wanted, &open.index.streams);
         let from = streams.partition_point(|s| s.first_row <= first).saturating_sub(1);
+        let mut rows = Vec::with_capacity(group.rows as usize);
         let of_group = streams.iter().zip(wanted.iter()).skip(from);
-        let of_group = of_group.take_while(|(stream, _)| stream.first_row < end);
-        let rows = |(stream, _): (&crate::entries::segment::SegmentStream, _)| {
-            let range: Range<u64> = stream.first_row..stream.first_row + stream.counts.rows();
-            (range.start.max(first) - first) as u32..(range.end.clamp(first, end) - first) as u32
-        };
-        of_group.filter(|(_, wanted)| wanted.is_some()).flat_map(rows).collect()
+        for (stream, _) in of_group
+            .take_while(|(stream, _)| stream.first_row < end)
+            .filter(|(_, wanted)| wanted.is_some())
+        {
+            let last = stream.first_row + stream.counts.rows();
+            let (own, own_end) = (stream.first_row.max(first), last.clamp(first, end));
+            rows.extend((own - first) as u32..(own_end - first) as u32);
+        }
+        rows
     }
 
     /// Counts what is read against the limit of the question.

@@ -18,7 +18,6 @@ mod read;
 mod verify;
 mod write;
 
-pub(crate) use index::SegmentStream;
 pub(crate) use read::{Columns, Open, SegmentHandle, prune};
 pub(crate) use verify::Whole;
 pub(crate) use write::{Closed, SegmentWriter, Written, write};
