@@ -35,6 +35,9 @@ pub(crate) enum Kind {
     /// Of a segment of entries: streams and footer.
     SegmentIndex,
     SegmentBlooms,
+    SegmentTermsDirectory,
+    /// A page of terms; the page is its number.
+    SegmentTerms,
 }
 
 /// Parts of blocks in memory, bounded in bytes.

@@ -12,9 +12,10 @@ use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
+use super::needs::Need;
 use super::page::{BETWEEN, Fields, Page};
 use super::segment::Columns;
-use super::tokens::{Edges, is_token, required};
+use super::tokens::{Edges, is_token};
 use crate::Error;
 
 /// Bytes of text searched between two looks at whether somebody still waits.
@@ -104,8 +105,8 @@ enum Finder {
         is_whole: bool,
         /// A text that is in all it matches.
         literal: Option<Box<memmem::Finder<'static>>>,
-        /// Tokens that are in all it matches.
-        required: Vec<u64>,
+        /// What is in all it matches.
+        need: Need,
     },
 }
 
@@ -161,11 +162,11 @@ impl LineTest {
             Self::Contains(text) if !ignores_case => Ok(literal(text, false)),
             Self::Words(text) if !ignores_case => Ok(literal(text, true)),
             Self::Contains(text) => {
-                let tokens = required(text.as_bytes(), Edges::Open, true);
-                Finder::regex(&format!("(?i){}", regex_syntax::escape(text)), false, Some(tokens))
+                let need = Need::of_needle(text.as_bytes(), Edges::Open, true);
+                Finder::regex(&format!("(?i){}", regex_syntax::escape(text)), false, Some(need))
             }
             Self::Words(text) => {
-                let tokens = required(text.as_bytes(), Edges::Closed, true);
+                let need = Need::of_needle(text.as_bytes(), Edges::Closed, true);
                 let (first, last) = (text.as_bytes()[0], text.as_bytes()[text.len() - 1]);
                 // Borders of tokens are not those of `\b`: all that is not ASCII is in a token.
                 // Nor is the end of a line matched, so that the buffer can be searched as a whole.
@@ -175,7 +176,7 @@ impl LineTest {
                 let behind =
                     if is_token(last) { format!("(?m-u:$|{OTHER})") } else { String::new() };
                 let pattern = format!("{before}(?i:{}){behind}", regex_syntax::escape(text));
-                Finder::regex(&pattern, false, Some(tokens))
+                Finder::regex(&pattern, false, Some(need))
             }
             Self::Regex(pattern) => Finder::regex(pattern, ignores_case, None),
         }
@@ -188,8 +189,8 @@ fn literal(text: &str, is_words: bool) -> Finder {
 }
 
 impl Finder {
-    /// Compiles a pattern; `tokens` are those it requires, where they are known.
-    fn regex(pattern: &str, ignores_case: bool, tokens: Option<Vec<u64>>) -> Result<Self, Error> {
+    /// Compiles a pattern; `need` is what all it matches has, where that is known.
+    fn regex(pattern: &str, ignores_case: bool, need: Option<Need>) -> Result<Self, Error> {
         let refused = |reason: String| {
             Error::Limit(format!("line filter {pattern:?} cannot be used: {reason}"))
         };
@@ -211,26 +212,24 @@ impl Finder {
         let longest = literals.iter().max_by_key(|l| l.len());
         let longest = longest.filter(|l| l.len() >= LITERAL_BYTES_MIN && !l.contains(&BETWEEN));
         let finder = longest.map(|l| Box::new(memmem::Finder::new(l).into_owned()));
-        let required = tokens.unwrap_or_else(|| {
-            literals.iter().flat_map(|l| required(l, Edges::Open, false)).collect()
-        });
+        let need = need.unwrap_or_else(|| Need::of_pattern(&hir));
         let is_whole = is_whole(&hir);
-        Ok(Self::Regex { regex: Box::new(regex), is_whole, literal: finder, required })
+        Ok(Self::Regex { regex: Box::new(regex), is_whole, literal: finder, need })
     }
 
     fn is_costly(&self) -> bool {
         matches!(self, Self::Regex { literal: None, .. })
     }
 
-    /// Tokens that all lines have for which it holds.
-    fn required(&self) -> Vec<u64> {
+    /// What all lines have for which it holds.
+    fn need(&self) -> Need {
         match self {
-            Self::Always => Vec::new(),
+            Self::Always => Need::ANYTHING,
             Self::Literal { finder, is_words } => {
                 let edges = if *is_words { Edges::Closed } else { Edges::Open };
-                required(finder.needle(), edges, false)
+                Need::of_needle(finder.needle(), edges, false)
             }
-            Self::Regex { required, .. } => required.clone(),
+            Self::Regex { need, .. } => need.clone(),
         }
     }
 
@@ -519,32 +518,30 @@ impl Filter {
         Ok(rows)
     }
 
-    /// The same as [`Filter::required`] of what is asked for under names, where no stream has a
-    /// label of that name: then fields decide.
-    pub(crate) fn required_named(&self, has_label: impl Fn(&str) -> bool) -> Vec<Vec<Vec<u64>>> {
+    /// The same as [`Filter::needs`] of what is asked for under names, where no stream has a label
+    /// of that name: then fields decide.
+    pub(crate) fn needs_named(&self, has_label: impl Fn(&str) -> bool) -> Vec<Need> {
         let is_field =
             |m: &&Matcher| self.level_name.as_deref() != Some(m.name()) && !has_label(m.name());
-        let required = self.named.iter().filter(is_field).filter_map(required_of_field);
-        required.filter(|any| any.iter().all(|all| !all.is_empty())).collect()
+        self.named.iter().filter(is_field).filter_map(need_of_field).collect()
     }
 
-    /// What the tokens of rows must be for one of them to pass, by condition: all tokens of at
-    /// least one list. A condition that any tokens satisfy is not in it.
-    pub(crate) fn required(&self) -> Vec<Vec<Vec<u64>>> {
+    /// What rows must have to pass, by condition. A condition that any rows may satisfy is not in it.
+    pub(crate) fn needs(&self) -> Vec<Need> {
         let of_lines = self
             .lines
             .iter()
             .filter(|c| !c.is_negative)
-            .map(|c| c.any.iter().map(Finder::required).collect::<Vec<_>>());
-        let of_fields = self.fields.iter().filter_map(required_of_field);
-        of_lines.chain(of_fields).filter(|any| any.iter().all(|all| !all.is_empty())).collect()
+            .map(|c| Need::Any(c.any.iter().map(Finder::need).collect()));
+        let of_fields = self.fields.iter().filter_map(need_of_field);
+        of_lines.chain(of_fields).filter(|need| !need.is_anything()).collect()
     }
 }
 
-/// The tokens of an entry that has a field of one value; `None` if it may have several.
-fn required_of_field(matcher: &Matcher) -> Option<Vec<Vec<u64>>> {
+/// What an entry has that has a field of one value; `None` if it may have several.
+fn need_of_field(matcher: &Matcher) -> Option<Need> {
     let is_equal = matcher.op() == model::MatchOp::Equal && !matcher.value().is_empty();
-    is_equal.then(|| vec![required(matcher.value().as_bytes(), Edges::Closed, false)])
+    is_equal.then(|| Need::of_field(matcher.name(), matcher.value()))
 }
 
 /// What is in both of two lists in order.

@@ -19,13 +19,10 @@ use super::generation::Generation;
 use super::page::Row;
 use super::partition::{EntryFlush, EntryPartition};
 use super::payload;
-use super::segment::{self, SegmentHandle, Written};
+use super::segment::{self, SegmentHandle, Style, Written};
 use super::streams::{HOUR_NS, Stream};
 use crate::manifest::{Edit, SegmentMeta};
 use crate::{Error, Storage};
-
-/// Level of zstd for fresh segments: they are soon merged.
-const ZSTD_LEVEL: i32 = 1;
 
 /// Segments of one signal that one flush makes at most. Older hours share the oldest one: late
 /// entries are few, however many hours they are of.
@@ -165,7 +162,7 @@ impl Storage {
         positions: (Position, Position),
     ) -> Result<SegmentMeta, Error> {
         let index = &written.index;
-        let mut bytes = index.entries.size + index.bloom.size;
+        let mut bytes = index.entries.size + index.tokens.size;
         for (object, content) in &written.objects {
             let path = Path::from(name.as_str()).join(*object);
             if *object == segment::STREAMS {
@@ -305,7 +302,7 @@ impl Part {
         let kept = without_repeated(&rows, row_at);
         let table: Vec<Arc<Stream>> =
             own.iter().map(|s| Arc::clone(&streams[*s as usize])).collect();
-        segment::write(self.signal, &table, kept.iter().map(|p| row_at(p)), ZSTD_LEVEL)
+        segment::write(self.signal, &table, kept.iter().map(|p| row_at(p)), Style::Young)
     }
 }
 

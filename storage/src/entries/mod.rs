@@ -20,6 +20,7 @@ mod generation;
 mod head;
 mod matching;
 mod merge;
+mod needs;
 mod open;
 mod overview;
 mod page;

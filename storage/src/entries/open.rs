@@ -10,7 +10,7 @@ use tenancy::TenantId;
 use super::deletion::{Deletion, Deletions, EntryTombstone};
 use super::head::EntryHead;
 use super::partition::{EntryFlush, EntryLosses, EntryPartition};
-use super::segment::{OBJECT_NAMES, SegmentHandle};
+use super::segment::{self, OBJECT_NAMES, SegmentHandle};
 use super::usage::ActiveStreams;
 use crate::Error;
 use crate::block::BlockCache;
@@ -120,14 +120,15 @@ pub(crate) async fn restore(
 
 /// Why a segment cannot be whole, going by the objects that are stored. Reads none of them.
 pub(crate) fn what_is_missing(meta: &SegmentMeta, stored: &[(Path, u64)]) -> Option<String> {
-    let mut bytes = 0;
-    for name in OBJECT_NAMES {
-        let path = Path::from(meta.name.as_str()).join(name);
-        match stored.binary_search_by(|(known, _)| known.cmp(&path)) {
-            Ok(at) => bytes += stored[at].1,
-            Err(_) => return Some(format!("object {path} is missing")),
-        }
+    let path = |name: &str| Path::from(meta.name.as_str()).join(name);
+    let bytes_of = |name: &str| {
+        let at = stored.binary_search_by(|(known, _)| known.cmp(&path(name))).ok()?;
+        Some(stored[at].1)
+    };
+    if let Some(name) = segment::missing_object(|name| bytes_of(name).is_some()) {
+        return Some(format!("object {} is missing", path(name)));
     }
+    let bytes: u64 = OBJECT_NAMES.iter().filter_map(|name| bytes_of(name)).sum();
     (bytes != meta.bytes).then(|| {
         let name = &meta.name;
         format!(

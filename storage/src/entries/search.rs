@@ -290,6 +290,12 @@ impl EntrySearch {
         Ok(())
     }
 
+    /// Rows of segments that were not looked at because their groups or blocks lack what the filter
+    /// needs.
+    pub fn rows_passed_over(&self) -> u64 {
+        self.looking.rows_passed_over()
+    }
+
     /// Bytes of lines and fields that were looked at.
     pub fn bytes_read(&self) -> usize {
         self.looking.bytes_read()

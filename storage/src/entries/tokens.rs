@@ -121,22 +121,6 @@ pub(crate) enum Edges {
     Closed,
 }
 
-/// Tokens that every text has in which a needle is found.
-pub(crate) fn required(needle: &[u8], edges: Edges, ignores_case: bool) -> Vec<u64> {
-    let is_whole = |place: &Range<usize>| {
-        edges == Edges::Closed || (place.start > 0 && place.end < needle.len())
-    };
-    let is_found = |place: &Range<usize>| !ignores_case || has_one_form(&needle[place.clone()]);
-    let places = places(needle).filter(is_whole).filter(is_found);
-    places.map(|place| hash(&needle[place])).collect()
-}
-
-/// Whether a token looks the same in all its cases but for ASCII letters. Unicode has other forms of
-/// `k` (the Kelvin sign) and `s` (the long s), and cases of its own.
-fn has_one_form(token: &[u8]) -> bool {
-    token.iter().all(|b| b.is_ascii() && !matches!(b.to_ascii_lowercase(), b'k' | b's'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,16 +156,5 @@ mod tests {
             distinct.clear();
             assert!(distinct.all().is_empty());
         }
-    }
-
-    #[test]
-    fn only_whole_tokens_of_a_needle_are_required() {
-        let of = |needle: &str, edges, ignores| required(needle.as_bytes(), edges, ignores);
-        assert_eq!(of("error", Edges::Open, false), [0; 0]);
-        assert_eq!(of("error", Edges::Closed, false), [hash(b"error")]);
-        assert_eq!(of("an error in", Edges::Open, false), [hash(b"error")]);
-        assert_eq!(of(" an error", Edges::Open, false), [hash(b"an")]);
-        assert_eq!(of("task: gone", Edges::Closed, true), [hash(b"gone")], "tasK, taſk");
-        assert_eq!(of("É gone", Edges::Closed, true), [hash(b"gone")]);
     }
 }

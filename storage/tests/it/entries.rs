@@ -9,6 +9,7 @@ mod restarts;
 mod retention;
 mod statistics;
 mod tail;
+mod terms;
 
 use std::sync::Arc;
 

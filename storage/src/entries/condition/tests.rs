@@ -2,8 +2,10 @@
 
 use model::{MatchOp, Pace};
 use proptest::prelude::*;
+use roaring::RoaringBitmap;
 
 use super::*;
+use crate::entries::needs::{Blocks, Part, Token};
 use crate::entries::page::{Mark, Row, put_field};
 use crate::entries::tokens;
 
@@ -188,6 +190,21 @@ fn naive(test: &LineTest, ignores_case: bool, line: &[u8]) -> bool {
     }
 }
 
+/// Whether a line, as the only block there is, has a token, in the plainest way.
+fn blocks_of(need: &Need, line: &[u8]) -> Blocks {
+    let Need::Token(Token { text, part, .. }) = need else { return None };
+    let has = tokens::places(line).any(|place| {
+        let token = line[place].to_ascii_lowercase();
+        match part {
+            Part::Whole => token == *text,
+            Part::Start => token.starts_with(text),
+            Part::End => token.ends_with(text),
+            Part::Anywhere => token.windows(text.len()).any(|w| w == text),
+        }
+    });
+    Some(if has { RoaringBitmap::from([0]) } else { RoaringBitmap::new() })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -215,11 +232,13 @@ proptest! {
             .collect();
         prop_assert_eq!(&keep(&page, &filter), &expected);
         // Whatever passes has the tokens that a filter says it must have.
-        for needed in filter.compile().expect("a filter").required() {
+        for need in filter.compile().expect("a filter").needs() {
             for row in &expected {
                 let line = page.line(*row as usize);
                 let has: Vec<u64> = tokens::hashes(line).collect();
-                prop_assert!(needed.iter().any(|all| all.iter().all(|t| has.contains(t))));
+                prop_assert!(need.may_be(&|token| has.contains(&token)), "{:?}", need);
+                let blocks = need.blocks(&|one| blocks_of(one, line));
+                prop_assert!(blocks != Some(RoaringBitmap::new()), "{:?}", need);
             }
         }
     }

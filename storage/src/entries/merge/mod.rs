@@ -32,17 +32,12 @@ use self::planner::{DAY_NS, FRESH, HOUR, Job, When, plan, start_of};
 use self::repeats::Repeats;
 use super::deletion::Hiding;
 use super::partition::EntryPartition;
-use super::segment::{Open, SegmentHandle};
+use super::segment::{Open, SegmentHandle, Style};
 use super::streams::{HOUR_NS, Stream};
 use crate::block::BlockCache;
 use crate::compact::{CompactState, Extent, ROUNDS_MAX, Rest, STRIP_AFTER_MS, Stop};
 use crate::manifest::{Edit, SegmentMeta};
 use crate::{Error, Storage};
-
-/// Level of zstd for segments that stay for a day or for good, and for those that are soon merged
-/// again (docs/decisions/0009-entries.md).
-const ZSTD_LEVEL_KEPT: i32 = 6;
-const ZSTD_LEVEL_YOUNG: i32 = 1;
 
 /// Days that a segment is dealt out to at a time; the rest is in one for the next merge.
 const DAYS_MAX: usize = 32;
@@ -357,7 +352,7 @@ impl Run<'_> {
         let (rules, now_ms) = (self.storage.rules.read().clone(), self.storage.retention_now_ms());
         Deal {
             signal: self.job.signal,
-            zstd_level: if self.job.level < HOUR { ZSTD_LEVEL_YOUNG } else { ZSTD_LEVEL_KEPT },
+            style: if self.job.level < HOUR { Style::Young } else { Style::Kept },
             days: days.into_iter().take(DAYS_MAX).collect(),
             large: self.job.splits.then_some(large),
             keeps: Keeps { rules, now_ms },

@@ -13,7 +13,7 @@ use super::planner::{DAY_NS, start_of};
 use crate::block::object::{Sink, Sum, Upload};
 use crate::entries::page::Row;
 use crate::entries::partition::EntryPartition;
-use crate::entries::segment::{Closed, ENTRIES, SegmentWriter};
+use crate::entries::segment::{Closed, ENTRIES, SegmentWriter, Style};
 use crate::entries::streams::Stream;
 use crate::{Error, Storage};
 
@@ -36,7 +36,7 @@ enum Whose {
 #[derive(Debug)]
 pub(super) struct Deal {
     pub(super) signal: Signal,
-    pub(super) zstd_level: i32,
+    pub(super) style: Style,
     /// Days that get segments of their own; later ones share one.
     pub(super) days: Vec<i64>,
     /// Tenants that do; `None`: nothing is split by tenant.
@@ -141,7 +141,7 @@ impl Outputs {
     }
 
     fn begin(&mut self, day: i64) -> Result<usize, Error> {
-        let writer = SegmentWriter::new(self.deal.signal, self.deal.zstd_level)?;
+        let writer = SegmentWriter::new(self.deal.signal, self.deal.style)?;
         let (whose, sending, last) = (self.whose, Sending::default(), None);
         self.open.push(Output { day, whose, writer, sending, last });
         Ok(self.open.len() - 1)

@@ -13,9 +13,10 @@ use crate::entries::condition::Filter;
 use crate::entries::deletion::{Deletions, Hiding};
 use crate::entries::generation::View;
 use crate::entries::matching::StreamMatcher;
+use crate::entries::needs::{Blocks, Need};
 use crate::entries::page::Page;
 use crate::entries::partition::Place;
-use crate::entries::segment::{Columns, Open, SegmentHandle, prune};
+use crate::entries::segment::{Columns, Open, SegmentHandle, blocks_with, prune};
 use crate::{Error, Storage};
 
 /// Pages and groups that are loaded at a time, at most: some two megabytes each once decoded. A
@@ -38,8 +39,10 @@ pub(super) struct Looking {
     /// Pages and groups to be loaded next.
     loads: usize,
     loaded: Vec<(Unit, Loaded)>,
-    /// Tokens that entries must have to pass the filter.
-    required: Vec<Vec<Vec<u64>>>,
+    /// What entries must have to pass the filter.
+    needs: Vec<Need>,
+    /// Rows of groups and blocks that were passed over.
+    rows_passed_over: u64,
     pub(super) pace: Pace,
 }
 
@@ -51,6 +54,8 @@ pub(super) struct Source {
     /// What of it is deleted.
     hiding: Arc<Hiding>,
     pub(super) rows: Rows,
+    /// Blocks of rows that may have what is needed, once that was asked.
+    blocks: Option<Blocks>,
 }
 
 #[derive(Debug)]
@@ -102,7 +107,8 @@ impl Looking {
         let filter = request.filter.compile()?;
         let matcher = StreamMatcher::new(scope, &request.signals, &request.selectors);
         let mut looking = Self {
-            required: filter.required(),
+            needs: filter.needs(),
+            rows_passed_over: 0,
             filter,
             range,
             sources: Vec::new(),
@@ -132,8 +138,8 @@ impl Looking {
                 looking.add_view(&seen, view)?;
             }
         }
-        let named = looking.filter.required_named(|name| looking.has_label(name));
-        looking.required.extend(named);
+        let named = looking.filter.needs_named(|name| looking.has_label(name));
+        looking.needs.extend(named);
         Ok(looking)
     }
 
@@ -153,7 +159,8 @@ impl Looking {
         }
         // What is deleted is gone from there.
         let (wanted, hiding) = (wanted.into(), Arc::default());
-        self.sources.push(Source { wanted, hiding, rows: Rows::Pages(view) });
+        let rows = Rows::Pages(view);
+        self.sources.push(Source { wanted, hiding, rows, blocks: None });
         Ok(())
     }
 
@@ -193,7 +200,7 @@ impl Looking {
             let deletions = deletions.of_segment(&handle.meta);
             let hiding = Arc::new(Hiding::of(&deletions, own, &mut self.pace)?);
             let rows = Rows::Segment(Arc::clone(handle), open);
-            self.sources.push(Source { wanted: wanted.into(), hiding, rows });
+            self.sources.push(Source { wanted: wanted.into(), hiding, rows, blocks: None });
         }
         Ok(())
     }
@@ -245,15 +252,28 @@ impl Looking {
         Ok(!self.loaded.is_empty())
     }
 
-    /// Whether no row of a group has the tokens that the filter requires.
-    async fn is_pruned(&self, unit: Unit) -> Result<bool, Error> {
-        match &self.sources[unit.source as usize].rows {
-            Rows::Segment(handle, open) if !self.required.is_empty() => {
-                let blooms = handle.blooms(open).await?;
-                Ok(prune(&blooms, open, unit.page as usize, &self.required))
-            }
-            _ => Ok(false),
+    /// Whether no row of a group has what the filter needs.
+    async fn is_pruned(&mut self, unit: Unit) -> Result<bool, Error> {
+        let source = &mut self.sources[unit.source as usize];
+        let Rows::Segment(handle, open) = &source.rows else { return Ok(false) };
+        let (index, number) = (&open.index, unit.page as usize);
+        let Some(group) = index.groups.get(number).filter(|_| !self.needs.is_empty()) else {
+            return Ok(false);
+        };
+        let Some(of_block) = index.block_rows else {
+            let blooms = handle.blooms(open).await?;
+            let is_pruned = prune(&blooms, open, number, &self.needs);
+            self.rows_passed_over += if is_pruned { group.rows } else { 0 };
+            return Ok(is_pruned);
+        };
+        if source.blocks.is_none() {
+            source.blocks = Some(blocks_with(handle, open, &self.needs, &mut self.pace).await?);
         }
+        let Some(Some(blocks)) = &source.blocks else { return Ok(false) };
+        let lacking = index.blocks_of(group).zip(0u64..).filter(|(b, _)| !blocks.contains(*b));
+        let rows = lacking.map(|(_, at)| of_block.min(group.rows - at * of_block)).sum::<u64>();
+        self.rows_passed_over += rows;
+        Ok(rows == group.rows)
     }
 
     /// What was loaded.
@@ -320,8 +340,11 @@ impl Looking {
             let rows = (0..page.rows() as u32).collect();
             return Ok(Some((page, rows)));
         }
-        let mut page = open.decode_lines(group, stretch)?;
         let rows = self.rows_of(unit.source, open, group);
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let mut page = open.decode_lines(group, stretch)?;
         let span = rows.first().zip(rows.last()).map(|(first, last)| {
             page.place(*last as usize).end - page.place(*first as usize).start
         });
@@ -334,7 +357,8 @@ impl Looking {
         Ok(Some((page, rows)))
     }
 
-    /// The rows of a group that are of streams that are asked for.
+    /// The rows of a group that are of streams that are asked for, in blocks that may have what is
+    /// needed.
     fn rows_of(&self, source: u32, open: &Open, group: usize) -> Vec<u32> {
         let Some(group) = open.index.groups.get(group) else { return Vec::new() };
         let (first, end) = (group.first_row, group.first_row + group.rows);
@@ -349,6 +373,12 @@ impl Looking {
             let last = stream.first_row + stream.counts.rows();
             let (own, own_end) = (stream.first_row.max(first), last.clamp(first, end));
             rows.extend((own - first) as u32..(own_end - first) as u32);
+        }
+        let blocks = self.sources[source as usize].blocks.as_ref().and_then(Option::as_ref);
+        if let Some((blocks, of_block)) = blocks.zip(open.index.block_rows) {
+            let all = open.index.blocks_of(group);
+            let may: Vec<bool> = all.map(|block| blocks.contains(block)).collect();
+            rows.retain(|row| may[(u64::from(*row) / of_block) as usize]);
         }
         rows
     }
@@ -365,6 +395,12 @@ impl Looking {
             )));
         }
         Ok(())
+    }
+
+    /// Rows of segments that were not looked at because their groups or blocks lack what the filter
+    /// needs.
+    pub(super) fn rows_passed_over(&self) -> u64 {
+        self.rows_passed_over
     }
 
     /// Bytes of lines and fields that were looked at.

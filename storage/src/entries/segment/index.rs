@@ -1,21 +1,28 @@
 //! `streams.bin`: which streams a segment has, how its rows are grouped, and the checksums of its
 //! other objects.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use model::{Labels, SeriesId, Signal, SourceKind, varint};
 use tenancy::TenantId;
 
+use super::{BLOOM, TERMS};
 use crate::Error;
 use crate::block::object::{STRIPE_BYTES, Sum};
 use crate::entries::streams::{HourCount, Stream, StreamCounts};
 
 const MAGIC: &[u8; 8] = b"TFSEGMNT";
 const VERSION: u16 = 1;
-/// Features a reader must know: none yet.
-const FEATURES_KNOWN: u64 = 0;
+/// There is an index over terms in place of blooms.
+const FEATURE_TERMS: u64 = 1;
+/// Features this build knows.
+const FEATURES_KNOWN: u64 = FEATURE_TERMS;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 4 + 4;
 const ZSTD_LEVEL: i32 = 3;
+
+/// Rows a block may have.
+const BLOCK_ROWS_MAX: u64 = 1 << 16;
 
 /// A body may grow to this many times its size, or to `RAW_BYTES_FREE`: what a damaged index can
 /// make us allocate stays in proportion to its size. What compresses better is stored as it is.
@@ -35,7 +42,10 @@ pub(crate) struct SegmentIndex {
     /// In order of rows.
     pub(crate) streams: Vec<SegmentStream>,
     pub(crate) entries: Sum,
-    pub(crate) bloom: Sum,
+    /// Of `bloom.bin`, or of `terms.bin` where there are blocks.
+    pub(crate) tokens: Sum,
+    /// Rows of a block, if there is an index over terms.
+    pub(crate) block_rows: Option<u64>,
 }
 
 /// Some thousand rows: a row group of `entries.parquet`.
@@ -48,6 +58,8 @@ pub(crate) struct Group {
     /// Where its bloom filter begins, and how long it is.
     pub(crate) bloom_at: u64,
     pub(crate) bloom_bytes: u64,
+    /// The first of its blocks, if it has any.
+    pub(crate) first_block: u64,
 }
 
 /// A stream with what the segment has of it.
@@ -59,6 +71,23 @@ pub(crate) struct SegmentStream {
 }
 
 impl SegmentIndex {
+    /// The object that tells which rows may have a token.
+    pub(crate) fn tokens_object(&self) -> &'static str {
+        if self.block_rows.is_some() { TERMS } else { BLOOM }
+    }
+
+    /// How many blocks there are.
+    pub(crate) fn blocks(&self) -> u32 {
+        self.groups.last().map_or(0, |last| self.blocks_of(last).end)
+    }
+
+    /// The blocks of a group.
+    pub(crate) fn blocks_of(&self, group: &Group) -> Range<u32> {
+        let count = self.block_rows.map_or(0, |rows| group.rows.div_ceil(rows));
+        // A reader has checked that there are not more.
+        group.first_block as u32..(group.first_block + count) as u32
+    }
+
     /// Memory taken, about.
     pub(crate) fn heap_bytes(&self) -> usize {
         let of_stream = |s: &SegmentStream| {
@@ -68,7 +97,7 @@ impl SegmentIndex {
                 + s.counts.hours.len() * size_of::<HourCount>()
         };
         let streams: usize = self.streams.iter().map(of_stream).sum();
-        let stripes = self.entries.stripes.len() + self.bloom.stripes.len();
+        let stripes = self.entries.stripes.len() + self.tokens.stripes.len();
         streams + self.groups.len() * size_of::<Group>() + stripes * 4 + 256
     }
 
@@ -84,7 +113,8 @@ impl SegmentIndex {
         let mut out = Vec::with_capacity(HEADER_BYTES + stored.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&0u64.to_le_bytes());
+        let features = if self.block_rows.is_some() { FEATURE_TERMS } else { 0 };
+        out.extend_from_slice(&features.to_le_bytes());
         out.extend_from_slice(&(raw.len() as u64).to_le_bytes());
         out.extend_from_slice(&(stored.len() as u64).to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(stored).to_le_bytes());
@@ -100,16 +130,21 @@ impl SegmentIndex {
         varint::put(&mut out, self.rows);
         varint::put(&mut out, self.raw_bytes);
         put_span(&mut out, self.first_ns, self.last_ns);
-        for sum in [&self.entries, &self.bloom] {
+        for sum in [&self.entries, &self.tokens] {
             varint::put(&mut out, sum.size);
             varint::put(&mut out, sum.tail_start);
             sum.stripes.iter().for_each(|crc| out.extend_from_slice(&crc.to_le_bytes()));
+        }
+        if let Some(rows) = self.block_rows {
+            varint::put(&mut out, rows);
         }
         varint::put(&mut out, self.groups.len() as u64);
         for group in &self.groups {
             varint::put(&mut out, group.rows);
             put_span(&mut out, group.first_ns, group.last_ns);
-            varint::put(&mut out, group.bloom_bytes);
+            if self.block_rows.is_none() {
+                varint::put(&mut out, group.bloom_bytes);
+            }
         }
         varint::put(&mut out, self.streams.len() as u64);
         let mut labels = Vec::new();
@@ -147,10 +182,11 @@ impl SegmentIndex {
             return Err(corrupt("the checksum of its header is wrong"));
         }
         let version = u16::from_le_bytes([header[8], header[9]]);
-        let features = u64_at(header, 10) & !FEATURES_KNOWN;
-        if version != VERSION || features != 0 {
+        let features = u64_at(header, 10);
+        let unknown = features & !FEATURES_KNOWN;
+        if version != VERSION || unknown != 0 {
             let feature = match version {
-                VERSION => format!("feature bit {}", features.trailing_zeros()),
+                VERSION => format!("feature bit {}", unknown.trailing_zeros()),
                 other => format!("segment format version {other}"),
             };
             return Err(Error::Unsupported { what: name.to_owned(), feature });
@@ -175,27 +211,37 @@ impl SegmentIndex {
         } else {
             return Err(corrupt("its size is out of bounds"));
         };
-        let read = Self::read(raw).filter(|_| raw.len() as u64 == raw_bytes);
+        let read = Self::read(raw, features & FEATURE_TERMS != 0)
+            .filter(|_| raw.len() as u64 == raw_bytes);
         read.ok_or_else(|| corrupt("it is cut short or malformed"))
     }
 
-    fn read(mut raw: &[u8]) -> Option<Self> {
+    fn read(mut raw: &[u8], has_terms: bool) -> Option<Self> {
         let from = &mut raw;
         let signal = Signal::from_stored(take_byte(from)?)?;
         let (rows, raw_bytes) = (varint::take(from)?, varint::take(from)?);
         let (first_ns, last_ns) = take_span(from)?;
-        let (entries, bloom) = (take_sum(from)?, take_sum(from)?);
+        let (entries, tokens) = (take_sum(from)?, take_sum(from)?);
+        let block_rows = if has_terms { Some(varint::take(from)?) } else { None };
+        if block_rows.is_some_and(|rows| rows == 0 || rows > BLOCK_ROWS_MAX) {
+            return None;
+        }
         let mut groups = Vec::new();
-        let (mut first_row, mut bloom_at) = (0u64, 0u64);
+        let (mut first_row, mut bloom_at, mut first_block) = (0u64, 0u64, 0u64);
         for _ in 0..varint::take(from)? {
             let rows = varint::take(from)?;
             let (first_ns, last_ns) = take_span(from)?;
-            let bloom_bytes = varint::take(from)?;
-            groups.push(Group { first_row, rows, first_ns, last_ns, bloom_at, bloom_bytes });
+            let bloom_bytes = if has_terms { 0 } else { varint::take(from)? };
+            let group =
+                Group { first_row, rows, first_ns, last_ns, bloom_at, bloom_bytes, first_block };
+            groups.push(group);
+            let blocks = block_rows.map_or(0, |of_block| rows.div_ceil(of_block));
+            first_block =
+                first_block.checked_add(blocks).filter(|end| *end <= u64::from(u32::MAX))?;
             first_row = first_row.checked_add(rows)?;
             bloom_at = bloom_at.checked_add(bloom_bytes)?;
         }
-        if first_row != rows || bloom_at != bloom.size {
+        if first_row != rows || (bloom_at != tokens.size && !has_terms) {
             return None;
         }
         let (mut streams, mut first_row) = (Vec::new(), 0u64);
@@ -214,8 +260,18 @@ impl SegmentIndex {
             first_row = first_row.checked_add(rows)?;
         }
         let is_whole = from.is_empty() && first_row == rows;
-        let index =
-            Self { signal, rows, raw_bytes, first_ns, last_ns, groups, streams, entries, bloom };
+        let index = Self {
+            signal,
+            rows,
+            raw_bytes,
+            first_ns,
+            last_ns,
+            groups,
+            streams,
+            entries,
+            tokens,
+            block_rows,
+        };
         is_whole.then_some(index)
     }
 }
@@ -273,7 +329,7 @@ fn u64_at(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    fn index(streams: u64) -> SegmentIndex {
+    fn index(streams: u64, block_rows: Option<u64>) -> SegmentIndex {
         let stream = |n: u64| {
             let labels = Labels::from_pairs([("app", format!("app-{n}"))]);
             let (tenant, signal, kind) =
@@ -295,8 +351,9 @@ mod tests {
             rows: 2,
             first_ns: i64::MIN,
             last_ns: i64::MAX,
-            bloom_at: n * 100,
-            bloom_bytes: 100,
+            bloom_at: if block_rows.is_some() { 0 } else { n * 100 },
+            bloom_bytes: if block_rows.is_some() { 0 } else { 100 },
+            first_block: block_rows.map_or(0, |rows| n * 2u64.div_ceil(rows)),
         };
         SegmentIndex {
             signal: Signal::Events,
@@ -307,27 +364,30 @@ mod tests {
             groups: (0..streams).map(group).collect(),
             streams: (0..streams).map(stream).collect(),
             entries: sum(100_000),
-            bloom: sum(100 * streams),
+            tokens: sum(100 * streams),
+            block_rows,
         }
     }
 
     #[test]
     fn tables_of_streams_survive() {
         for streams in [0, 1, 50, 2_000] {
-            let index = index(streams);
-            let (bytes, checksum) = index.encode().expect("it is encoded");
-            assert_eq!(SegmentIndex::decode(&bytes, "x", checksum).expect("it is read"), index);
-            let other = SegmentIndex::decode(&bytes, "x", checksum ^ 1).expect_err("another one");
-            assert_eq!(
-                other.to_string(),
-                "x is damaged: it is not the one that the manifest names"
-            );
+            for block_rows in [None, Some(1), Some(1_024)] {
+                let index = index(streams, block_rows);
+                let (bytes, checksum) = index.encode().expect("it is encoded");
+                assert_eq!(SegmentIndex::decode(&bytes, "x", checksum).expect("it is read"), index);
+                let other = SegmentIndex::decode(&bytes, "x", checksum ^ 1);
+                assert_eq!(
+                    other.expect_err("another one").to_string(),
+                    "x is damaged: it is not the one that the manifest names"
+                );
+            }
         }
     }
 
     #[test]
     fn damage_is_seen_and_later_versions_are_told() {
-        let (bytes, checksum) = index(5).encode().expect("it is encoded");
+        let (bytes, checksum) = index(5, Some(1)).encode().expect("it is encoded");
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 4;

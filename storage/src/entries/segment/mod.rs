@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! rows, sorted ─► write ─► entries.parquet   lines, in groups of up to 8,192 rows
-//!                          bloom.bin         tokens of each group
+//!                          bloom.bin         tokens of each group, of fresh segments
+//!                          terms.bin         blocks of rows of each term, of those that stay
 //!                          streams.bin       streams with counts by hour, groups, checksums of all
 //! handle ─► open: streams.bin, from the cache or the store ─► groups ─► pages
 //! ```
@@ -15,19 +16,49 @@ mod bloom;
 mod index;
 pub mod lines;
 mod read;
+mod terms;
 mod verify;
 mod write;
 
 pub(crate) use read::{Columns, Open, SegmentHandle, prune};
+pub(crate) use terms::{TERM_BYTES_MAX, blocks_with, field_term};
 pub(crate) use verify::Whole;
 pub(crate) use write::{Closed, SegmentWriter, Written, write};
 
 pub(crate) const ENTRIES: &str = "entries.parquet";
 const BLOOM: &str = "bloom.bin";
+const TERMS: &str = "terms.bin";
 pub(crate) const STREAMS: &str = "streams.bin";
 
-/// Objects a segment has under its prefix, in the order in which they are written.
-pub(crate) const OBJECT_NAMES: [&str; 3] = [ENTRIES, BLOOM, STREAMS];
+/// Objects a segment may have under its prefix, in the order in which they are written: blooms or
+/// terms, and the others.
+pub(crate) const OBJECT_NAMES: [&str; 4] = [ENTRIES, BLOOM, TERMS, STREAMS];
+
+/// What becomes of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// It is soon merged: quick to write, with blooms.
+    Young,
+    /// It stays for a day or for good: small, with an index over terms.
+    Kept,
+}
+
+impl Style {
+    /// Level of zstd (docs/decisions/0009-entries.md).
+    fn zstd_level(self) -> i32 {
+        match self {
+            Self::Young => 1,
+            Self::Kept => 6,
+        }
+    }
+}
+
+/// The object of a segment that is not there, if one is not; `has` says which are. Which of blooms
+/// and terms it should have, its table of streams alone knows.
+pub(crate) fn missing_object(has: impl Fn(&str) -> bool) -> Option<&'static str> {
+    let tokens = if has(TERMS) { TERMS } else { BLOOM };
+    [ENTRIES, tokens, STREAMS].into_iter().find(|name| !has(name))
+}
 
 /// Rows of a group: what is fetched, decoded and pruned as one.
 const GROUP_ROWS_MAX: usize = 8_192;

@@ -16,11 +16,12 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::index::SegmentIndex;
-use super::{BLOOM, ENTRIES, GROUP_ROWS_MAX, STREAMS, bloom};
+use super::{ENTRIES, GROUP_ROWS_MAX, STREAMS, bloom};
 use crate::Error;
 use crate::block::BlockCache;
 use crate::block::cache::{Key, Kind};
 use crate::block::object::{Object, Stretch};
+use crate::entries::needs::Need;
 use crate::entries::page::{Mark, Page, are_fields};
 use crate::manifest::SegmentMeta;
 
@@ -33,7 +34,7 @@ pub(crate) struct SegmentHandle {
     pub(crate) meta: SegmentMeta,
     number: u64,
     pub(super) objects: Arc<dyn ObjectStore>,
-    cache: Arc<BlockCache>,
+    pub(super) cache: Arc<BlockCache>,
 }
 
 /// What of rows is decoded beside stream, instant and mark.
@@ -57,7 +58,7 @@ impl Columns {
 pub(crate) struct Open {
     pub(crate) index: SegmentIndex,
     pub(super) entries: Object,
-    pub(super) bloom: Object,
+    pub(super) tokens: Object,
     metadata: ArrowReaderMetadata,
 }
 
@@ -75,13 +76,13 @@ impl SegmentHandle {
         Path::from(self.meta.name.as_str()).join(object)
     }
 
-    fn key(&self, kind: Kind) -> Key {
-        Key { block: self.number, kind, group: 0, page: 0 }
+    pub(super) fn key_of(&self, kind: Kind, page: u32) -> Key {
+        Key { block: self.number, kind, group: 0, page }
     }
 
     /// Its table of streams and its footer, from the cache or the store.
     pub(crate) async fn open(&self) -> Result<Arc<Open>, Error> {
-        let key = self.key(Kind::SegmentIndex);
+        let key = self.key_of(Kind::SegmentIndex, 0);
         if let Some(open) = self.cache.get(key) {
             return Ok(open);
         }
@@ -99,7 +100,8 @@ impl SegmentHandle {
         let object = |name, sum: &crate::block::object::Sum| {
             Object::new(Arc::clone(&self.objects), self.path(name), sum.clone())
         };
-        let (entries, bloom) = (object(ENTRIES, &index.entries), object(BLOOM, &index.bloom));
+        let entries = object(ENTRIES, &index.entries);
+        let tokens = object(index.tokens_object(), &index.tokens);
         let sum = &entries.sum;
         let tail = entries.read(std::slice::from_ref(&(sum.tail_start..sum.size))).await?;
         let tail = tail.into_iter().next().unwrap_or_default();
@@ -116,22 +118,22 @@ impl SegmentHandle {
             return Err(entries.damaged("its row groups are not those of the table of streams"));
         }
         let bytes = index.heap_bytes() + kept;
-        let open = Arc::new(Open { index, entries, bloom, metadata });
+        let open = Arc::new(Open { index, entries, tokens, metadata });
         self.cache.put(key, Arc::clone(&open), bytes);
         Ok(open)
     }
 
     /// Its blooms, from the cache or the store.
     pub(crate) async fn blooms(&self, open: &Open) -> Result<Arc<Bytes>, Error> {
-        let key = self.key(Kind::SegmentBlooms);
+        let key = self.key_of(Kind::SegmentBlooms, 0);
         if let Some(blooms) = self.cache.get(key) {
             return Ok(blooms);
         }
-        let size = open.bloom.sum.size;
+        let size = open.tokens.sum.size;
         let blooms = match size {
             0 => Bytes::new(),
             _ => {
-                let read = open.bloom.read(std::slice::from_ref(&(0..size))).await?;
+                let read = open.tokens.read(std::slice::from_ref(&(0..size))).await?;
                 read.into_iter().next().unwrap_or_default()
             }
         };
@@ -142,14 +144,12 @@ impl SegmentHandle {
 }
 
 /// Whether no row of a group can have the tokens that a filter requires.
-pub(crate) fn prune(blooms: &Bytes, open: &Open, group: usize, required: &[Vec<Vec<u64>>]) -> bool {
+pub(crate) fn prune(blooms: &Bytes, open: &Open, group: usize, needs: &[Need]) -> bool {
     let Some(group) = open.index.groups.get(group) else { return false };
     let end = group.bloom_at.saturating_add(group.bloom_bytes);
     let filter = blooms.get(group.bloom_at as usize..end as usize);
     let Some(filter) = filter else { return false };
-    required
-        .iter()
-        .any(|any| any.iter().all(|all| all.iter().any(|token| !bloom::may_have(filter, *token))))
+    needs.iter().any(|need| !need.may_be(&|token| bloom::may_have(filter, token)))
 }
 
 impl Open {

@@ -16,7 +16,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::index::{Group, SegmentIndex, SegmentStream};
-use super::{BLOOM, ENTRIES, GROUP_BYTES_MAX, GROUP_ROWS_MAX, GROUP_ROWS_MIN, STREAMS, bloom};
+use super::terms::{Builder, block_rows};
+use super::{ENTRIES, GROUP_BYTES_MAX, GROUP_ROWS_MAX, GROUP_ROWS_MIN, STREAMS, Style, bloom};
 use crate::Error;
 use crate::block::object::{Sink, Sum};
 use crate::block::{close_table, table_error};
@@ -46,9 +47,9 @@ pub(crate) fn write<'r>(
     signal: Signal,
     streams: &[Arc<Stream>],
     rows: impl Iterator<Item = Row<'r>>,
-    zstd_level: i32,
+    style: Style,
 ) -> Result<Written, Error> {
-    let mut writer = SegmentWriter::new(signal, zstd_level)?;
+    let mut writer = SegmentWriter::new(signal, style)?;
     for row in rows {
         let stream = streams.get(row.stream as usize);
         let stream = stream.ok_or_else(|| Error::Internal("a row has no stream".to_owned()))?;
@@ -69,11 +70,25 @@ pub(crate) struct SegmentWriter {
     schema: Arc<Schema>,
     columns: Columns,
     groups: Vec<Group>,
-    tokens: Distinct,
-    blooms: Vec<u8>,
+    tokens: Tokens,
     /// Of all closed groups.
     rows: u64,
     raw_bytes: u64,
+}
+
+/// Which rows have which tokens.
+enum Tokens {
+    Blooms {
+        /// Of the open group.
+        tokens: Distinct,
+        all: Vec<u8>,
+    },
+    Terms {
+        terms: Box<Builder>,
+        block_rows: usize,
+        /// Blocks of all closed groups.
+        blocks: u64,
+    },
 }
 
 /// What is known of a segment once its rows are all there.
@@ -82,7 +97,8 @@ pub(crate) struct Closed {
     signal: Signal,
     streams: Vec<SegmentStream>,
     groups: Vec<Group>,
-    blooms: Vec<u8>,
+    tokens: (Vec<u8>, Sum),
+    block_rows: Option<u64>,
     rows: u64,
     raw_bytes: u64,
     /// Where the footer of `entries.parquet` begins.
@@ -134,8 +150,8 @@ fn schema() -> Schema {
     ])
 }
 
-fn properties(zstd_level: i32) -> WriterProperties {
-    let level = ZstdLevel::try_new(zstd_level).unwrap_or_default();
+fn properties(style: Style) -> WriterProperties {
+    let level = ZstdLevel::try_new(style.zstd_level()).unwrap_or_default();
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_created_by("taffrail".to_owned())
@@ -163,9 +179,16 @@ fn properties(zstd_level: i32) -> WriterProperties {
 }
 
 impl SegmentWriter {
-    pub(crate) fn new(signal: Signal, zstd_level: i32) -> Result<Self, Error> {
+    pub(crate) fn new(signal: Signal, style: Style) -> Result<Self, Error> {
         let schema = Arc::new(schema());
-        let properties = Some(properties(zstd_level));
+        let tokens = match style {
+            Style::Young => Tokens::Blooms { tokens: Distinct::default(), all: Vec::new() },
+            Style::Kept => {
+                let (terms, block_rows) = (Box::new(Builder::new()), block_rows(signal));
+                Tokens::Terms { terms, block_rows, blocks: 0 }
+            }
+        };
+        let properties = Some(properties(style));
         let table = ArrowWriter::try_new(Sink::default(), Arc::clone(&schema), properties);
         Ok(Self {
             signal,
@@ -174,8 +197,7 @@ impl SegmentWriter {
             schema,
             columns: Columns::default(),
             groups: Vec::new(),
-            tokens: Distinct::default(),
-            blooms: Vec::new(),
+            tokens,
             rows: 0,
             raw_bytes: 0,
         })
@@ -217,10 +239,7 @@ impl SegmentWriter {
         columns.flags.push(row.mark.flags());
         columns.lines.push(row.line);
         columns.fields.push(row.fields);
-        self.tokens.add(row.line);
-        for (_, value) in Fields(row.fields) {
-            self.tokens.add(value.as_bytes());
-        }
+        self.tokens.add(&row, columns.at_ns.len(), self.signal)?;
         let bytes = row.line.len() + row.fields.len();
         self.raw_bytes += bytes as u64;
         if let Some(last) = self.streams.last_mut() {
@@ -254,12 +273,17 @@ impl SegmentWriter {
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
         let batch = batch.map_err(|e| table_error(e.into()))?;
         self.table.write(&batch).and_then(|()| self.table.flush()).map_err(table_error)?;
-        let filter = bloom::build(self.tokens.all());
-        self.tokens.clear();
-        let (bloom_at, bloom_bytes) = (self.blooms.len() as u64, filter.len() as u64);
-        self.blooms.extend_from_slice(&filter);
+        let (bloom_at, bloom_bytes, first_block) = self.tokens.end_group(rows)?;
         let first_row = self.rows;
-        self.groups.push(Group { first_row, rows, first_ns, last_ns, bloom_at, bloom_bytes });
+        self.groups.push(Group {
+            first_row,
+            rows,
+            first_ns,
+            last_ns,
+            bloom_at,
+            bloom_bytes,
+            first_block,
+        });
         self.rows += rows;
         Ok(())
     }
@@ -267,19 +291,82 @@ impl SegmentWriter {
     /// No more rows come: what is left to be sent of `entries.parquet`, and what is known.
     pub(crate) fn close(mut self) -> Result<(Closed, Sink), Error> {
         self.close_group()?;
-        let Self { signal, streams, groups, blooms, rows, raw_bytes, .. } = self;
+        let Self { signal, streams, groups, rows, raw_bytes, .. } = self;
         let (sink, tail_start) = close_table(self.table)?;
-        Ok((Closed { signal, streams, groups, blooms, rows, raw_bytes, tail_start }, sink))
+        let (block_rows, tokens) = (self.tokens.block_rows(), self.tokens.finish()?);
+        let closed =
+            Closed { signal, streams, groups, tokens, block_rows, rows, raw_bytes, tail_start };
+        Ok((closed, sink))
+    }
+}
+
+impl Tokens {
+    /// Adds the tokens of a row, which is the so manieth of its group.
+    fn add(&mut self, row: &Row<'_>, number: usize, signal: Signal) -> Result<(), Error> {
+        match self {
+            Self::Blooms { tokens, .. } => {
+                tokens.add(row.line);
+                for (_, value) in Fields(row.fields) {
+                    tokens.add(value.as_bytes());
+                }
+            }
+            Self::Terms { terms, block_rows, .. } => {
+                if number > 1 && (number - 1).is_multiple_of(*block_rows) {
+                    terms.end_block()?;
+                }
+                terms.add_row(row, signal);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a group of so many rows: where its bloom lies, and which of its blocks is the first.
+    fn end_group(&mut self, rows: u64) -> Result<(u64, u64, u64), Error> {
+        match self {
+            Self::Blooms { tokens, all } => {
+                let filter = bloom::build(tokens.all());
+                tokens.clear();
+                let place = (all.len() as u64, filter.len() as u64, 0);
+                all.extend_from_slice(&filter);
+                Ok(place)
+            }
+            Self::Terms { terms, block_rows, blocks } => {
+                terms.end_block()?;
+                let first = *blocks;
+                *blocks += rows.div_ceil(*block_rows as u64);
+                Ok((0, 0, first))
+            }
+        }
+    }
+
+    /// Rows of a block, if there is an index over terms.
+    fn block_rows(&self) -> Option<u64> {
+        match self {
+            Self::Blooms { .. } => None,
+            Self::Terms { block_rows, .. } => Some(*block_rows as u64),
+        }
+    }
+
+    /// The object, and what a reader must know of it.
+    fn finish(self) -> Result<(Vec<u8>, Sum), Error> {
+        match self {
+            Self::Blooms { all, .. } => {
+                let mut sink = Sink::default();
+                sink.write_all(&all).map_err(|source| Error::Disk {
+                    doing: "write blooms in memory".to_owned(),
+                    source,
+                })?;
+                Ok(sink.into_whole(0))
+            }
+            Self::Terms { terms, .. } => terms.finish(),
+        }
     }
 }
 
 impl Closed {
     /// The rest of the segment; `entries` is the sum of its rows' object.
     pub(crate) fn finish(self, entries: Sum) -> Result<Written, Error> {
-        let mut sink = Sink::default();
-        sink.write_all(&self.blooms)
-            .map_err(|source| Error::Disk { doing: "write blooms in memory".to_owned(), source })?;
-        let (blooms, bloom) = sink.into_whole(0);
+        let (tokens, sum) = self.tokens;
         let index = SegmentIndex {
             signal: self.signal,
             rows: self.rows,
@@ -289,10 +376,12 @@ impl Closed {
             groups: self.groups,
             streams: self.streams,
             entries,
-            bloom,
+            tokens: sum,
+            block_rows: self.block_rows,
         };
         let (encoded, checksum) = index.encode()?;
-        let objects = vec![(BLOOM, Bytes::from(blooms)), (STREAMS, Bytes::from(encoded))];
+        let name = index.tokens_object();
+        let objects = vec![(name, Bytes::from(tokens)), (STREAMS, Bytes::from(encoded))];
         Ok(Written { index, objects, checksum })
     }
 }
