@@ -16,7 +16,7 @@ use parquet::file::properties::WriterProperties;
 use storage::entries::{
     Direction, Entry, EntryFilter, EntryRows, LineCondition, LineTest, SelectEntries, StreamRows,
 };
-use storage::{Config, Error, OsDisk, Parts, Storage};
+use storage::{Config, Error, Extent, OsDisk, Parts, Storage};
 use tenancy::{Limits, ReadScope, WriteScope};
 use testkit::logs::{LogLine, LogScale, LogSet};
 
@@ -61,6 +61,19 @@ fn main() -> Result<(), Failure> {
             set.raw / stored as f64
         );
         println!("Parquet in time order {:.1} MB; ours / that {ratio:.2} (goal 0.63)", mb(parquet));
+        questions(&storage, &set).await?;
+        let cpu = whole_cpu_s();
+        storage.compact(Extent::Everything).await?;
+        let cpu = whole_cpu_s() - cpu;
+        let totals = storage.entry_totals();
+        println!("merged                {:.1} MB per CPU s", set.raw / 1e6 / cpu);
+        println!(
+            "stored, merged        {:.1} MB in {} segments, {:.2}x smaller; / Parquet {:.2}",
+            mb(totals.segment_bytes),
+            totals.segments,
+            set.raw / totals.segment_bytes as f64,
+            totals.segment_bytes as f64 / parquet as f64
+        );
         questions(&storage, &set).await?;
         storage.close().await?;
         Ok(())

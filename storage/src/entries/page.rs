@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use model::{Level, varint};
 
+use super::segment::lines::Lines;
+
 /// What follows each line in the buffer, so that a search for something without it never finds
 /// what begins in one line and ends in the next.
 pub(crate) const BETWEEN: u8 = b'\n';
@@ -93,6 +95,11 @@ impl Page {
             field_ends: Vec::with_capacity(rows),
             range: None,
         }
+    }
+
+    /// Rows of which nothing is known yet but their lines.
+    pub(crate) fn of_lines(lines: Lines) -> Self {
+        Self { text: lines.text, ends: lines.ends, ..Self::default() }
     }
 
     /// Adds a row. Places are of four bytes: pages are closed, and requests bounded, long before.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use model::{Labels, SeriesId, Signal, SourceKind, varint};
 use tenancy::TenantId;
 
+use super::group::Form;
 use super::{BLOOM, TERMS};
 use crate::Error;
 use crate::block::object::{STRIPE_BYTES, Sum};
@@ -16,8 +17,10 @@ const MAGIC: &[u8; 8] = b"TFSEGMNT";
 const VERSION: u16 = 1;
 /// There is an index over terms in place of blooms.
 const FEATURE_TERMS: u64 = 1;
+/// Instants and lines are packed.
+const FEATURE_PACKED: u64 = 1 << 1;
 /// Features this build knows.
-const FEATURES_KNOWN: u64 = FEATURE_TERMS;
+const FEATURES_KNOWN: u64 = FEATURE_TERMS | FEATURE_PACKED;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 4 + 4;
 const ZSTD_LEVEL: i32 = 3;
 
@@ -33,6 +36,7 @@ const RAW_BYTES_FREE: u64 = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SegmentIndex {
     pub(crate) signal: Signal,
+    pub(crate) form: Form,
     pub(crate) rows: u64,
     /// Of lines and fields.
     pub(crate) raw_bytes: u64,
@@ -113,7 +117,9 @@ impl SegmentIndex {
         let mut out = Vec::with_capacity(HEADER_BYTES + stored.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        let features = if self.block_rows.is_some() { FEATURE_TERMS } else { 0 };
+        let bit = |needed, bit| if needed { bit } else { 0 };
+        let features = bit(self.block_rows.is_some(), FEATURE_TERMS)
+            | bit(self.form == Form::Packed, FEATURE_PACKED);
         out.extend_from_slice(&features.to_le_bytes());
         out.extend_from_slice(&(raw.len() as u64).to_le_bytes());
         out.extend_from_slice(&(stored.len() as u64).to_le_bytes());
@@ -211,12 +217,13 @@ impl SegmentIndex {
         } else {
             return Err(corrupt("its size is out of bounds"));
         };
-        let read = Self::read(raw, features & FEATURE_TERMS != 0)
+        let form = if features & FEATURE_PACKED == 0 { Form::Quick } else { Form::Packed };
+        let read = Self::read(raw, form, features & FEATURE_TERMS != 0)
             .filter(|_| raw.len() as u64 == raw_bytes);
         read.ok_or_else(|| corrupt("it is cut short or malformed"))
     }
 
-    fn read(mut raw: &[u8], has_terms: bool) -> Option<Self> {
+    fn read(mut raw: &[u8], form: Form, has_terms: bool) -> Option<Self> {
         let from = &mut raw;
         let signal = Signal::from_stored(take_byte(from)?)?;
         let (rows, raw_bytes) = (varint::take(from)?, varint::take(from)?);
@@ -262,6 +269,7 @@ impl SegmentIndex {
         let is_whole = from.is_empty() && first_row == rows;
         let index = Self {
             signal,
+            form,
             rows,
             raw_bytes,
             first_ns,
@@ -357,6 +365,7 @@ mod tests {
         };
         SegmentIndex {
             signal: Signal::Events,
+            form: if streams > 1 { Form::Packed } else { Form::Quick },
             rows: 2 * streams,
             raw_bytes: 30 * streams,
             first_ns: -5,
@@ -394,14 +403,15 @@ mod tests {
             assert!(SegmentIndex::decode(&changed, "x", checksum).is_err(), "{at}");
             assert!(SegmentIndex::decode(&bytes[..at], "x", checksum).is_err(), "{at}");
         }
-        let mut later = bytes;
-        later[8] = 2;
-        let crc = crc32c::crc32c(&later[..38]);
-        later[38..42].copy_from_slice(&crc.to_le_bytes());
-        let refused = SegmentIndex::decode(&later, "x", crc).expect_err("a later version");
-        assert_eq!(
-            refused.to_string(),
-            "x needs segment format version 2, which this version does not know"
-        );
+        for (at, byte, needs) in [(8, 2, "segment format version 2"), (17, 0x80, "feature bit 63")]
+        {
+            let mut later = bytes.clone();
+            later[at] = byte;
+            let crc = crc32c::crc32c(&later[..38]);
+            later[38..42].copy_from_slice(&crc.to_le_bytes());
+            let refused = SegmentIndex::decode(&later, "x", crc).expect_err("a later version");
+            let text = format!("x needs {needs}, which this version does not know");
+            assert_eq!(refused.to_string(), text);
+        }
     }
 }

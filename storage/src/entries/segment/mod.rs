@@ -13,6 +13,7 @@
 //! checked before it is decoded. Formats: `docs/formats/segment.md`.
 
 mod bloom;
+mod group;
 mod index;
 pub mod lines;
 mod read;
@@ -20,6 +21,7 @@ mod terms;
 mod verify;
 mod write;
 
+use group::Form;
 pub(crate) use read::{Columns, Open, SegmentHandle, prune};
 pub(crate) use terms::{TERM_BYTES_MAX, blocks_with, field_term};
 pub(crate) use verify::Whole;
@@ -44,11 +46,11 @@ pub(crate) enum Style {
 }
 
 impl Style {
-    /// Level of zstd (docs/decisions/0009-entries.md).
-    fn zstd_level(self) -> i32 {
+    /// How its rows are stored.
+    fn form(self) -> Form {
         match self {
-            Self::Young => 1,
-            Self::Kept => 6,
+            Self::Young => Form::Quick,
+            Self::Kept => Form::Packed,
         }
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{TimestampNanosecondType, UInt8Type, UInt32Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -16,13 +14,13 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::index::SegmentIndex;
-use super::{ENTRIES, GROUP_ROWS_MAX, STREAMS, bloom};
+use super::{ENTRIES, GROUP_ROWS_MAX, STREAMS, bloom, group};
 use crate::Error;
 use crate::block::BlockCache;
 use crate::block::cache::{Key, Kind};
 use crate::block::object::{Object, Stretch};
 use crate::entries::needs::Need;
-use crate::entries::page::{Mark, Page, are_fields};
+use crate::entries::page::Page;
 use crate::manifest::SegmentMeta;
 
 /// Numbers of segments in the cache, which blocks use as well: these are counted downwards.
@@ -185,10 +183,9 @@ impl Open {
     /// The lines of a group, and nothing else: [`Open::decode_rest`] makes a whole page of it.
     pub(crate) fn decode_lines(&self, group: usize, stretch: &Stretch) -> Result<Page, Error> {
         let mut page = Page::default();
-        self.read(group, stretch, &["line"], &mut |batch| {
-            let lines = column(batch, "line")?.as_binary_opt::<i32>().ok_or(WRONG_TYPE)?;
-            page.push_lines(lines.value_data(), lines.value_offsets());
-            Ok(())
+        let form = self.index.form;
+        self.read(group, stretch, &[form.line_column()], &mut |batch| {
+            group::add_lines(&mut page, batch, form)
         })?;
         self.check_rows(group, page.rows())?;
         Ok(page)
@@ -202,10 +199,13 @@ impl Open {
         columns: Columns,
         page: &mut Page,
     ) -> Result<(), Error> {
-        let all = ["stream", "ts", "level", "flags", "fields"];
+        let form = self.index.form;
+        let all = ["stream", form.instant_column(), "level", "flags", "fields"];
         let names = if columns.fields { &all[..] } else { &all[..4] };
         let streams = self.index.streams.len();
-        self.read(group, stretch, names, &mut |batch| add(page, batch, streams, columns.fields))?;
+        self.read(group, stretch, names, &mut |batch| {
+            group::add_rest(page, batch, form, streams, columns.fields)
+        })?;
         self.check_rows(group, page.instants().len())
     }
 
@@ -243,43 +243,4 @@ impl Open {
         }
         Ok(())
     }
-}
-
-const WRONG_TYPE: &str = "a column has another type";
-
-fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef, &'static str> {
-    batch.column_by_name(name).ok_or("a column is missing")
-}
-
-/// Adds what stands beside the lines of a batch.
-fn add(
-    page: &mut Page,
-    batch: &RecordBatch,
-    streams: usize,
-    with_fields: bool,
-) -> Result<(), &'static str> {
-    let stream = column(batch, "stream")?.as_primitive_opt::<UInt32Type>().ok_or(WRONG_TYPE)?;
-    let at = column(batch, "ts")?.as_primitive_opt::<TimestampNanosecondType>();
-    let at = at.ok_or(WRONG_TYPE)?;
-    let levels = column(batch, "level")?.as_primitive_opt::<UInt8Type>().ok_or(WRONG_TYPE)?;
-    let flags = column(batch, "flags")?.as_primitive_opt::<UInt8Type>().ok_or(WRONG_TYPE)?;
-    if stream.values().iter().any(|stream| *stream as usize >= streams) {
-        return Err("a row is of a stream that is not there");
-    }
-    let marks = levels.values().iter().zip(flags.values());
-    let marks = marks.map(|(level, flags)| Mark::of_stored(*level, *flags));
-    let marks: Option<Vec<Mark>> = marks.collect();
-    page.push_columns(stream.values(), at.values(), &marks.ok_or("a mark is unknown")?);
-    if !with_fields {
-        page.push_no_fields(batch.num_rows());
-        return Ok(());
-    }
-    let fields = column(batch, "fields")?.as_binary_opt::<i32>().ok_or(WRONG_TYPE)?;
-    for own in fields.iter().flatten() {
-        if !own.is_empty() && !are_fields(own) {
-            return Err("fields are not in canonical encoding");
-        }
-        page.push_fields(own);
-    }
-    Ok(())
 }

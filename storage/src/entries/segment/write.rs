@@ -3,18 +3,12 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow_array::{
-    ArrayRef, BinaryArray, RecordBatch, TimestampNanosecondArray, UInt8Array, UInt32Array,
-};
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use arrow_schema::Schema;
 use bytes::Bytes;
 use model::Signal;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 
+use super::group::{Form, Rows};
 use super::index::{Group, SegmentIndex, SegmentStream};
 use super::terms::{Builder, block_rows};
 use super::{ENTRIES, GROUP_BYTES_MAX, GROUP_ROWS_MAX, GROUP_ROWS_MIN, STREAMS, Style, bloom};
@@ -24,12 +18,6 @@ use crate::block::{close_table, table_error};
 use crate::entries::page::{Fields, Row};
 use crate::entries::streams::{Stream, StreamCounts};
 use crate::entries::tokens::Distinct;
-
-/// The time zone of all instants.
-const UTC: &str = "UTC";
-
-/// Bytes of a page: a column of a group is one.
-const PAGE_BYTES: usize = 16 << 20;
 
 /// A segment of which everything but `entries.parquet` is to be put: its other objects in the order
 /// in which they are to be put.
@@ -65,10 +53,11 @@ pub(crate) fn write<'r>(
 /// A segment that is being written, row after row.
 pub(crate) struct SegmentWriter {
     signal: Signal,
+    form: Form,
     streams: Vec<SegmentStream>,
     table: ArrowWriter<Sink>,
     schema: Arc<Schema>,
-    columns: Columns,
+    group: Rows,
     groups: Vec<Group>,
     tokens: Tokens,
     /// Of all closed groups.
@@ -95,6 +84,7 @@ enum Tokens {
 #[derive(Debug)]
 pub(crate) struct Closed {
     signal: Signal,
+    form: Form,
     streams: Vec<SegmentStream>,
     groups: Vec<Group>,
     tokens: (Vec<u8>, Sum),
@@ -105,82 +95,10 @@ pub(crate) struct Closed {
     pub(crate) tail_start: u64,
 }
 
-/// Rows of a group.
-#[derive(Default)]
-struct Columns {
-    streams: Vec<u32>,
-    at_ns: Vec<i64>,
-    levels: Vec<u8>,
-    flags: Vec<u8>,
-    lines: Bytewise,
-    fields: Bytewise,
-}
-
-/// Texts one after the other.
-#[derive(Default)]
-struct Bytewise {
-    bytes: Vec<u8>,
-    ends: Vec<i32>,
-}
-
-impl Bytewise {
-    fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        // A group ends long before two gigabytes.
-        self.ends.push(self.bytes.len() as i32);
-    }
-
-    fn take(&mut self) -> ArrayRef {
-        let Self { bytes, ends } = std::mem::take(self);
-        let offsets: Vec<i32> = std::iter::once(0).chain(ends).collect();
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-        Arc::new(BinaryArray::new(offsets, Buffer::from_vec(bytes), None))
-    }
-}
-
-fn schema() -> Schema {
-    let instant = DataType::Timestamp(TimeUnit::Nanosecond, Some(UTC.into()));
-    Schema::new(vec![
-        Field::new("stream", DataType::UInt32, false),
-        Field::new("ts", instant, false),
-        Field::new("level", DataType::UInt8, false),
-        Field::new("flags", DataType::UInt8, false),
-        Field::new("line", DataType::Binary, false),
-        Field::new("fields", DataType::Binary, false),
-    ])
-}
-
-fn properties(style: Style) -> WriterProperties {
-    let level = ZstdLevel::try_new(style.zstd_level()).unwrap_or_default();
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_created_by("taffrail".to_owned())
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_offset_index_disabled(true)
-        .set_data_page_size_limit(PAGE_BYTES)
-        .set_data_page_row_count_limit(GROUP_ROWS_MAX)
-        .set_max_row_group_row_count(None);
-    for (name, encoding) in [
-        ("stream", None),
-        ("ts", Some(Encoding::DELTA_BINARY_PACKED)),
-        ("level", None),
-        ("flags", None),
-        ("line", Some(Encoding::DELTA_LENGTH_BYTE_ARRAY)),
-        ("fields", Some(Encoding::DELTA_LENGTH_BYTE_ARRAY)),
-    ] {
-        if let Some(encoding) = encoding {
-            let column = || ColumnPath::from(name);
-            builder = builder
-                .set_column_dictionary_enabled(column(), false)
-                .set_column_encoding(column(), encoding);
-        }
-    }
-    builder.build()
-}
-
 impl SegmentWriter {
     pub(crate) fn new(signal: Signal, style: Style) -> Result<Self, Error> {
-        let schema = Arc::new(schema());
+        let form = style.form();
+        let schema = Arc::new(form.schema());
         let tokens = match style {
             Style::Young => Tokens::Blooms { tokens: Distinct::default(), all: Vec::new() },
             Style::Kept => {
@@ -188,14 +106,15 @@ impl SegmentWriter {
                 Tokens::Terms { terms, block_rows, blocks: 0 }
             }
         };
-        let properties = Some(properties(style));
+        let properties = Some(form.properties());
         let table = ArrowWriter::try_new(Sink::default(), Arc::clone(&schema), properties);
         Ok(Self {
             signal,
+            form,
             streams: Vec::new(),
             table: table.map_err(table_error)?,
             schema,
-            columns: Columns::default(),
+            group: Rows::default(),
             groups: Vec::new(),
             tokens,
             rows: 0,
@@ -205,7 +124,7 @@ impl SegmentWriter {
 
     /// Rows so far.
     pub(crate) fn rows(&self) -> u64 {
-        self.rows + self.columns.at_ns.len() as u64
+        self.rows + self.group.at_ns.len() as u64
     }
 
     /// Bytes of their lines and fields.
@@ -232,14 +151,8 @@ impl SegmentWriter {
             let (first_row, stream) = (self.rows(), Arc::clone(stream));
             self.streams.push(SegmentStream { stream, first_row, counts: StreamCounts::default() });
         }
-        let columns = &mut self.columns;
-        columns.streams.push(self.streams.len() as u32 - 1);
-        columns.at_ns.push(row.at_ns);
-        columns.levels.push(row.mark.level() as u8);
-        columns.flags.push(row.mark.flags());
-        columns.lines.push(row.line);
-        columns.fields.push(row.fields);
-        self.tokens.add(&row, columns.at_ns.len(), self.signal)?;
+        self.group.push(self.streams.len() as u32 - 1, row);
+        self.tokens.add(&row, self.group.at_ns.len(), self.signal)?;
         let bytes = row.line.len() + row.fields.len();
         self.raw_bytes += bytes as u64;
         if let Some(last) = self.streams.last_mut() {
@@ -250,28 +163,19 @@ impl SegmentWriter {
 
     /// Whether a group ends before the next row.
     fn ends_before(&self, is_of_next_tenant: bool) -> bool {
-        let rows = self.columns.at_ns.len();
-        let bytes = self.columns.lines.bytes.len() + self.columns.fields.bytes.len();
+        let rows = self.group.at_ns.len();
+        let bytes = self.group.raw_bytes();
         rows >= GROUP_ROWS_MAX
             || bytes >= GROUP_BYTES_MAX
             || (rows >= GROUP_ROWS_MIN && is_of_next_tenant)
     }
 
     fn close_group(&mut self) -> Result<(), Error> {
-        let mut columns = std::mem::take(&mut self.columns);
-        let rows = columns.at_ns.len() as u64;
-        let span = columns.at_ns.iter().min().zip(columns.at_ns.iter().max());
+        let group = std::mem::take(&mut self.group);
+        let rows = group.at_ns.len() as u64;
+        let span = group.at_ns.iter().min().zip(group.at_ns.iter().max());
         let Some((&first_ns, &last_ns)) = span else { return Ok(()) };
-        let arrays: Vec<ArrayRef> = vec![
-            Arc::new(UInt32Array::from(columns.streams)),
-            Arc::new(TimestampNanosecondArray::from(columns.at_ns).with_timezone(UTC)),
-            Arc::new(UInt8Array::from(columns.levels)),
-            Arc::new(UInt8Array::from(columns.flags)),
-            columns.lines.take(),
-            columns.fields.take(),
-        ];
-        let batch = RecordBatch::try_new(Arc::clone(&self.schema), arrays);
-        let batch = batch.map_err(|e| table_error(e.into()))?;
+        let batch = group.into_batch(self.form, &self.schema)?;
         self.table.write(&batch).and_then(|()| self.table.flush()).map_err(table_error)?;
         let (bloom_at, bloom_bytes, first_block) = self.tokens.end_group(rows)?;
         let first_row = self.rows;
@@ -291,11 +195,20 @@ impl SegmentWriter {
     /// No more rows come: what is left to be sent of `entries.parquet`, and what is known.
     pub(crate) fn close(mut self) -> Result<(Closed, Sink), Error> {
         self.close_group()?;
-        let Self { signal, streams, groups, rows, raw_bytes, .. } = self;
+        let Self { signal, form, streams, groups, rows, raw_bytes, .. } = self;
         let (sink, tail_start) = close_table(self.table)?;
         let (block_rows, tokens) = (self.tokens.block_rows(), self.tokens.finish()?);
-        let closed =
-            Closed { signal, streams, groups, tokens, block_rows, rows, raw_bytes, tail_start };
+        let closed = Closed {
+            signal,
+            form,
+            streams,
+            groups,
+            tokens,
+            block_rows,
+            rows,
+            raw_bytes,
+            tail_start,
+        };
         Ok((closed, sink))
     }
 }
@@ -369,6 +282,7 @@ impl Closed {
         let (tokens, sum) = self.tokens;
         let index = SegmentIndex {
             signal: self.signal,
+            form: self.form,
             rows: self.rows,
             raw_bytes: self.raw_bytes,
             first_ns: self.groups.iter().map(|g| g.first_ns).min().unwrap_or_default(),
