@@ -283,6 +283,53 @@ fn first_of(column: &BinaryArray, is_first: bool) -> Result<&[u8], Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entries::page::put_field;
+
+    /// Some rows through Parquet's memory form and back.
+    fn read_back(form: Form, rows: &[Row<'_>], batches: &[usize]) -> Result<Page, Wrong> {
+        let mut group = Rows::default();
+        rows.iter().for_each(|row| group.push(row.stream, *row));
+        let batch = group.into_batch(form, &Arc::new(form.schema())).expect("a batch");
+        let (mut page, mut at) = (Page::default(), 0);
+        for rows in batches {
+            add_lines(&mut page, &batch.slice(at, *rows), form)?;
+            at += rows;
+        }
+        at = 0;
+        for rows in batches {
+            add_rest(&mut page, &batch.slice(at, *rows), form, 3, true)?;
+            at += rows;
+        }
+        Ok(page)
+    }
+
+    #[test]
+    fn rows_come_back_in_either_form() {
+        let mut fields = Vec::new();
+        put_field(&mut fields, "trace_id", "5b8aa5a2d2c872e8321cf37308d69df2");
+        let lines: Vec<String> = (0..100).map(|i| format!("took {}ms\n of {i}", i * i)).collect();
+        let row = |i: usize| Row {
+            stream: i as u32 / 40,
+            at_ns: 1_790_000_000_000_000_000 + (i as i64 % 40) * 1_000,
+            mark: Mark::of_stored(i as u8 % 8, i as u8 % 4).expect("a mark"),
+            line: if i % 10 == 9 { b"\xff" } else { lines[i].as_bytes() },
+            fields: if i.is_multiple_of(3) { &fields } else { b"" },
+        };
+        let mut rows: Vec<Row<'_>> = (0..lines.len()).map(row).collect();
+        for form in [Form::Quick, Form::Packed] {
+            let page = read_back(form, &rows, &[100]).expect("it is read");
+            let again: Vec<Row<'_>> = (0..100).map(|i| page.row(i)).collect();
+            assert_eq!(again, rows, "{form:?}");
+            assert_eq!(page.range(), Some((rows[0].at_ns, rows[39].at_ns)));
+            let in_parts = read_back(form, &rows, &[60, 40]);
+            assert_eq!(in_parts.is_ok(), form == Form::Quick, "{form:?} in parts");
+        }
+        rows[5].stream = 3;
+        for form in [Form::Quick, Form::Packed] {
+            let error = read_back(form, &rows, &[100]).expect_err("there are three streams");
+            assert_eq!(error, "a row is of a stream that is not there");
+        }
+    }
 
     #[track_caller]
     fn check(at_ns: &[i64], bytes_max: usize) {
