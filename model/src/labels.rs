@@ -48,6 +48,14 @@ impl Labels {
         builder.build()
     }
 
+    /// The same with one more label, or with another value of it; `value` is not empty.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let before = self.iter().take_while(|(own, _)| *own < name);
+        let after = self.iter().skip_while(|(own, _)| *own <= name);
+        Self::from_sorted(before.chain([(name, value)]).chain(after))
+    }
+
     /// Pairs in order of their names.
     pub fn iter(
         &self,
@@ -416,5 +424,8 @@ mod tests {
         assert!(order.is_sorted());
         assert_eq!(order[2].get("b"), Some("1"));
         assert_eq!(order[2].to_builder().remove("b").build(), order[1]);
+        assert_eq!(order[1].with("b", "1"), order[2]);
+        assert_eq!(order[2].with("a", "10").with("b", "2").to_string(), r#"{a="10", b="2"}"#);
+        assert_eq!(order[1].with("__tenant_id__", "t").len(), 2);
     }
 }

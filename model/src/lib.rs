@@ -40,7 +40,7 @@ pub use labels::{BUCKET_LABEL, Labels, LabelsBuilder, LabelsError, METRIC_NAME, 
 pub use log::{Log, LogError, Position, Record, RecordKind};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricKind};
-pub use pattern::PatternBudget;
+pub use pattern::{Beginning, PatternBudget};
 pub use random::{OsRandom, Random};
 pub use resolution::Resolution;
 pub use sample::{STALE_NAN_BITS, Sample, is_stale, stale_nan};

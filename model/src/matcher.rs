@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::pattern::Pattern;
+use crate::pattern::{Beginning, Pattern};
 use crate::{Pace, PatternBudget, Stopped};
 
 /// A term that a label's value must satisfy. A label that is absent has the empty value.
@@ -120,7 +120,16 @@ impl Matcher {
     /// Whether comparing a value may cost much more than reading it: its pattern is neither a list
     /// of values nor a piece of text.
     pub fn is_costly(&self) -> bool {
-        matches!(self.pattern.as_deref(), Some(Pattern::Compiled(_)))
+        matches!(self.pattern.as_deref(), Some(Pattern::Compiled { .. }))
+    }
+
+    /// Every value that its text, or its pattern, matches is one of these or begins with one, none of
+    /// which is another's beginning. They narrow a search; the values are still to be compared.
+    pub fn beginnings(&self) -> Vec<Beginning<'_>> {
+        match &self.pattern {
+            Some(pattern) => pattern.beginnings(),
+            None => vec![Beginning { text: self.value.as_bytes(), is_whole: true }],
+        }
     }
 
     fn pattern_matches(&self, value: &str) -> bool {

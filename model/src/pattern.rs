@@ -7,6 +7,7 @@
 mod automaton;
 
 use regex_syntax::ParserBuilder;
+use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use crate::{Pace, Stopped};
@@ -44,6 +45,9 @@ const LITERAL_BYTES_MAX: usize = 64 << 10;
 
 /// Characters of a class that is taken apart.
 const CLASS_CHARS_MAX: usize = 16;
+
+/// Beginnings that are looked for in a compiled pattern. Beyond it all values are as quick to walk.
+const BEGINNINGS_MAX: usize = 512;
 
 /// What the regular expressions of one request may still cost, before any of it is spent.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +98,7 @@ impl PatternBudget {
         self.text_bytes = self.text_bytes.saturating_sub(text.len());
         self.classes = self.classes.saturating_sub(classes(text));
         self.compiled_bytes = self.compiled_bytes.saturating_sub(pattern.compiled_bytes());
-        if let Pattern::Compiled(automaton) = pattern {
+        if let Pattern::Compiled { automaton, .. } = pattern {
             self.cache_bytes = self.cache_bytes.saturating_sub(automaton.cache_bytes());
         }
     }
@@ -128,8 +132,17 @@ pub(crate) enum Pattern {
     Literals(Box<[Box<str>]>),
     /// The value is a text with anything before or after it.
     Around { before: Gap, text: Box<str>, after: Gap },
-    /// Everything else.
-    Compiled(Box<Automaton>),
+    /// Everything else, and how values must begin for it.
+    Compiled { automaton: Box<Automaton>, beginnings: Box<[(Box<[u8]>, bool)]> },
+}
+
+/// How a value begins that a pattern matches, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning<'a> {
+    /// The text; it may end within a character.
+    pub text: &'a [u8],
+    /// Whether the value is this and no longer.
+    pub is_whole: bool,
 }
 
 /// How many characters, of any kind, there may be.
@@ -159,7 +172,27 @@ impl Pattern {
         if let Some(around) = around(parts) {
             return Ok(around);
         }
-        compile(hir, budget).map(|automaton| Self::Compiled(Box::new(automaton)))
+        let beginnings = beginnings(&hir);
+        let automaton = Box::new(compile(hir, budget)?);
+        Ok(Self::Compiled { automaton, beginnings })
+    }
+
+    /// Every value that matches is one of these or begins with one, none of which is another's
+    /// beginning. They narrow a search; the values are still to be compared.
+    pub(crate) fn beginnings(&self) -> Vec<Beginning<'_>> {
+        match self {
+            Self::Literals(literals) => {
+                literals.iter().map(|l| Beginning { text: l.as_bytes(), is_whole: true }).collect()
+            }
+            Self::Around { before: Gap::None, text, after } => {
+                vec![Beginning { text: text.as_bytes(), is_whole: *after == Gap::None }]
+            }
+            Self::Around { .. } => vec![Beginning { text: b"", is_whole: false }],
+            Self::Compiled { beginnings, .. } => {
+                let all = beginnings.iter();
+                all.map(|(text, is_whole)| Beginning { text, is_whole: *is_whole }).collect()
+            }
+        }
     }
 
     fn compiled_bytes(&self) -> usize {
@@ -168,7 +201,7 @@ impl Pattern {
                 literals.iter().map(|l| l.len() + size_of::<Box<str>>()).sum()
             }
             Self::Around { .. } => 0,
-            Self::Compiled(automaton) => automaton.program_bytes(),
+            Self::Compiled { automaton, .. } => automaton.program_bytes(),
         }
     }
 
@@ -177,7 +210,7 @@ impl Pattern {
     #[inline]
     pub(crate) fn matches_at(&self, value: &str, pace: &mut Pace) -> Result<bool, Stopped> {
         match self {
-            Self::Compiled(automaton) => automaton.matches_at(value, pace),
+            Self::Compiled { automaton, .. } => automaton.matches_at(value, pace),
             quick => {
                 pace.work(2 + value.len() / 16)?;
                 Ok(quick.matches(value))
@@ -192,7 +225,7 @@ impl Pattern {
                 literals.binary_search_by(|literal| (**literal).cmp(value)).is_ok()
             }
             Self::Around { before, text, after } => is_around(*before, text, *after, value),
-            Self::Compiled(automaton) => automaton.matches(value),
+            Self::Compiled { automaton, .. } => automaton.matches(value),
         }
     }
 }
@@ -332,6 +365,29 @@ fn is_any(hir: &Hir) -> bool {
         }
         _ => false,
     }
+}
+
+/// A prefix makes everything that starts with it superfluous.
+fn beginnings(hir: &Hir) -> Box<[(Box<[u8]>, bool)]> {
+    let mut extractor = Extractor::new();
+    extractor.kind(ExtractKind::Prefix).limit_total(BEGINNINGS_MAX);
+    let sequence = extractor.extract(hir);
+    let Some(found) = sequence.literals() else { return [(Box::default(), false)].into() };
+    let mut found: Vec<(Box<[u8]>, bool)> =
+        found.iter().map(|l| (l.as_bytes().into(), l.is_exact())).collect();
+    // Prefixes sort before what begins with them.
+    found.sort();
+    let mut kept: Vec<(Box<[u8]>, bool)> = Vec::new();
+    for (text, is_whole) in found {
+        let covered = kept.iter().rev().any(|(known, known_whole)| match known_whole {
+            true => *known == text && is_whole,
+            false => text.starts_with(known),
+        });
+        if !covered {
+            kept.push((text, is_whole));
+        }
+    }
+    kept.into()
 }
 
 fn compile(hir: Hir, budget: &mut PatternBudget) -> Result<Automaton, String> {

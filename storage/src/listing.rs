@@ -10,7 +10,7 @@ use model::{Cancel, Exemplar, Labels, Matcher, Metadata, Pace, TENANT_LABEL, Tim
 use roaring::RoaringBitmap;
 use tenancy::{ReadScope, TenantRead};
 
-use crate::head::{Cardinality, Counts, Head};
+use crate::head::{Cardinality, Counts, Head, HeadCounts, Verdicts};
 use crate::hidden::Hidden;
 use crate::look_up::{InBlock, InHead, Question};
 use crate::partition::Partition;
@@ -185,6 +185,14 @@ impl<G: Gather> Question for Listing<G> {
         &self.selectors
     }
 
+    fn concerns(&self, counts: &HeadCounts) -> bool {
+        let here = |counts: &Counts| {
+            counts.time_range().is_some_and(|held| held.start_ms <= self.range.end_ms)
+        };
+        // What is not buffered any more lies in blocks, which say from when to when.
+        here(&counts.open) || here(&counts.frozen)
+    }
+
     fn series_at_once(&self) -> u64 {
         G::SERIES_AT_ONCE
     }
@@ -203,14 +211,6 @@ impl<G: Gather> Question for Listing<G> {
     ) -> Result<(), Error> {
         pace.work(series.len() as usize)?;
         let from_ms = self.range.start_ms.max(oldest_ms);
-        let counts = head.counts();
-        let here = |counts: Counts| {
-            counts.time_range().is_some_and(|held| held.start_ms <= self.range.end_ms)
-        };
-        // What is not buffered any more lies in blocks, which say from when to when.
-        if !here(counts.open) && !here(counts.frozen) {
-            return Ok(());
-        }
         let rows = series.into_iter().filter(|&n| was_active(head, n, from_ms)).collect();
         self.add(scope, tenant, &Place::Head(head), &rows, pace)
     }
@@ -438,7 +438,9 @@ fn exemplars_of_head(
     pace: &mut Pace,
     all: &mut BTreeMap<Labels, Vec<Exemplar>>,
 ) -> Result<(), Error> {
-    let (head, found) = visible_in_head(&partition.head, scope, tenant, selectors, pace)?;
+    let mut verdicts = Verdicts::default();
+    let by = (&mut verdicts, &mut *pace);
+    let (head, found) = visible_in_head(&partition.head, scope, tenant, selectors, by)?;
     for number in found {
         pace.work(10)?;
         let exemplars = head.exemplars(number, range);

@@ -7,8 +7,8 @@ use hashbrown::HashMap;
 use model::{Cancel, Labels, Matcher, Pace, Resolution, TENANT_LABEL, TimeRange};
 use tenancy::{ReadScope, TenantRead};
 
-use crate::head::Groups;
 pub use crate::head::{GroupBy, Groups as LiveGroups};
+use crate::head::{Groups, Verdicts};
 use crate::place::visible_in_head;
 use crate::select::check_series;
 use crate::{Error, Storage};
@@ -44,13 +44,14 @@ impl Storage {
         let mut all = 0;
         for partition in &self.partitions {
             partition.check_blocks(request.window, Resolution::Raw)?;
+            let mut verdicts = Verdicts::default();
             for tenant in scope.tenants() {
                 let oldest_ms = tenant.oldest_ms(Resolution::Raw, now_ms);
                 let TimeRange { start_ms, end_ms } = request.window;
                 let window = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
                 let of = std::slice::from_ref(&request.matchers);
-                let (head, series) =
-                    visible_in_head(&partition.head, scope, tenant, of, &mut pace)?;
+                let by = (&mut verdicts, &mut pace);
+                let (head, series) = visible_in_head(&partition.head, scope, tenant, of, by)?;
                 let found = head.count_live(&series, window, &request.by, &mut pace)?;
                 drop(head);
                 let Some(Groups { groups, series }) = found else { return Ok(None) };
@@ -73,7 +74,7 @@ impl Storage {
 fn shown(scope: &ReadScope, tenant: &TenantRead, by: &GroupBy, labels: Labels) -> Labels {
     let named = by.labels.iter().any(|name| name == TENANT_LABEL);
     if scope.is_labelled() && named != by.without {
-        return labels.to_builder().set(TENANT_LABEL, tenant.name.as_str()).build();
+        return labels.with(TENANT_LABEL, tenant.name.as_str());
     }
     labels
 }

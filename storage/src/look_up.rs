@@ -23,7 +23,7 @@ use tenancy::{ReadScope, TenantRead};
 
 use crate::block::{Block, BlockHandle};
 use crate::compact::day_of;
-use crate::head::Head;
+use crate::head::{Head, HeadCounts, Verdicts};
 use crate::hidden::Hidden;
 use crate::manifest::BlockMeta;
 use crate::objects::CachedObjects;
@@ -45,6 +45,10 @@ pub trait Question: Send + 'static {
 
     /// Which series it is about.
     fn selectors(&self) -> Selectors<'_>;
+
+    /// Whether a head may have something to say that has these samples and histograms. If not, its
+    /// series are not looked for.
+    fn concerns(&self, counts: &HeadCounts) -> bool;
 
     /// How many series it takes in at a time. One whose work does not grow with their number takes
     /// all of a place at once.
@@ -149,6 +153,8 @@ pub struct LookUp<Q> {
     /// The partition it is at; those before it are done but for `opened` and `waiting`.
     partition: usize,
     at: At,
+    /// What patterns say of the values in the head it is at: the same for all tenants.
+    verdicts: Verdicts,
     /// The number of the next block.
     number: u32,
     waiting: VecDeque<Waiting>,
@@ -227,6 +233,7 @@ impl Storage {
             pace: Pace::new(cancel),
             partition,
             at: At::START,
+            verdicts: Verdicts::default(),
             number: 0,
             waiting: VecDeque::new(),
             opened: VecDeque::new(),
@@ -339,21 +346,24 @@ impl<Q: Question> LookUp<Q> {
         if at == 0 && left.is_none() {
             partition.check_blocks(range, resolution)?;
         }
-        let tenants = if resolution == Resolution::Raw { self.scope.tenants() } else { &[] };
+        let is_asked = resolution == Resolution::Raw
+            && (at > 0 || left.is_some() || self.question.concerns(&partition.counts()));
+        let tenants = if is_asked { self.scope.tenants() } else { &[] };
         let Some(tenant) = tenants.get(at) else {
             // Before the blocks: one is dropped only after the blocks it concerns.
             let tombstones = partition.tombstones();
             let blocks = self.places.blocks(partition);
             self.at = At::Blocks { blocks, tombstones, next: 0, reading: None };
+            self.verdicts = Verdicts::default();
             return Ok(());
         };
         let known = left.map(|left| (partition.head.read(), left));
         let (head, mut series) = match known.filter(|(head, left)| head.epoch() == left.epoch) {
             Some((head, left)) => (head, left.series),
             None => {
-                let (of, pace) = (self.question.selectors(), &mut self.pace);
-                let (head, series) =
-                    visible_in_head(&partition.head, &self.scope, tenant, of, pace)?;
+                let of = self.question.selectors();
+                let by = (&mut self.verdicts, &mut self.pace);
+                let (head, series) = visible_in_head(&partition.head, &self.scope, tenant, of, by)?;
                 self.question.found(&self.scope, series.len())?;
                 (head, series)
             }

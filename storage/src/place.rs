@@ -68,20 +68,20 @@ pub(crate) fn visible_in_block(
 }
 
 /// The same of a tenant's rows in a head, with the lock under which they were found. While patterns
-/// are compared with values the lock is not held: writers get through.
+/// are compared with values the lock is not held: writers get through. `verdicts` are those of this
+/// head, whatever they were found for.
 pub(crate) fn visible_in_head<'p>(
     head: &'p RwLock<Head>,
     scope: &ReadScope,
     tenant: &TenantRead,
     selectors: Selectors<'_>,
-    pace: &mut Pace,
+    (verdicts, pace): (&mut Verdicts, &mut Pace),
 ) -> Result<(RwLockReadGuard<'p, Head>, RoaringBitmap), Error> {
-    let mut verdicts = Verdicts::default();
     loop {
         pace.look()?;
         let held = head.read();
         let found = visible(scope, tenant, selectors, |matchers| {
-            Ok(held.select_known(tenant.id, matchers, &mut verdicts, pace)?)
+            Ok(held.select_known(tenant.id, matchers, verdicts, pace)?)
         })?;
         if verdicts.are_complete() {
             return Ok((held, found));

@@ -18,7 +18,7 @@ fn form(pattern: &Pattern) -> String {
     match pattern {
         Pattern::Literals(literals) => literals.join(","),
         Pattern::Around { before, text, after } => format!("{before:?} {text} {after:?}"),
-        Pattern::Compiled(_) => "compiled".to_owned(),
+        Pattern::Compiled { .. } => "compiled".to_owned(),
     }
 }
 
@@ -48,6 +48,29 @@ fn simple_patterns_are_not_compiled() {
         check(compiled, "compiled");
     }
     check(&"(a|b)".repeat(40), "compiled");
+}
+
+#[track_caller]
+fn check_beginnings(text: &str, expected: &[(&str, bool)]) {
+    let pattern = pattern(text);
+    let found = pattern.beginnings();
+    let text_of = |b: &Beginning<'_>| std::str::from_utf8(b.text).expect("text").to_owned();
+    let found: Vec<_> = found.iter().map(|b| (text_of(b), b.is_whole)).collect();
+    let expected: Vec<_> = expected.iter().map(|(t, whole)| ((*t).to_owned(), *whole)).collect();
+    assert_eq!(found, expected, "{text}");
+}
+
+#[test]
+fn patterns_say_how_values_begin() {
+    check_beginnings("a|b", &[("a", true), ("b", true)]);
+    check_beginnings("node-.*", &[("node-", false)]);
+    check_beginnings("node-.+", &[("node-", false)]);
+    check_beginnings("5..", &[("5", false)]);
+    check_beginnings(".*x", &[("", false)]);
+    check_beginnings("[^a]*", &[("", false)]);
+    check_beginnings("api|api-.+", &[("api", true), ("api-", false)]);
+    check_beginnings("(web|db)-[a-z]+", &[("db-", false), ("web-", false)]);
+    check_beginnings("(?i)ab.*c", &[("AB", false), ("Ab", false), ("aB", false), ("ab", false)]);
 }
 
 proptest! {

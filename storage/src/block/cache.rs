@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Instants,
     /// Series rows of a tombstone; group and page are the halves of its id.
     Deleted,
+    /// Series rows of a pattern; group and page are the halves of its hash.
+    Listed,
     /// Of a segment of entries: streams and footer.
     SegmentIndex,
     SegmentBlooms,

@@ -11,11 +11,12 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::cache::{BlockCache, Key, Kind};
 use super::facts::Table;
 use super::handle::BlockHandle;
-use super::index::{Index, RowCursor, TenantRows};
+use super::index::{Index, Lists, RowCursor, TenantRows};
 use super::object::Object;
 use super::{CHUNKS, EXEMPLARS, TIMESTAMPS};
 use crate::Error;
@@ -144,7 +145,7 @@ impl Block {
         matchers: &[Matcher],
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
-        self.index.select(tenant, matchers, pace)
+        self.index.select(tenant, matchers, self.samples.as_ref(), pace)
     }
 
     /// Series rows that a tombstone of a tenant means. Found once while the cache has room.
@@ -260,6 +261,41 @@ impl Block {
         }
         Ok(found)
     }
+}
+
+/// The rows of one pattern, and which it is: a hash alone may be another's.
+struct Listed {
+    key: Vec<u8>,
+    rows: Arc<RoaringBitmap>,
+}
+
+impl Lists for Samples {
+    fn rows(
+        &self,
+        tenant: TenantId,
+        matcher: &Matcher,
+        find: &mut dyn FnMut() -> Result<RoaringBitmap, Error>,
+    ) -> Result<Arc<RoaringBitmap>, Error> {
+        let own = listed_key(tenant, matcher);
+        let hash = xxh3_64(&own);
+        let (group, page) = ((hash >> 32) as u32, hash as u32);
+        let key = Key { block: self.number, kind: Kind::Listed, group, page };
+        if let Some(known) = self.cache.get::<Listed>(key).filter(|known| known.key == own) {
+            return Ok(Arc::clone(&known.rows));
+        }
+        let rows = Arc::new(find()?);
+        let bytes = rows.serialized_size() + own.len() + size_of::<Listed>();
+        let listed = Listed { key: own, rows: Arc::clone(&rows) };
+        self.cache.put(key, Arc::new(listed), bytes);
+        Ok(rows)
+    }
+}
+
+/// Tells a tenant's patterns apart: the same pattern, wanted or not, lists the same rows.
+fn listed_key(tenant: TenantId, matcher: &Matcher) -> Vec<u8> {
+    let (name, value) = (matcher.name().as_bytes(), matcher.value().as_bytes());
+    let length = (name.len() as u64).to_le_bytes();
+    [tenant.0.to_le_bytes().as_slice(), &length, name, value].concat()
 }
 
 /// Whether a row group's series rows, as its statistics bound them, lie outside `first..=last`.

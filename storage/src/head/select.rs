@@ -14,8 +14,15 @@ use super::Head;
 use super::refs::{Refs, union};
 use super::verdicts::Compare;
 
-/// Up to so many candidates are looked at one by one rather than intersected further.
-const ONE_BY_ONE_MAX: u64 = 256;
+/// Up to so many candidates are looked at one by one rather than intersected further: a label may
+/// have a hundred thousand values, and finding a candidate's takes some nanoseconds.
+const ONE_BY_ONE_MAX: u64 = 4_096;
+
+/// Candidates for each value that is walked instead of looking at them one by one.
+const CANDIDATES_A_VALUE: usize = 8;
+
+/// Up to so many series are looked at one by one to see which values of a label they have.
+const VALUES_ONE_BY_ONE_MAX: u64 = 16_384;
 
 impl Head {
     /// The series of a tenant that satisfy all matchers and were not deleted. An absent label has
@@ -60,15 +67,27 @@ impl Head {
         let Some(mut found) = self.having(tenant, &equal, &all.refs) else {
             return Ok(RoaringBitmap::new());
         };
-        for (at, matcher) in others.iter().enumerate() {
-            if found.len() <= ONE_BY_ONE_MAX {
-                return self.filter(&found, &others[at..], compare, pace);
+        for matcher in others {
+            if found.is_empty() {
+                break;
+            }
+            if found.len() <= ONE_BY_ONE_MAX && !self.has_few_values(tenant, matcher, found.len()) {
+                found = self.filter(&found, &[matcher], compare, pace)?;
+                continue;
             }
             if !self.restrict(&mut found, tenant, matcher, (compare, pace))? {
                 return Ok(RoaringBitmap::new());
             }
         }
         Ok(found)
+    }
+
+    /// Whether a label has so few values that walking them takes less than finding those of so many
+    /// candidates.
+    fn has_few_values(&self, tenant: TenantId, matcher: &Matcher, candidates: u64) -> bool {
+        let Some(name) = self.labels.symbols.get(matcher.name()) else { return true };
+        let few = candidates as usize / CANDIDATES_A_VALUE;
+        self.index.values(tenant, name).take(few + 1).count() <= few
     }
 
     /// The series that have all these label values; the rarest first.
@@ -262,7 +281,7 @@ impl Head {
         mut each: impl FnMut(&'a str, u64),
     ) -> Result<(), Stopped> {
         let Some(name) = self.labels.symbols.get(name) else { return Ok(()) };
-        let few = within.is_some_and(|w| w.len() <= ONE_BY_ONE_MAX);
+        let few = within.is_some_and(|w| w.len() <= VALUES_ONE_BY_ONE_MAX);
         let told = if within.is_some() {
             self.index.is_indexed(tenant)
         } else {

@@ -22,7 +22,7 @@ const SLICE_BYTES: usize = 1 << 20;
 /// Values copied under one hold of the lock: about a millisecond, most of it finding them.
 const SLICE_VALUES: usize = 64 << 10;
 
-/// What the patterns of one question say of the values of one head.
+/// What the patterns of one question say of the values of one head, whichever tenants' they are.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     /// The numbering they were made in; none before the first look.
@@ -33,9 +33,11 @@ pub(crate) struct Verdicts {
     patterns: Vec<Known>,
     /// By text of the pattern.
     by_text: HashMap<String, usize>,
-    /// By symbol of a label's name and pattern: the series whose values are those, of the matching
-    /// and the others, that an absent label is not among.
+    /// By symbol of a label's name and pattern: the series of the tenant asked about whose values are
+    /// those, of the matching and the others, that an absent label is not among.
     listed: HashMap<(u32, usize), RoaringBitmap>,
+    /// Whose series are listed.
+    tenant: Option<TenantId>,
     wanted: Vec<Wanted>,
     text: String,
 }
@@ -58,12 +60,16 @@ struct Wanted {
 
 impl Verdicts {
     /// The question looks at the head; what it knows of another numbering is void.
-    fn look_at(&mut self, head: &Head) {
+    fn look_at(&mut self, head: &Head, tenant: TenantId) {
+        if self.tenant.replace(tenant) != Some(tenant) {
+            self.listed.clear();
+        }
         if self.epoch == Some(head.epoch) {
             return;
         }
         let (series_end, symbols_end) = (head.series_count(), head.symbol_count());
-        *self = Self { epoch: Some(head.epoch), series_end, symbols_end, ..Self::default() };
+        let (epoch, tenant) = (Some(head.epoch), Some(tenant));
+        *self = Self { epoch, tenant, series_end, symbols_end, ..Self::default() };
     }
 
     /// Whether all that was asked since the last comparing is known: then what was found is right.
@@ -196,7 +202,7 @@ impl Head {
         verdicts: &mut Verdicts,
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Stopped> {
-        verdicts.look_at(self);
+        verdicts.look_at(self, tenant);
         if verdicts.is_full() {
             return Ok(RoaringBitmap::new());
         }

@@ -23,7 +23,7 @@ use tenancy::{ReadScope, TenantId, TenantRead};
 
 use crate::block::Samples;
 use crate::downsample::Windows;
-use crate::head::SharedTimestamps;
+use crate::head::{HeadCounts, SharedTimestamps};
 use crate::look_up::{InBlock, InHead, Question};
 use crate::place::Selectors;
 use crate::tombstone::Ranges;
@@ -120,6 +120,11 @@ impl Question for Selecting {
         std::slice::from_ref(&self.request.matchers)
     }
 
+    fn concerns(&self, counts: &HeadCounts) -> bool {
+        let overlaps = |held: TimeRange| held.overlaps(self.request.range);
+        overlaps(counts.open.range) || overlaps(counts.frozen.range)
+    }
+
     fn series_at_once(&self) -> u64 {
         SERIES_AT_ONCE
     }
@@ -138,12 +143,6 @@ impl Question for Selecting {
     ) -> Result<(), Error> {
         let TimeRange { start_ms, end_ms } = self.request.range;
         let range = TimeRange { start_ms: start_ms.max(oldest_ms), end_ms };
-        let counts = head.counts();
-        let may_have_samples =
-            counts.open.range.overlaps(range) || counts.frozen.range.overlaps(range);
-        if !may_have_samples {
-            return Ok(());
-        }
         for number in series {
             pace.work(100)?;
             let samples = head.read(number, range, &mut self.shared);
@@ -294,11 +293,7 @@ fn check_samples(scope: &ReadScope, found: usize) -> Result<(), Error> {
 
 /// A series' labels as the asker sees them.
 pub(crate) fn shown(scope: &ReadScope, tenant: &TenantRead, labels: Labels) -> Labels {
-    if scope.is_labelled() {
-        labels.to_builder().set(TENANT_LABEL, tenant.name.as_str()).build()
-    } else {
-        labels
-    }
+    if scope.is_labelled() { labels.with(TENANT_LABEL, tenant.name.as_str()) } else { labels }
 }
 
 impl Selection {

@@ -16,6 +16,7 @@ mod full;
 mod giving_up;
 mod late;
 mod losses;
+mod many_series;
 mod model;
 mod noise;
 mod placement;

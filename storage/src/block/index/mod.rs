@@ -14,6 +14,7 @@ pub(crate) use container::SectionFacts;
 pub(super) use container::{FEATURE_COLD, FEATURE_STARTS, FEATURE_WINDOWS, checksum_of};
 pub use read::TenantRows;
 pub(super) use read::{Index, RowCursor};
+pub(super) use select::{Lists, Unlisted};
 
 use model::{Resolution, TimeRange, varint};
 
@@ -49,7 +50,7 @@ pub(crate) fn decode_any(mut data: &[u8]) {
     for rows in &index.tenants {
         // Damage that is found late is an error, too.
         let mut pace = model::Pace::default();
-        let _ = index.select(rows.tenant, &matchers, &mut pace);
+        let _ = index.select(rows.tenant, &matchers, &Unlisted, &mut pace);
         let _ = index.label_names(rows.tenant, None, &mut pace);
         let _ = index.label_values(rows.tenant, "a", None, &mut pace);
         for row in rows.series.clone().take(64) {

@@ -1,23 +1,57 @@
-//! Matchers against the value dictionary: literals by look-up, patterns by their literal prefixes,
-//! whatever is left by walking the label's values.
+//! Matchers against the value dictionary: literals by look-up, patterns by how their values begin,
+//! whatever is left by walking the label's values; a few candidates by their own labels.
+
+use std::sync::Arc;
 
 use fst::{IntoStreamer, Streamer};
-use model::{MatchOp, Matcher, Pace, varint};
-use regex_syntax::hir::literal::{ExtractKind, Extractor};
+use hashbrown::{HashMap, HashSet};
+use model::{Beginning, MatchOp, Matcher, Pace, varint};
 use roaring::RoaringBitmap;
 use tenancy::TenantId;
 
 use super::{
     Index, RUN_LENGTH_BITS, RowCursor, SEPARATOR, TAG_BITMAP, TAG_ROW, TAG_RUN, TAG_SHIFT,
+    TenantRows,
 };
 use crate::Error;
 
 /// Up to this many candidates their labels are compared one by one instead of walking the values
-/// of a label, of which there may be a hundred thousand.
-const CANDIDATES_FEW: u64 = 256;
+/// of a label, of which there may be a hundred thousand. Reading a row is some ten times quicker
+/// than a step in the dictionary with the postings behind it.
+const CANDIDATES_FEW: u64 = 4_096;
 
-/// Most literals taken from a pattern; beyond it a walk is as good.
-const LITERALS_MAX: usize = 512;
+/// Up to this many rows are read to see which names or values they have. Others intersect the
+/// postings of each with the rows.
+const ROWS_FEW: u64 = 16_384;
+
+/// Candidates for each value that may be walked instead of comparing them one by one.
+const CANDIDATES_A_VALUE: u64 = 8;
+
+/// Rows by pattern, found once for many questions: a block never changes.
+pub(in crate::block) trait Lists {
+    /// The rows whose label is there and matches the pattern of a matcher, negated or not, as they
+    /// are known or as `find` finds them.
+    fn rows(
+        &self,
+        tenant: TenantId,
+        matcher: &Matcher,
+        find: &mut dyn FnMut() -> Result<RoaringBitmap, Error>,
+    ) -> Result<Arc<RoaringBitmap>, Error>;
+}
+
+/// Nothing is known, or kept.
+pub(in crate::block) struct Unlisted;
+
+impl Lists for Unlisted {
+    fn rows(
+        &self,
+        _: TenantId,
+        _: &Matcher,
+        find: &mut dyn FnMut() -> Result<RoaringBitmap, Error>,
+    ) -> Result<Arc<RoaringBitmap>, Error> {
+        find().map(Arc::new)
+    }
+}
 
 impl Index {
     /// Series rows of a tenant that satisfy all matchers.
@@ -25,12 +59,12 @@ impl Index {
         &self,
         tenant: TenantId,
         matchers: &[Matcher],
+        lists: &dyn Lists,
         pace: &mut Pace,
     ) -> Result<RoaringBitmap, Error> {
         let Some(rows) = self.tenant(tenant) else { return Ok(RoaringBitmap::new()) };
         let mut found = RoaringBitmap::new();
         found.insert_range(rows.series.clone());
-        let all = found.clone();
         // Look-ups first: they leave little for the costly ones.
         let mut ordered: Vec<&Matcher> = matchers.iter().collect();
         ordered.sort_by_key(|m| {
@@ -40,11 +74,21 @@ impl Index {
             if found.is_empty() {
                 break;
             }
-            let is_look_up = matches!(matcher.op(), MatchOp::Equal | MatchOp::NotEqual);
-            if !is_look_up && found.len() <= CANDIDATES_FEW {
-                self.filter(&mut found, matcher, pace)?;
-            } else {
-                self.apply(&mut found, tenant, &all, matcher, pace)?;
+            if !matches!(matcher.op(), MatchOp::Regex | MatchOp::NotRegex) {
+                self.look_up(&mut found, tenant, matcher)?;
+                continue;
+            }
+            if found.len() > CANDIDATES_FEW {
+                let mut all = || self.rows_matching(tenant, matcher, u64::MAX, pace);
+                let find = &mut || all().map(Option::unwrap_or_default);
+                let matching = lists.rows(tenant, matcher, find)?;
+                self.restrict(&mut found, rows, matcher, &matching)?;
+                continue;
+            }
+            let values_max = found.len() / CANDIDATES_A_VALUE;
+            match self.rows_matching(tenant, matcher, values_max, pace)? {
+                Some(matching) => self.restrict(&mut found, rows, matcher, &matching)?,
+                None => self.filter(&mut found, matcher, pace)?,
             }
         }
         Ok(found)
@@ -58,11 +102,21 @@ impl Index {
     ) -> Result<(), Error> {
         let mut cursor = RowCursor::default();
         let mut kept = RoaringBitmap::new();
+        let mut label = LabelSymbol::new(self, matcher.name());
+        let mut verdicts: HashMap<Option<u32>, bool> = HashMap::new();
         for row in rows.iter() {
-            let pairs = self.pairs(row, &mut cursor)?;
-            let value = pairs.iter().find(|(name, _)| self.symbol(*name) == Some(matcher.name()));
-            let value = value.and_then(|(_, value)| self.symbol(*value)).unwrap_or("");
-            if matcher.matches_at(value, pace)? {
+            pace.work(10)?;
+            let value = label.value(self.pairs(row, &mut cursor)?);
+            let holds = match verdicts.get(&value) {
+                Some(known) => *known,
+                None => {
+                    let text = value.and_then(|value| self.symbol(value)).unwrap_or("");
+                    let holds = matcher.matches_at(text, pace)?;
+                    verdicts.insert(value, holds);
+                    holds
+                }
+            };
+            if holds {
                 kept.insert(row);
             }
         }
@@ -70,83 +124,108 @@ impl Index {
         Ok(())
     }
 
-    fn apply(
+    fn look_up(
         &self,
         found: &mut RoaringBitmap,
         tenant: TenantId,
-        all: &RoaringBitmap,
         matcher: &Matcher,
-        pace: &mut Pace,
     ) -> Result<(), Error> {
-        let (name, value) = (matcher.name(), matcher.value());
-        match matcher.op() {
-            MatchOp::Equal if value.is_empty() => *found -= self.rows_with(tenant, name, "")?,
-            MatchOp::Equal => *found &= self.rows_with(tenant, name, value)?,
-            MatchOp::NotEqual if value.is_empty() => *found &= self.rows_with(tenant, name, "")?,
-            MatchOp::NotEqual => *found -= self.rows_with(tenant, name, value)?,
-            MatchOp::Regex | MatchOp::NotRegex => {
-                let mut matching = self.rows_matching(tenant, matcher, pace)?;
-                let is_negated = matcher.op() == MatchOp::NotRegex;
-                if matcher.matches_empty() != is_negated {
-                    matching |= all - self.rows_with(tenant, name, "")?;
-                }
-                if is_negated {
-                    *found -= matching;
-                } else {
-                    *found &= matching;
-                }
-            }
+        let rows = self.rows_with(tenant, matcher.name(), matcher.value())?;
+        // The empty value stands for presence, which is the opposite of what it says.
+        match (matcher.op() == MatchOp::Equal) != matcher.value().is_empty() {
+            true => *found &= rows,
+            false => *found -= rows,
         }
         Ok(())
     }
 
-    /// Rows whose label is there and matches the pattern of a regex matcher, negated or not.
+    /// Keeps what satisfies a pattern, by the rows it matches where the label is there.
+    fn restrict(
+        &self,
+        found: &mut RoaringBitmap,
+        of: &TenantRows,
+        matcher: &Matcher,
+        matching: &RoaringBitmap,
+    ) -> Result<(), Error> {
+        let is_negated = matcher.op() == MatchOp::NotRegex;
+        if matcher.matches_empty() == is_negated {
+            match is_negated {
+                true => *found -= matching,
+                false => *found &= matching,
+            }
+            return Ok(());
+        }
+        let mut matching = matching.clone();
+        let mut without = RoaringBitmap::new();
+        without.insert_range(of.series.clone());
+        without -= self.rows_with(of.tenant, matcher.name(), "")?;
+        matching |= without;
+        match is_negated {
+            true => *found -= matching,
+            false => *found &= matching,
+        }
+        Ok(())
+    }
+
+    /// Rows whose label is there and matches the pattern of a regex matcher, negated or not; `None` if
+    /// more values than `values_max` would have to be looked at.
     fn rows_matching(
         &self,
         tenant: TenantId,
         matcher: &Matcher,
+        values_max: u64,
         pace: &mut Pace,
-    ) -> Result<RoaringBitmap, Error> {
+    ) -> Result<Option<RoaringBitmap>, Error> {
         let name = matcher.name();
         if matches!(matcher.value(), ".*" | ".+") {
-            return self.rows_with(tenant, name, "");
+            return self.rows_with(tenant, name, "").map(Some);
         }
-        let is_negated = matcher.op() == MatchOp::NotRegex;
-        let mut union = Union::default();
-        for (literal, is_whole) in literals(matcher.value()) {
-            let prefix = key(tenant, name, &literal);
+        let beginnings = matcher.beginnings();
+        if beginnings.len() as u64 > values_max {
+            return Ok(None);
+        }
+        let (mut union, mut looked_at) = (Union::default(), 0);
+        for Beginning { text, is_whole } in beginnings {
+            let prefix = key(tenant, name, text);
             if is_whole {
-                let is_match = match std::str::from_utf8(&literal) {
-                    Ok(value) if !value.is_empty() => {
-                        matcher.matches_at(value, pace)? != is_negated
-                    }
-                    _ => false,
+                looked_at += 1;
+                let postings = self.fst.get(&prefix).filter(|_| !text.is_empty());
+                let Some((postings, value)) = postings.zip(std::str::from_utf8(text).ok()) else {
+                    continue;
                 };
-                if let Some(postings) = self.fst.get(&prefix).filter(|_| is_match) {
+                if matcher.pattern_matches_at(value, pace)? {
                     self.add_postings(postings, &mut union)?;
                 }
                 continue;
             }
-            self.walk(&prefix, key(tenant, name, b"").len(), |value, postings| {
-                if matcher.matches_at(value, pace)? != is_negated {
-                    pace.work(20)?;
-                    self.add_postings(postings, &mut union)
-                } else {
-                    Ok(())
-                }
-            })?;
+            let is_through =
+                self.walk(&prefix, key(tenant, name, b"").len(), |value, postings| {
+                    looked_at += 1;
+                    if looked_at > values_max {
+                        return Ok(false);
+                    }
+                    if matcher.pattern_matches_at(value, pace)? {
+                        pace.work(20)?;
+                        self.add_postings(postings, &mut union)?;
+                    }
+                    Ok(true)
+                })?;
+            if !is_through {
+                return Ok(None);
+            }
         }
-        Ok(union.into_bitmap())
+        Ok(Some(union.into_bitmap()))
     }
 
-    /// Calls `each` with every value whose key starts with `prefix`; the value starts at
-    /// `value_at` in the key. The empty value stands for presence and is left out.
+    /// Calls `each` with every value whose key starts with `prefix`, as long as it wants more, and
+    /// says whether it did to the end; the value starts at `value_at` in the key. The empty value
+    /// stands for presence and is left out.
     fn walk(
         &self,
         prefix: &[u8],
         value_at: usize,
-        mut each: impl FnMut(&str, u64) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        mut each: impl FnMut(&str, u64) -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
         let mut stream = self.fst.range().ge(prefix).into_stream();
         while let Some((key, postings)) = stream.next() {
             if !key.starts_with(prefix) {
@@ -154,11 +233,11 @@ impl Index {
             }
             let value = key.get(value_at..).and_then(|v| std::str::from_utf8(v).ok());
             let value = value.ok_or_else(|| self.damaged("a label value is not text"))?;
-            if !value.is_empty() {
-                each(value, postings)?;
+            if !value.is_empty() && !each(value, postings)? {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Rows with one value; the empty value stands for any.
@@ -206,15 +285,11 @@ impl Index {
         pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
         let mut values = Vec::new();
-        if let Some(rows) = rows.filter(|r| r.len() <= CANDIDATES_FEW) {
-            self.for_each_pair(rows, |n, v| {
-                if n == name {
-                    values.push(v.to_owned());
-                }
-            })?;
-            values.sort_unstable();
-            values.dedup();
-            return Ok(values);
+        if let Some(rows) = rows.filter(|r| r.len() <= ROWS_FEW) {
+            let mut label = LabelSymbol::new(self, name);
+            let mut found: HashSet<u32> = HashSet::new();
+            self.for_each_row(rows, pace, |pairs| found.extend(label.value(pairs)))?;
+            return Ok(self.texts_in_order(found));
         }
         let prefix = key(tenant, name, b"");
         self.walk(&prefix, prefix.len(), |value, postings| {
@@ -222,7 +297,7 @@ impl Index {
             if self.touches(postings, rows)? {
                 values.push(value.to_owned());
             }
-            Ok(())
+            Ok(true)
         })?;
         Ok(values)
     }
@@ -235,11 +310,11 @@ impl Index {
         pace: &mut Pace,
     ) -> Result<Vec<String>, Error> {
         let mut names = Vec::new();
-        if let Some(rows) = rows.filter(|r| r.len() <= CANDIDATES_FEW) {
-            self.for_each_pair(rows, |n, _| names.push(n.to_owned()))?;
-            names.sort_unstable();
-            names.dedup();
-            return Ok(names);
+        if let Some(rows) = rows.filter(|r| r.len() <= ROWS_FEW) {
+            let mut found: HashSet<u32> = HashSet::new();
+            let each = |pairs: &[(u32, u32)]| found.extend(pairs.iter().map(|(name, _)| *name));
+            self.for_each_row(rows, pace, each)?;
+            return Ok(self.texts_in_order(found));
         }
         let tenant = tenant.0.to_be_bytes();
         let mut from = tenant.to_vec();
@@ -267,18 +342,25 @@ impl Index {
         Ok(names)
     }
 
-    fn for_each_pair(
+    fn for_each_row(
         &self,
         rows: &RoaringBitmap,
-        mut each: impl FnMut(&str, &str),
+        pace: &mut Pace,
+        mut each: impl FnMut(&[(u32, u32)]),
     ) -> Result<(), Error> {
         let mut cursor = RowCursor::default();
         for row in rows {
-            for (name, value) in self.pairs(row, &mut cursor)? {
-                each(self.symbol(*name).unwrap_or(""), self.symbol(*value).unwrap_or(""));
-            }
+            pace.work(10)?;
+            each(self.pairs(row, &mut cursor)?);
         }
         Ok(())
+    }
+
+    fn texts_in_order(&self, symbols: HashSet<u32>) -> Vec<String> {
+        let texts = symbols.into_iter().filter_map(|symbol| self.symbol(symbol));
+        let mut texts: Vec<String> = texts.map(str::to_owned).collect();
+        texts.sort_unstable();
+        texts
     }
 
     fn touches(&self, postings: u64, rows: Option<&RoaringBitmap>) -> Result<bool, Error> {
@@ -289,6 +371,30 @@ impl Index {
         let mut union = Union::default();
         self.add_postings(postings, &mut union)?;
         Ok(!union.into_bitmap().is_disjoint(rows))
+    }
+}
+
+/// A label as rows have it: by the number of its name, once that was met.
+struct LabelSymbol<'a> {
+    index: &'a Index,
+    name: &'a str,
+    symbol: Option<u32>,
+}
+
+impl<'a> LabelSymbol<'a> {
+    fn new(index: &'a Index, name: &'a str) -> Self {
+        Self { index, name, symbol: None }
+    }
+
+    /// The number of a row's value.
+    fn value(&mut self, pairs: &[(u32, u32)]) -> Option<u32> {
+        if let Some(symbol) = self.symbol {
+            return pairs.iter().find(|(name, _)| *name == symbol).map(|(_, value)| *value);
+        }
+        let is_it = |name: u32| self.index.symbol(name) == Some(self.name);
+        let (name, value) = pairs.iter().find(|(name, _)| is_it(*name))?;
+        self.symbol = Some(*name);
+        Some(*value)
     }
 }
 
@@ -317,51 +423,4 @@ fn key(tenant: TenantId, name: &str, value: &[u8]) -> Vec<u8> {
     key.push(SEPARATOR);
     key.extend_from_slice(value);
     key
-}
-
-/// Literals such that every text the pattern matches is one of them (true) or starts with one
-/// (false). They only narrow the search: each value is still matched.
-fn literals(pattern: &str) -> Vec<(Vec<u8>, bool)> {
-    let everything = vec![(Vec::new(), false)];
-    let Ok(hir) = regex_syntax::parse(&format!("(?s:{pattern})")) else { return everything };
-    let mut extractor = Extractor::new();
-    extractor.kind(ExtractKind::Prefix).limit_total(LITERALS_MAX);
-    let sequence = extractor.extract(&hir);
-    let Some(found) = sequence.literals() else { return everything };
-    let mut found: Vec<_> = found.iter().map(|l| (l.as_bytes().to_vec(), l.is_exact())).collect();
-    // A prefix makes everything that starts with it superfluous; prefixes sort before these.
-    found.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    let mut kept: Vec<(Vec<u8>, bool)> = Vec::new();
-    for (literal, is_whole) in found {
-        let covered = kept.iter().rev().any(|(k, whole)| {
-            if *whole { *k == literal && is_whole } else { literal.starts_with(k) }
-        });
-        if !covered {
-            kept.push((literal, is_whole));
-        }
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(pattern: &str, expected: &[(&str, bool)]) {
-        let found = literals(pattern);
-        let found: Vec<_> =
-            found.iter().map(|(l, w)| (std::str::from_utf8(l).expect("text"), *w)).collect();
-        assert_eq!(found, expected, "{pattern}");
-    }
-
-    #[test]
-    fn patterns_give_their_literals() {
-        check("a|b", &[("a", true), ("b", true)]);
-        check("node-.*", &[("node-", false)]);
-        check("5..", &[("5", false)]);
-        check(".*x", &[("", false)]);
-        check("api|api-.+", &[("api", true), ("api-", false)]);
-        check("(web|db)-[a-z]+", &[("db-", false), ("web-", false)]);
-    }
 }
