@@ -340,9 +340,12 @@ fn arguments(
     Ok(())
 }
 
-/// No self-observation beside the load, no downsampled blocks (the others make none), and limits that a
-/// benchmark does not run into.
+/// No self-observation beside the load, no downsampled blocks (the others make none), no answers that
+/// are kept, and limits that a benchmark does not run into.
 const TAFFRAIL_CONFIG: &str = "
+[query]
+result_cache_bytes = 0
+
 [ingest.self_scrape]
 enabled = false
 

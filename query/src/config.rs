@@ -47,6 +47,9 @@ pub struct Config {
     /// Seconds from its arrival after which a question is written to the log with what it used; 0
     /// for every one.
     pub slow_query_seconds: f64,
+    /// Memory for answers to range queries that are kept, in bytes; 0 keeps none. What was asked is
+    /// evaluated only where time has gone on; what changed since is evaluated anew.
+    pub result_cache_bytes: usize,
     /// Origins whose pages may read answers, as a regular expression for the whole origin
     /// (`https?://(grafana|console)\.example\.com`); empty for none. With `.*` any page a user
     /// visits may read what this server answers without credentials.
@@ -69,6 +72,7 @@ impl Default for Config {
             subquery_step_seconds: 60.0,
             running_max: 40,
             slow_query_seconds: 10.0,
+            result_cache_bytes: 64 << 20,
             cors_origin: String::new(),
         }
     }

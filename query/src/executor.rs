@@ -106,6 +106,8 @@ pub struct Evaluation {
     pub timeout: Duration,
     /// Whether to count samples by step (`stats=all`).
     pub per_step_stats: bool,
+    /// Whether nothing may be taken from answers that were kept.
+    pub fresh: bool,
     /// Set when nobody waits for the answer any more.
     pub cancel: Cancel,
 }

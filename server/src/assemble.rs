@@ -45,8 +45,13 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let doors = open_doors(&config, (&appender, &storage), &disk, &metrics, &clock).await?;
     let listeners = Listeners::open(&config).await?;
     let (engine, entries) = evaluators(&config, &storage);
-    let querier =
-        query::Querier::new(engine, Arc::clone(&clock), config.query.clone(), about(started_ms));
+    let evaluating = Arc::clone(&engine) as Arc<dyn query::Executor>;
+    let querier = query::Querier::new(
+        evaluating,
+        Arc::clone(&clock),
+        config.query.clone(),
+        about(started_ms),
+    );
     let scraper = scraping::start(&config, &doors, &authenticator)?;
     let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
@@ -60,6 +65,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
         storage: Arc::clone(&storage),
         ingest: metrics,
         query: Arc::clone(querier.metrics()),
+        engine,
         authenticator: Arc::clone(&authenticator),
         clock: Arc::clone(&clock),
         reloads: Arc::clone(&reloads),
@@ -182,6 +188,7 @@ fn evaluators(
         subquery_step_ms: config.query.subquery_step_ms(),
         late_names: config.query.delayed_name_removal,
         start_timestamps: config.query.start_timestamps,
+        result_cache_bytes: config.query.result_cache_bytes,
         ..engine::Options::default()
     };
     let of_series = engine::StorageExecutor::new(Arc::clone(storage), Arc::clone(&pool), options);

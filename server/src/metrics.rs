@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     pub(crate) storage: Arc<Storage>,
     pub(crate) ingest: Arc<ingest::Metrics>,
     pub(crate) query: Arc<query::Metrics>,
+    pub(crate) engine: Arc<engine::StorageExecutor>,
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) reloads: Arc<query::Reloads>,
@@ -41,6 +42,7 @@ impl Metrics {
     pub(crate) fn write(&self, out: &mut String) {
         self.ingest.write(out);
         self.query.write(out);
+        write_result_cache(out, &self.engine.result_cache());
         self.authenticator.write_metrics(out);
         self.write_storage(out);
         self.write_reload(out);
@@ -126,6 +128,17 @@ impl Metrics {
             write_object_store(out, &requests, &cache);
         }
     }
+}
+
+fn write_result_cache(out: &mut String, c: &engine::ResultCacheUse) {
+    let name = "taffrail_query_result_cache_lookups_total";
+    let help = "Range queries that could be kept, by how much of them was.";
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
+    for (found, lookups) in [("all", c.hits), ("part", c.partial), ("nothing", c.misses)] {
+        let _ = writeln!(out, "{name}{{found=\"{found}\"}} {lookups}");
+    }
+    let help = "Memory of answers to range queries that are kept.";
+    line(out, "taffrail_query_result_cache_bytes", "gauge", help, c.bytes as f64);
 }
 
 fn write_entries(out: &mut String, t: &EntryTotals) {

@@ -123,6 +123,9 @@ impl Storage {
                 let mut head = partition.head.write();
                 self.check_backlog(partition, &head)?;
                 head.append(&mut request);
+                if let Some(lowest_ms) = rows.lowest_ms(batch, request.oldest_ms) {
+                    self.changes.note(scope.tenant(), lowest_ms);
+                }
                 let logged = self.log_payloads(partition, scope, request.payloads);
                 self.wake_if_full(partition, &head);
                 logged

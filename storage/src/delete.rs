@@ -322,6 +322,7 @@ impl Storage {
             false => Removed::default(),
         };
         partition.bury(Arc::new(Tombstone { position, ..tombstone.clone() }));
+        self.changes.note(tombstone.tenant, tombstone.range.start_ms);
         Ok((removed, position))
     }
 

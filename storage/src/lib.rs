@@ -13,6 +13,7 @@
 mod append;
 pub mod backup;
 pub mod block;
+mod changes;
 mod checked_json;
 pub mod codec;
 mod compact;
@@ -73,6 +74,7 @@ pub use inspect::{Sheet, Table, inspect};
 pub use listing::{ListNames, ListSeries, ListValues};
 pub use live::{CountLive, GroupBy, LiveGroups};
 pub use look_up::{InBlock, InHead, LookUp, Question};
+pub use lru::Lru;
 pub use objects::{FarObjects, LocalObjects};
 pub use open::{Parts, quarantine};
 pub use overview::{PartitionOverview, TenantOverview, Totals};

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 /// Things by key, bounded by the sum of their bytes.
 #[derive(Debug)]
-pub(crate) struct Lru<K, V> {
+pub struct Lru<K, V> {
     bytes_max: u64,
     items: HashMap<K, Item<V>>,
     /// Keys by when they were last used.
@@ -24,23 +24,24 @@ struct Item<V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Lru<K, V> {
-    pub(crate) fn new(bytes_max: u64) -> Self {
+    /// Nothing yet, and never more than `bytes_max`.
+    pub fn new(bytes_max: u64) -> Self {
         let (items, order) = Default::default();
         Self { bytes_max, items, order, uses: 0, bytes: 0 }
     }
 
     /// Bytes held.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Whether it is there; no use of it.
-    pub(crate) fn has(&self, key: &K) -> bool {
+    pub fn has(&self, key: &K) -> bool {
         self.items.contains_key(key)
     }
 
     /// What is there, which counts as a use.
-    pub(crate) fn get(&mut self, key: &K) -> Option<&V> {
+    pub fn get(&mut self, key: &K) -> Option<&V> {
         let item = self.items.get_mut(key)?;
         self.uses += 1;
         self.order.remove(&item.used);
@@ -51,7 +52,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
 
     /// Puts something in, or in the place of what was there, and gives what had to go for it: the
     /// thing itself if it is larger than all there may be.
-    pub(crate) fn put(&mut self, key: K, value: V, bytes: u64) -> Vec<(K, V)> {
+    pub fn put(&mut self, key: K, value: V, bytes: u64) -> Vec<(K, V)> {
         if bytes > self.bytes_max {
             return vec![(key, value)];
         }
@@ -63,17 +64,22 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         self.bytes += bytes;
         let mut gone = Vec::new();
         while self.bytes > self.bytes_max {
-            let Some((_, oldest)) = self.order.pop_first() else { break };
-            if let Some(item) = self.items.remove(&oldest) {
-                self.bytes -= item.bytes;
-                gone.push((oldest, item.value));
-            }
+            let Some(oldest) = self.pop_oldest() else { break };
+            gone.push(oldest);
         }
         gone
     }
 
+    /// Takes out what was not used for longest.
+    pub fn pop_oldest(&mut self) -> Option<(K, V)> {
+        let (_, oldest) = self.order.pop_first()?;
+        let item = self.items.remove(&oldest)?;
+        self.bytes -= item.bytes;
+        Some((oldest, item.value))
+    }
+
     /// Takes something out.
-    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let item = self.items.remove(key)?;
         self.order.remove(&item.used);
         self.bytes -= item.bytes;
@@ -81,7 +87,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     }
 
     /// Drops what `stays` does not want.
-    pub(crate) fn retain(&mut self, stays: impl Fn(&K) -> bool) {
+    pub fn retain(&mut self, stays: impl Fn(&K) -> bool) {
         let (order, bytes) = (&mut self.order, &mut self.bytes);
         self.items.retain(|key, item| {
             let stays = stays(key);
@@ -114,5 +120,6 @@ mod tests {
         assert_eq!((lru.remove(&3), lru.remove(&3)), (Some(7), None));
         lru.retain(|key| *key == 0);
         assert_eq!((lru.bytes(), lru.has(&0), lru.has(&2)), (30, true, false));
+        assert_eq!((lru.pop_oldest(), lru.pop_oldest(), lru.bytes()), (Some((0, 0)), None, 0));
     }
 }

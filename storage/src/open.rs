@@ -14,6 +14,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tenancy::TenantId;
 
 use crate::block::{ALWAYS_THERE, BlockCache};
+use crate::changes::Changes;
 use crate::compact::Counters;
 use crate::entries::{self, Entries, RestoredEntries};
 use crate::error::error_text;
@@ -126,6 +127,7 @@ impl Storage {
             map,
             partitions,
             usage,
+            changes: Changes::default(),
             recovery,
             deleting: tokio::sync::Mutex::default(),
             rules: parking_lot::RwLock::default(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use model::{Exemplar, Histogram, Metadata, Sample};
+use model::{Exemplar, Histogram, Metadata, Sample, SeriesId};
 
 /// The content of one write request. Labels stay where they are in the request's body.
 #[derive(Debug, Default)]
@@ -103,6 +103,20 @@ impl MetricRows<'_> {
     /// Start timestamps of the histograms of a series; those behind the end are unknown.
     pub fn histogram_starts_of(&self, series: &SeriesRows) -> &[i64] {
         within(&self.histogram_starts, &series.histograms)
+    }
+
+    /// The oldest instant of those series' samples and histograms that is not before `oldest_ms`.
+    pub(crate) fn lowest_ms(&self, batch: &[(SeriesId, u32)], oldest_ms: i64) -> Option<i64> {
+        let series = batch.iter().filter_map(|(_, at)| self.series.get(*at as usize));
+        let instants = series.flat_map(|one| {
+            let (samples, histograms) = (&one.samples, &one.histograms);
+            let samples = self.samples.get(samples.start as usize..samples.end as usize);
+            let histograms =
+                self.histograms.get(histograms.start as usize..histograms.end as usize);
+            let samples = samples.unwrap_or_default().iter().map(|sample| sample.timestamp_ms);
+            samples.chain(histograms.unwrap_or_default().iter().map(|(at_ms, _)| *at_ms))
+        });
+        instants.filter(|at_ms| *at_ms >= oldest_ms).min()
     }
 
     /// Whether some sample or histogram has a start timestamp.

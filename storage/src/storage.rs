@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::block::BlockCache;
+use crate::changes::Changes;
 use crate::compact::{CompactState, Counters, Grave};
 use crate::entries::Entries;
 use crate::head::{Head, HeadCounts};
@@ -47,6 +48,8 @@ pub struct Storage {
     pub(crate) partitions: Vec<Partition>,
     pub(crate) entries: Entries,
     pub(crate) usage: Usage,
+    /// Which answers that somebody kept still hold.
+    pub(crate) changes: Changes,
     pub(crate) recovery: Recovery,
     /// Held by a deletion until its records are in the log: one at a time, so that each has a
     /// number of its own.

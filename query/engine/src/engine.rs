@@ -110,6 +110,7 @@ pub fn instant(expr: Expr, at_ms: i64) -> Evaluation {
         lookback_ms: 300_000,
         timeout: Duration::from_secs(120),
         per_step_stats: false,
+        fresh: false,
         cancel: Cancel::default(),
     }
 }

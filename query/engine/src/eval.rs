@@ -64,6 +64,8 @@ pub struct Options {
     /// Series in one unit of work: small enough to end soon after a cancellation and to share a
     /// core fairly, large enough that handing it over does not show.
     pub morsel_series: usize,
+    /// Memory for answers to range queries that are kept. Bytes; 0 keeps none.
+    pub result_cache_bytes: usize,
 }
 
 impl Default for Options {
@@ -74,6 +76,7 @@ impl Default for Options {
             start_timestamps: false,
             fuse: true,
             morsel_series: 256,
+            result_cache_bytes: 0,
         }
     }
 }

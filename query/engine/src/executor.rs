@@ -11,7 +11,7 @@ use model::Cancel as Stop;
 use model::{Exemplar, Labels, Matcher, Metadata, Stopped, TimeRange};
 use query::{
     Answer, Batches, BlockFacts, Cancel, Error, Evaluation, Executor, Listing, Pieces, ReadRequest,
-    SeriesRequest, SqlRequest, Statistics,
+    SeriesRequest, SqlRequest, Statistics, Value,
 };
 use storage::{
     BlockShare, CountLive, ListNames, ListSeries, ListValues, LiveGroups, Liveness, LookUp,
@@ -22,9 +22,10 @@ use tokio::sync::oneshot;
 
 use crate::Engine;
 use crate::budget::Budget;
-use crate::eval::Options;
+use crate::eval::{Evaluator, Options};
 use crate::pool::{Lane, Pool};
 use crate::read::Reading;
+use crate::results::{self, ResultCacheUse, Results};
 use crate::source::{Fetched, Selected, Source};
 use crate::sql::{Reader, ReaderParts, Sessions};
 
@@ -35,6 +36,7 @@ pub struct StorageExecutor {
     source: Arc<StorageSource>,
     pool: Arc<Pool>,
     engine: Engine,
+    results: Arc<Results>,
     sessions: Sessions,
 }
 
@@ -44,8 +46,9 @@ impl StorageExecutor {
         let source =
             Arc::new(StorageSource { storage: Arc::clone(&storage), pool: Arc::clone(&pool) });
         let of_engine: Arc<dyn Source> = Arc::<StorageSource>::clone(&source);
+        let results = Arc::new(Results::new(options.result_cache_bytes));
         let engine = Engine::new(of_engine, Arc::clone(&pool), options);
-        Self { storage, source, pool, engine, sessions: Sessions::default() }
+        Self { storage, source, pool, engine, results, sessions: Sessions::default() }
     }
 
     /// Runs a look-up in the heads on the pool.
@@ -58,6 +61,45 @@ impl StorageExecutor {
         let (storage, scope) = (Arc::clone(&self.storage), scope.clone());
         let (lane, stop) = (self.pool.lane(&scope, cancel), cancel.stop().clone());
         lane.run(move || look_up(&storage, &scope, &stop).map_err(asked)).await
+    }
+
+    /// Answers a range query of which some steps may be kept, and keeps the answer.
+    async fn with_kept(
+        &self,
+        scope: &ReadScope,
+        evaluation: &Evaluation,
+        whole: Evaluator,
+        asked: results::Asked,
+    ) -> Result<Answer, Error> {
+        let mut answer = Answer::new(Value::Matrix(Vec::new()));
+        let mut parts = Vec::new();
+        if asked.has_kept() {
+            for TimeRange { start_ms, end_ms } in asked.missing() {
+                let part = Evaluation { start_ms, end_ms, ..evaluation.clone() };
+                let evaluated = self.engine.evaluator(scope, &part, None)?.answer().await?;
+                parts.push((start_ms, results::absorb(&mut answer, evaluated)));
+            }
+        } else {
+            answer = whole.answer().await?;
+        }
+        let results = Arc::clone(&self.results);
+        let lane = self.pool.lane(scope, &evaluation.cancel);
+        // Copies what may be megabytes.
+        lane.run(move || {
+            if let Some(kept) = asked.kept() {
+                parts.push(kept);
+                parts.sort_unstable_by_key(|(start_ms, _)| *start_ms);
+                answer.value = Value::Matrix(results::join(parts));
+            }
+            results.keep(asked, &answer);
+            Ok(answer)
+        })
+        .await
+    }
+
+    /// What keeping answers has come to.
+    pub fn result_cache(&self) -> ResultCacheUse {
+        self.results.usage()
     }
 
     async fn ask<Q: Question>(
@@ -156,7 +198,17 @@ pub(crate) fn stopped(why: Stopped) -> Error {
 #[async_trait]
 impl Executor for StorageExecutor {
     async fn evaluate(&self, scope: &ReadScope, evaluation: Evaluation) -> Result<Answer, Error> {
-        self.engine.evaluate(scope, &evaluation).await
+        // However this future ends, the threads that work for it stop.
+        let _guard = evaluation.cancel.guard();
+        let whole = self.engine.evaluator(scope, &evaluation, None)?;
+        let asked = match self.results.may_keep(&evaluation) {
+            true => self.results.find(&self.storage, scope, &evaluation, &whole.plan),
+            false => None,
+        };
+        match asked {
+            Some(asked) => self.with_kept(scope, &evaluation, whole, asked).await,
+            None => whole.answer().await,
+        }
     }
 
     async fn series(

@@ -103,6 +103,7 @@ mod tests {
             end_ms: 360_000,
             step_ms: 30_000,
             per_step_stats: true,
+            fresh: true,
             ..instant(expr, 300_000)
         };
         let engine = Engine::new(Arc::new(table), Pool::new(1), Options::default());

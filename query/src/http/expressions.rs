@@ -85,14 +85,8 @@ async fn evaluate(
     let lookback_ms = params.lookback_ms(&querier.config())?;
     let stats = params.get("stats").to_owned();
     let per_step_stats = stats == "all";
-    let with_phases = match params.get("profile") {
-        "" | "0" | "false" => false,
-        "1" | "true" => true,
-        other => {
-            let reason = format!("{} is neither true nor false", quoted(other));
-            return Err(invalid("profile", &reason));
-        }
-    };
+    let with_phases = params.switch("profile")?;
+    let fresh = params.switch("nocache")?;
     let text = params.expression();
     let asked_text: Arc<str> = params.get("query").into();
     let work = async |cancel| {
@@ -115,6 +109,7 @@ async fn evaluate(
             lookback_ms,
             timeout,
             per_step_stats,
+            fresh,
             cancel,
         };
         querier.executor().evaluate(&scope, evaluation).await

@@ -45,6 +45,7 @@ fn parameters(endpoint: Endpoint) -> &'static [&'static str] {
             "lookback_delta",
             "stats",
             "profile",
+            "nocache",
         ],
         Endpoint::QueryExemplars => &["query!", "start", "end"],
         Endpoint::FormatQuery | Endpoint::ParseQuery => &["query!"],

@@ -181,6 +181,7 @@ impl Storage {
         };
         partition.commit(&mut flush, edit).await?;
         partition.replace(&names, Vec::new());
+        self.changes.note_all();
         drop(flush);
         tracing::info!(
             partition = partition.number,

@@ -117,6 +117,7 @@ impl Promql {
             lookback_ms: rules.lookback_ms,
             timeout: std::time::Duration::MAX,
             per_step_stats: false,
+            fresh: true,
             cancel: Cancel::default(),
         };
         let series = crate::exec::series_of(self.reader.evaluate(evaluation).await?)?;

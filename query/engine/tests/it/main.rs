@@ -4,6 +4,7 @@
 
 mod compare;
 mod exec;
+mod kept;
 mod literals;
 mod look_ups;
 mod nhcb;
