@@ -45,13 +45,7 @@ pub(crate) async fn serve(arguments: Serve, config: Config) -> Result<()> {
     let doors = open_doors(&config, (&appender, &storage), &disk, &metrics, &clock).await?;
     let listeners = Listeners::open(&config).await?;
     let (engine, entries) = evaluators(&config, &storage);
-    let evaluating = Arc::clone(&engine) as Arc<dyn query::Executor>;
-    let querier = query::Querier::new(
-        evaluating,
-        Arc::clone(&clock),
-        config.query.clone(),
-        about(started_ms),
-    );
+    let querier = querier(&config, &engine, &clock, started_ms);
     let scraper = scraping::start(&config, &doors, &authenticator)?;
     let querier = querier.with_targets(Arc::new(scraping::Told(Arc::clone(&scraper))));
     let (who, of_reload) = (Arc::clone(&authenticator), Arc::clone(&clock));
@@ -176,6 +170,17 @@ fn in_background(
 async fn end_tails(storage: Arc<Storage>, mut stopping: watch::Receiver<bool>) {
     stopped(&mut stopping).await;
     storage.end_tails();
+}
+
+/// What answers questions about series within limits.
+fn querier(
+    config: &Config,
+    engine: &Arc<engine::StorageExecutor>,
+    clock: &Arc<dyn Clock>,
+    started_ms: i64,
+) -> query::Querier {
+    let executor = Arc::clone(engine) as Arc<dyn query::Executor>;
+    query::Querier::new(executor, Arc::clone(clock), config.query.clone(), about(started_ms))
 }
 
 /// What evaluates questions over the store: about series, and about entries.

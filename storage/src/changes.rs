@@ -183,7 +183,7 @@ mod tests {
             assert!(said <= lowest_ms, "since {generation}: {said} is not before {lowest_ms}");
             let age_ms = noted.len() as i64 * 240_000 - lowest_ms;
             let rough_ms = lowest_ms - said;
-            assert!(rough_ms <= age_ms / 2 + STRETCH_MS, "{rough_ms} too early for {age_ms}");
+            assert!(rough_ms <= 2 * age_ms + STRETCH_MS, "{rough_ms} too early for {age_ms}");
         }
     }
 }

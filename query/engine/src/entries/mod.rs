@@ -33,8 +33,8 @@ use crate::budget::Budget;
 use crate::drive::on_pool;
 use crate::executor::{asked, budget_of};
 use crate::pool::{Lane, Pool};
-pub use reading::stored_filter;
 use reading::Reading;
+pub use reading::stored_filter;
 pub(crate) use reading::{Pages, counted_bytes};
 use tailing::Tail;
 
