@@ -34,6 +34,7 @@ mod segment;
 mod statistics;
 mod streams;
 mod tail;
+mod tally;
 mod tokens;
 mod usage;
 
@@ -49,6 +50,7 @@ pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, Se
 pub use segment::lines;
 pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};
 pub use tail::{Dropped, EntryTail, TailEntries, Tailed, TailedEntry, WaitingMax};
+pub use tally::{EntryTally, StreamSpans, StreamTally, TallyEntries};
 
 pub(crate) use deletion::stored_list;
 pub(crate) use head::EntryHead;

@@ -23,6 +23,7 @@ use super::condition::EntryFilter;
 use super::matching::StreamMatcher;
 use super::partition::{EntryPartition, Place};
 use super::streams::Stream;
+use super::tally::StreamSpans;
 use crate::{Error, Storage};
 use best::{Best, Key};
 use looking::{Looking, Passing, Unit, Wanted};
@@ -58,6 +59,8 @@ pub struct SelectEntries {
     pub limit: usize,
     /// Only what comes behind this one, in the same question's order.
     pub after: Option<EntryPlace>,
+    /// Only these stretches of these streams.
+    pub only: Option<Arc<StreamSpans>>,
 }
 
 /// Where an entry stands in the order of a question's answer, for the next page of it.
@@ -182,6 +185,7 @@ pub(super) struct Seen<'a> {
     pub(super) scope: &'a ReadScope,
     pub(super) matcher: &'a StreamMatcher<'a>,
     pub(super) now_ms: i64,
+    pub(super) only: Option<&'a StreamSpans>,
 }
 
 impl Seen<'_> {
@@ -199,12 +203,21 @@ impl Seen<'_> {
                 all.push(None);
                 continue;
             };
+            let spans = self.only.map(|only| only.of(stream));
+            if spans.is_some_and(|spans| spans.is_none()) {
+                all.push(None);
+                continue;
+            }
             let oldest_ns = oldest
                 .entry((tenant.id, stream.signal))
                 .or_insert_with(|| oldest_ns(tenant, stream.signal, self.now_ms));
             let stream_out = self.out(tenant, stream);
-            let id = stream.id.0;
-            all.push(Some(Wanted { stream: Arc::new(stream_out), id, oldest_ns: *oldest_ns }));
+            all.push(Some(Wanted {
+                stream: Arc::new(stream_out),
+                id: stream.id.0,
+                oldest_ns: *oldest_ns,
+                spans: spans.flatten().cloned(),
+            }));
         }
         Ok(all)
     }

@@ -103,7 +103,7 @@ impl Storage {
         cancel: &Cancel,
     ) -> Result<Vec<StreamVolume>, Error> {
         let matcher = StreamMatcher::new(scope, &request.signals, &request.selectors);
-        let seen = Seen { scope, matcher: &matcher, now_ms: self.retention_now_ms() };
+        let seen = Seen { scope, matcher: &matcher, now_ms: self.retention_now_ms(), only: None };
         let mut adding =
             Adding { seen: &seen, request, pace: Pace::new(cancel), all: HashMap::new() };
         let range = (request.start_ns, request.end_ns);

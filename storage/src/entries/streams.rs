@@ -81,19 +81,23 @@ pub(crate) struct StreamTable {
     key: u64,
     all: Vec<Arc<Stream>>,
     counts: Vec<StreamCounts>,
+    /// Of which streams two entries may be of one instant: they did not come in order of time.
+    repeats: Vec<bool>,
     table: HashTable<u32>,
 }
 
 impl StreamTable {
     /// An empty one; `key` guards it against senders who choose what collides.
     pub(crate) fn new(key: u64) -> Self {
-        Self { key, all: Vec::new(), counts: Vec::new(), table: HashTable::new() }
+        let (all, counts, repeats) = Default::default();
+        Self { key, all, counts, repeats, table: HashTable::new() }
     }
 
     /// The same streams under the same numbers, without rows.
     pub(crate) fn without_rows(&self) -> Self {
         let counts = vec![StreamCounts::default(); self.counts.len()];
-        Self { key: self.key, all: self.all.clone(), counts, table: self.table.clone() }
+        let (all, repeats) = (self.all.clone(), vec![false; self.counts.len()]);
+        Self { key: self.key, all, counts, repeats, table: self.table.clone() }
     }
 
     pub(crate) fn len(&self) -> u32 {
@@ -108,8 +112,17 @@ impl StreamTable {
         &self.counts
     }
 
+    /// Streams that have rows, with what they have, and whether one may repeat another.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Arc<Stream>, &StreamCounts, bool)> {
+        let all = self.all.iter().zip(&self.counts).zip(&self.repeats);
+        all.map(|((stream, counts), repeats)| (stream, counts, *repeats))
+            .filter(|(_, counts, _)| !counts.hours.is_empty())
+    }
+
     pub(crate) fn count(&mut self, stream: u32, at_ns: i64, bytes: usize) {
-        self.counts[stream as usize].add(at_ns, bytes);
+        let counts = &mut self.counts[stream as usize];
+        self.repeats[stream as usize] |= !counts.hours.is_empty() && at_ns <= counts.last_ns;
+        counts.add(at_ns, bytes);
     }
 
     /// The number of a stream with these labels, in canonical encoding. Who sent others with the
@@ -141,6 +154,7 @@ impl StreamTable {
         let hash = hash_of(key, stream.tenant, stream.signal, stream.id);
         all.push(stream);
         self.counts.push(StreamCounts::default());
+        self.repeats.push(false);
         let of = |number: &u32| {
             let known = &all[*number as usize];
             hash_of(key, known.tenant, known.signal, known.id)

@@ -55,6 +55,7 @@ impl Pages {
             },
             limit: 0,
             after: after.map(|place| stored_place(place, selection.signal)),
+            only: None,
         };
         Self::of(asking, request, limit)
     }
@@ -63,6 +64,12 @@ impl Pages {
     pub(crate) fn of(asking: Asking, request: stored::SelectEntries, limit: Option<usize>) -> Self {
         let left = limit.unwrap_or(usize::MAX);
         Self { asking, request, left, rows: FIRST_ROWS, held: Reserved::default() }
+    }
+
+    /// Only in these stretches of these streams.
+    pub(super) fn within(mut self, only: stored::StreamSpans) -> Self {
+        self.request.only = Some(Arc::new(only));
+        self
     }
 
     /// The next entries, never none; `None` after the last.

@@ -77,6 +77,14 @@ impl Hiding {
         Ok(rows)
     }
 
+    /// Whether something of a stream between two instants, both inside, may be hidden.
+    pub(crate) fn may_hide(&self, stream: usize, (first_ns, last_ns): (i64, i64)) -> bool {
+        self.0.iter().any(|(deletion, meant)| {
+            let (start, end) = deletion.tombstone.range_ns;
+            meant[stream] && first_ns < end && last_ns >= start
+        })
+    }
+
     /// Whether all that a stream has in this place is hidden, going by its counts alone.
     pub(crate) fn hides_all(&self, stream: usize, counts: &StreamCounts) -> bool {
         self.0.iter().any(|(deletion, meant)| {

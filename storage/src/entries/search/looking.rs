@@ -17,6 +17,7 @@ use crate::entries::needs::{Blocks, Need};
 use crate::entries::page::Page;
 use crate::entries::partition::Place;
 use crate::entries::segment::{Columns, Open, SegmentHandle, blocks_with, prune};
+use crate::entries::tally::meets;
 use crate::{Error, Storage};
 
 /// Pages and groups that are loaded at a time, at most: some two megabytes each once decoded. A
@@ -76,6 +77,20 @@ pub(super) struct Wanted {
     pub(super) id: u128,
     /// What is older is not kept.
     pub(super) oldest_ns: i64,
+    /// If only these stretches of it are asked for.
+    pub(super) spans: Option<Arc<[(i64, i64)]>>,
+}
+
+impl Wanted {
+    /// Whether an entry of this instant is asked for, as far as the stream says.
+    fn has(&self, at_ns: i64) -> bool {
+        at_ns >= self.oldest_ns && self.meets((at_ns, at_ns))
+    }
+
+    /// Whether something between two instants, both inside, may be asked for.
+    fn meets(&self, span: (i64, i64)) -> bool {
+        self.spans.as_ref().is_none_or(|spans| meets(spans, span))
+    }
 }
 
 /// A page or a group that may hold something.
@@ -120,7 +135,8 @@ impl Looking {
             loaded: Vec::new(),
             pace: Pace::new(cancel),
         };
-        let seen = Seen { scope, matcher: &matcher, now_ms: storage.retention_now_ms() };
+        let (now_ms, only) = (storage.retention_now_ms(), request.only.as_deref());
+        let seen = Seen { scope, matcher: &matcher, now_ms, only };
         for (partition, place) in storage.entries.partitions.iter().zip(places) {
             partition.check_segments(&request.signals, range)?;
             let Place { views, segments, deletions } = place;
@@ -175,10 +191,15 @@ impl Looking {
         let wanted = seen.wanted(streams.iter().map(|s| s.stream.as_ref()), &mut self.pace)?;
         let source = self.sources.len() as u32;
         let mut last = None;
-        for (_, stream) in wanted.iter().zip(streams).filter(|(wanted, _)| wanted.is_some()) {
+        for (stream, wanted) in streams.iter().zip(&wanted) {
+            let Some(wanted) = wanted else { continue };
             let counts = &stream.counts;
             let rows = counts.rows();
-            if rows == 0 || counts.first_ns >= self.range.1 || counts.last_ns < self.range.0 {
+            let span = (
+                counts.first_ns.max(self.range.0),
+                counts.last_ns.min(self.range.1.saturating_sub(1)),
+            );
+            if rows == 0 || span.0 > span.1 || !wanted.meets(span) {
                 continue;
             }
             let groups = &open.index.groups;
@@ -188,7 +209,8 @@ impl Looking {
             for (group, at) in groups[first..end.max(first)].iter().zip(first..) {
                 // Streams are in order of rows: only the last group may be there already.
                 let is_new = last.is_none_or(|last| at > last);
-                if is_new && group.first_ns < self.range.1 && group.last_ns >= self.range.0 {
+                let own = (group.first_ns.max(span.0), group.last_ns.min(span.1));
+                if is_new && own.0 <= own.1 && wanted.meets(own) {
                     last = Some(at);
                     let (first_ns, last_ns) = (group.first_ns, group.last_ns);
                     self.units.push(Unit { source, page: at as u32, first_ns, last_ns });
@@ -301,7 +323,7 @@ impl Looking {
             let at = page.instants()[*row as usize];
             let stream = page.streams()[*row as usize] as usize;
             (start..end).contains(&at)
-                && wanted.get(stream).and_then(Option::as_ref).is_some_and(|w| at >= w.oldest_ns)
+                && wanted.get(stream).and_then(Option::as_ref).is_some_and(|w| w.has(at))
         };
         rows.retain(is_asked);
         self.pace.work(page.rows())?;

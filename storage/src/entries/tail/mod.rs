@@ -148,6 +148,7 @@ impl Storage {
                     direction: Direction::Backward,
                     limit,
                     after: None,
+                    only: None,
                 };
                 Some(self.begin_entries_in(scope, &select, cancel, places).await?)
             }

@@ -194,7 +194,7 @@ impl Matching {
             let matcher = matcher.get_or_insert_with(|| {
                 StreamMatcher::new(&self.scope, &self.signals, &self.selectors)
             });
-            let seen = Seen { scope: &self.scope, matcher, now_ms };
+            let seen = Seen { scope: &self.scope, matcher, now_ms, only: None };
             let out = seen.one(stream, pace)?.map(|(stream, _)| Arc::new(stream));
             let (id, last) = (stream.id.0, (i64::MIN, 0));
             known.insert(key, Known { _stream: Arc::clone(stream), out, id, last });

@@ -3,6 +3,8 @@
 //!
 //! `TAFFRAIL_CASES` says how many cases are run, `TAFFRAIL_SEED` which one is first.
 
+mod counting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +68,9 @@ struct Seen {
     /// By level of their results.
     merges: [u64; 3],
     failed_merges: u64,
+    /// Entries that tables of streams told, and rows that were read beside.
+    told: u64,
+    counted: u64,
 }
 
 fn tight() -> Config {
@@ -95,6 +100,7 @@ impl World {
             64..69 => self.restart().await,
             69..74 => self.merge().await,
             74..77 => self.delete().await,
+            77..85 => self.count().await,
             _ => self.ask().await,
         }
     }
@@ -312,12 +318,13 @@ impl World {
             direction: [Direction::Forward, Direction::Backward][self.below(2) as usize],
             limit: [3, 20, usize::MAX][self.below(3) as usize],
             after: None,
+            only: None,
         }
     }
 
-    async fn ask(&mut self) {
-        let request = self.request();
-        let (scope, tenants, zone) = match self.below(4) {
+    /// Who asks, what tenants that is about, and whether only of zone a.
+    fn reader(&self) -> (ReadScope, Vec<u32>, bool) {
+        match self.below(4) {
             0 => (
                 ReadScope::for_test(&[(1, "team-1"), (2, "team-2")]).unlabelled(),
                 vec![1, 2],
@@ -325,7 +332,12 @@ impl World {
             ),
             1 => (scope(2).restricted_for_test(vec![super::equal("zone", "a")]), vec![2], true),
             _ => (scope(1), vec![1], false),
-        };
+        }
+    }
+
+    async fn ask(&mut self) {
+        let request = self.request();
+        let (scope, tenants, zone) = self.reader();
         let found = self.storage.select_entries(&scope, &request, &Cancel::default()).await;
         let found: Vec<(i64, String, Vec<u8>)> = found
             .expect("an answer")
@@ -460,6 +472,8 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
         all.repeated += seen.repeated;
         all.deleted += seen.deleted;
         all.failed_merges += seen.failed_merges;
+        all.told += seen.told;
+        all.counted += seen.counted;
         all.merges.iter_mut().zip(seen.merges).for_each(|(all, seen)| *all += seen);
     }
     assert!(
@@ -468,6 +482,8 @@ async fn the_answer_does_not_depend_on_where_entries_lie() {
             && all.restarts > 15
             && all.answers > 30
             && all.segments > 10
+            && all.told > 100
+            && all.counted > 100
             && all.repeated > 1
             && all.merges.iter().all(|merges| *merges > 0)
             && all.failed_merges > 0

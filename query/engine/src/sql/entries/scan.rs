@@ -255,6 +255,7 @@ impl EntriesExec {
             direction: self.direction,
             limit: 0,
             after: None,
+            only: None,
         })
     }
 }
