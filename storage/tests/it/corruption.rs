@@ -5,6 +5,7 @@
 //! `TAFFRAIL_CASES=10000 cargo test -p server -p storage --test it corruption`.
 
 mod copies;
+mod entries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -275,15 +276,13 @@ fn names(text: &str, touched: &[PathBuf]) -> bool {
         // A manifest is named by its partition where a file beside it is the one that is read.
         text.contains(object)
             || (dir.starts_with("blocks/") && text.contains(dir))
+            || (dir.starts_with("segments/") && text.contains(dir))
             || (object.starts_with("log/") && text.contains("log"))
             || (object.starts_with("manifest/") && text.contains(dir))
     })
 }
 
-async fn check(
-    sound: &Sound,
-    seed: u64,
-) -> Result<Option<(&'static str, Mutation, Outcome)>, String> {
+async fn check(sound: &Sound, seed: u64) -> Result<Option<Case>, String> {
     let random = SeededRandom::new(seed);
     let pick = |n: usize| random.below(n as u64) as usize;
     let kinds: Vec<&'static str> = sound.files.keys().copied().collect();
@@ -384,17 +383,26 @@ fn check_verdict(verified: &Verified, outcome: Outcome, touched: &[PathBuf]) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_told_or_costs_nothing() {
-    let given = number_from_env("TAFFRAIL_CASES");
-    let cases = given.unwrap_or(u64::MAX);
-    let first = number_from_env("TAFFRAIL_SEED").unwrap_or(1);
     let sound = sound().await;
     let verified = verify(Arc::new(sound.disk.after_kill()), None, &mut |_| {}).await;
     let verified = verified.expect("a sound directory");
     assert!(verified.is_sound() && verified.blocks > 2, "{verified:#?}");
+    many(async |seed| check(&sound, seed).await).await;
+}
+
+/// A mutation of a file of a kind, and what came of it.
+type Case = (&'static str, Mutation, Outcome);
+
+/// Makes mutations until there are enough, counts what came of them, and says so if asked to.
+#[expect(clippy::print_stdout, reason = "figures somebody asked for")]
+async fn many(check: impl AsyncFn(u64) -> Result<Option<Case>, String>) {
+    let given = number_from_env("TAFFRAIL_CASES");
+    let cases = given.unwrap_or(u64::MAX);
+    let first = number_from_env("TAFFRAIL_SEED").unwrap_or(1);
     let started = Instant::now();
-    let mut seen: BTreeMap<(&'static str, Mutation, Outcome), u64> = BTreeMap::new();
+    let mut seen: BTreeMap<Case, u64> = BTreeMap::new();
     for seed in first..first.saturating_add(cases) {
-        match check(&sound, seed).await {
+        match check(seed).await {
             Ok(Some(case)) => *seen.entry(case).or_default() += 1,
             Ok(None) => {}
             Err(wrong) => panic!("{wrong}\nreplay with TAFFRAIL_SEED={seed} TAFFRAIL_CASES=1"),
