@@ -3,13 +3,15 @@
 //! ```text
 //! names ─► what they are ─► unreadable indeed? ─► what goes with each (a preview ends here)
 //!       ─► copies to objects/quarantine/, a record to quarantine/ ─► ONE manifest ─► originals go
-//!       ─► where series are not known any more: the log replayed as far as it goes, and flushed
+//!       ─► where series or positions are not known any more: the log replayed as far as it goes,
+//!          and flushed
 //! ```
 //!
 //! Invariant: nothing that can be read is given up, and nothing goes before a copy and a record of
 //! it are on the disk.
 
 mod plan;
+mod segments;
 
 use std::path::{Path as DiskPath, PathBuf};
 use std::sync::Arc;
@@ -39,12 +41,14 @@ pub struct GivenUp {
     pub objects: Vec<String>,
     /// Of which partition.
     pub partition: u16,
-    /// `block`, `snapshot` or `manifest`.
+    /// `block`, `segment`, `snapshot` or `manifest`.
     pub kind: &'static str,
     /// What is wrong with it.
     pub reason: String,
     /// Blocks whose rows go, as far as anybody knows them.
     pub blocks: Vec<LostBlock>,
+    /// Segments whose entries go, as far as anybody knows them.
+    pub segments: Vec<LostSegment>,
     /// What else is lost.
     pub also: Vec<String>,
 }
@@ -61,6 +65,23 @@ pub struct LostBlock {
     /// Its first and last instant, milliseconds since the Unix epoch.
     pub range_ms: Option<(i64, i64)>,
     /// Numbers of the tenants that have rows in it, if that can be read.
+    pub tenants: Option<Vec<u32>>,
+}
+
+/// A segment whose entries go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostSegment {
+    /// Its name.
+    pub name: String,
+    /// What its entries are; `None` if not even that can be read.
+    pub signal: Option<String>,
+    /// Streams in it.
+    pub streams: Option<u64>,
+    /// Entries in it.
+    pub entries: Option<u64>,
+    /// Its first and last instant, nanoseconds since the Unix epoch.
+    pub range_ns: Option<(i64, i64)>,
+    /// Numbers of the tenants that have entries in it, if that can be read.
     pub tenants: Option<Vec<u32>>,
 }
 
@@ -85,7 +106,7 @@ pub async fn give_up(
     let store = local_objects(&disk).await?;
     let map = PartitionMap::load(&store, config.counts()).await?;
     let mut plans = Vec::new();
-    for plan in plan::plans(names, map.partitions())? {
+    for plan in plan::plans(names, &map)? {
         plans.push(plan.work_out(&store).await?);
     }
     let report: Vec<GivenUp> = plans.iter().map(|plan| plan.given_up.clone()).collect();
@@ -107,7 +128,7 @@ pub async fn give_up(
     Ok(report)
 }
 
-/// Does what a plan says; says whether series of the partition are not known any more.
+/// Does what a plan says; says whether what the partition needs of the log is not known any more.
 async fn carry_out(store: &Arc<dyn ObjectStore>, plan: &Plan) -> Result<bool, Error> {
     for path in &plan.aside {
         let kept = Path::from(format!("{OBJECTS}/{path}"));
@@ -128,6 +149,7 @@ async fn carry_out(store: &Arc<dyn ObjectStore>, plan: &Plan) -> Result<bool, Er
             let (mut manifest, state) = ManifestStore::load(Arc::clone(store), number).await?;
             let edit = Edit {
                 remove_blocks: plan.remove_blocks.clone(),
+                remove_segments: plan.remove_segments.clone(),
                 snapshots: plan.forgets_series.then(Vec::new),
                 next_object: state.next_object,
                 ..Edit::default()
@@ -154,6 +176,16 @@ async fn settle(disk: Arc<dyn Disk>, config: Config, accepted: &[u16]) -> Result
         let end = storage.log.end();
         if partition.covered() < end {
             // There was nothing to flush.
+            let mut flush = partition.flush.lock().await;
+            partition.check_writable()?;
+            let next_object = flush.state.next_object;
+            let edit = Edit { covered: Some(end), next_object, ..Edit::default() };
+            partition.commit(&mut flush, edit).await?;
+        }
+    }
+    for partition in storage.entries.partitions.iter().filter(|p| accepted.contains(&p.number)) {
+        let end = storage.log.end();
+        if partition.covered() < end {
             let mut flush = partition.flush.lock().await;
             partition.check_writable()?;
             let next_object = flush.state.next_object;

@@ -68,7 +68,7 @@ pub use downsample::{
 };
 pub use error::{Error, error_text};
 pub use export::{Export, ExportFormat, Exported};
-pub use give_up::{Carry, GivenUp, LostBlock, give_up};
+pub use give_up::{Carry, GivenUp, LostBlock, LostSegment, give_up};
 pub use head::check_histogram;
 pub use inspect::{Sheet, Table, inspect};
 pub use listing::{ListNames, ListSeries, ListValues};

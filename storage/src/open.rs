@@ -91,7 +91,8 @@ impl Storage {
         let restored =
             restore_metrics(&objects, &cache, &map, claim.as_ref(), &parts, accepted).await?;
         let entries =
-            restore_entries(&objects, &cache, &map, claim.as_ref(), &parts, &restored).await?;
+            restore_entries(&objects, &cache, &map, claim.as_ref(), &parts, &restored, accepted)
+                .await?;
         let replayed = tokio::task::spawn_blocking({
             let (disk, config) = (Arc::clone(&parts.disk), config.clone());
             move || replay(disk, &config, restored, entries)
@@ -230,13 +231,18 @@ async fn restore_entries(
     claim: Option<&Claim>,
     parts: &Parts,
     metrics: &[Restored],
+    accepted: &[u16],
 ) -> Result<Vec<RestoredEntries>, Error> {
     let first = metrics.iter().map(|r| r.state.covered).min();
     let first = first.filter(|_| map.is_older_than_entries());
     let mut restored = Vec::new();
     for number in map.entry_numbers() {
         let key = parts.random.next_u64();
-        restored.push(entries::restore(number, objects, cache, key, claim, first).await?);
+        let mut one = entries::restore(number, objects, cache, key, claim, first).await?;
+        if accepted.contains(&number) {
+            one.accept();
+        }
+        restored.push(one);
     }
     Ok(restored)
 }
@@ -485,6 +491,9 @@ fn replay(
             partition.broken.get_or_insert_with(|| damaged_text(damage, kept));
         }
         for partition in entries::affected(&mut entries, damage.partition, end) {
+            if partition.is_accepted && damage.partition.is_none() {
+                continue;
+            }
             let kept = partition.state.covered;
             partition.broken.get_or_insert_with(|| damaged_text(damage, kept));
         }

@@ -113,7 +113,7 @@ impl PartitionMap {
         put.map(drop).map_err(|source| Error::Objects { doing: doing(), source })
     }
 
-    fn of(counts: Counts) -> Self {
+    pub(crate) fn of(counts: Counts) -> Self {
         let partitions = counts.metrics.clamp(1, PARTITIONS_MAX);
         let epochs = vec![Epoch { from_ms: i64::MIN, partitions, whole_histograms: true }];
         let partitions = counts.entries.clamp(1, PARTITIONS_MAX);

@@ -56,7 +56,9 @@ pub(crate) use deletion::stored_list;
 pub(crate) use head::EntryHead;
 pub(crate) use open::{RestoredEntries, affected, restore, what_is_missing};
 pub(crate) use partition::EntryPartition;
-pub(crate) use segment::{OBJECT_NAMES, SegmentHandle, Whole};
+pub(crate) use segment::{
+    OBJECT_NAMES, STREAMS, SegmentHandle, SegmentIndex, VERSION as SEGMENT_VERSION, Whole,
+};
 
 use tail::Tails;
 use usage::ActiveStreams;

@@ -33,6 +33,8 @@ pub(crate) struct RestoredEntries {
     missing: Vec<(SegmentMeta, String)>,
     segments_unknown: Option<String>,
     mended: Vec<String>,
+    /// Whether it is accepted that a part of the log is gone.
+    pub(crate) is_accepted: bool,
     /// Objects that are stored and that the manifest does not name.
     unnamed: Vec<Path>,
 }
@@ -114,6 +116,7 @@ pub(crate) async fn restore(
         missing,
         segments_unknown,
         mended,
+        is_accepted: false,
         unnamed,
     })
 }
@@ -157,6 +160,12 @@ pub(crate) fn affected(
 }
 
 impl RestoredEntries {
+    /// Goes on though a part of the log is gone.
+    pub(crate) fn accept(&mut self) {
+        self.is_accepted = true;
+        self.head.note_gap();
+    }
+
     /// Applies a record that segments do not hold.
     pub(crate) fn replay(&mut self, position: Position, record: Record<'_>) {
         if position < self.state.covered {

@@ -1,12 +1,14 @@
 //! One manifest object: its edit, and its checkpoint where it has one.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Sheet, Table};
 use crate::Error;
-use crate::manifest::{BlockMeta, Edit, ManifestFacts, SnapshotMeta};
+use crate::entries::EntryTombstone;
+use crate::manifest::{BlockMeta, Edit, ManifestFacts, PartitionState, SegmentMeta, SnapshotMeta};
 use crate::tombstone::Tombstone;
 
 /// What a manifest says.
@@ -39,6 +41,7 @@ pub(super) fn sheet(bytes: &[u8], path: &Path, rows_max: usize) -> Result<Sheet,
             .flat_map(|e| &e.remove_tombstones)
             .for_each(|id| gone.push(vec![(*id).into()], rows_max));
         tables.push(gone);
+        tables.extend(edit.into_iter().flat_map(|edit| of_entries(edit, rows_max)));
     }
     if let Some(state) = &found.checkpoint {
         facts.push(("state_covered", state.covered.0.into()));
@@ -48,8 +51,96 @@ pub(super) fn sheet(bytes: &[u8], path: &Path, rows_max: usize) -> Result<Sheet,
         tables.push(snapshots_of("snapshots", &state.snapshots));
         let all = state.tombstones.iter().map(AsRef::as_ref);
         tables.push(tombstones("tombstones", all, rows_max));
+        tables.extend(state_of_entries(state, rows_max));
     }
     Ok(Sheet { file, kind: "manifest", facts, tables })
+}
+
+/// What an edit says of entries; nothing in a partition of metrics.
+fn of_entries(edit: &Edit, rows_max: usize) -> Vec<Table> {
+    let mut removed = Table::new("removed_segments", &["name"]);
+    edit.remove_segments.iter().for_each(|name| removed.push(vec![name.clone().into()], rows_max));
+    let mut gone = Table::new("removed_entry_tombstones", &["id"]);
+    edit.remove_entry_tombstones.iter().for_each(|id| gone.push(vec![(*id).into()], rows_max));
+    let all = [
+        segments("added_segments", &edit.add_segments, rows_max),
+        removed,
+        entry_tombstones("added_entry_tombstones", &edit.add_entry_tombstones, rows_max),
+        gone,
+    ];
+    all.into_iter().filter(|table| !table.is_empty()).collect()
+}
+
+/// The same of a state.
+fn state_of_entries(state: &PartitionState, rows_max: usize) -> Vec<Table> {
+    let all = [
+        segments("segments", &state.segments, rows_max),
+        entry_tombstones("entry_tombstones", &state.entry_tombstones, rows_max),
+    ];
+    all.into_iter().filter(|table| !table.is_empty()).collect()
+}
+
+fn segments(name: &'static str, all: &[SegmentMeta], rows_max: usize) -> Table {
+    let mut table = Table::new(
+        name,
+        &[
+            "name",
+            "signal",
+            "level",
+            "first_ns",
+            "last_ns",
+            "positions",
+            "streams",
+            "entries",
+            "raw_bytes",
+            "bytes",
+            "created_ms",
+            "deleted_to",
+            "checksum",
+        ],
+    );
+    for s in all {
+        let positions = vec![Value::from(s.positions.0.0), s.positions.1.0.into()];
+        table.push(
+            vec![
+                s.name.clone().into(),
+                s.signal.to_string().into(),
+                s.level.into(),
+                s.range_ns.0.into(),
+                s.range_ns.1.into(),
+                positions.into(),
+                s.streams.into(),
+                s.rows.into(),
+                s.raw_bytes.into(),
+                s.bytes.into(),
+                s.created_ms.into(),
+                s.deleted_to.map(|p| p.0).into(),
+                format!("{:08x}", s.index_checksum).into(),
+            ],
+            rows_max,
+        );
+    }
+    table
+}
+
+fn entry_tombstones(name: &'static str, all: &[Arc<EntryTombstone>], rows_max: usize) -> Table {
+    let columns = &["id", "tenant", "text", "first_ns", "end_ns", "position", "created_ms"];
+    let mut table = Table::new(name, columns);
+    for t in all {
+        table.push(
+            vec![
+                t.id.into(),
+                t.tenant.0.into(),
+                t.text.clone().into(),
+                t.range_ns.0.into(),
+                t.range_ns.1.into(),
+                t.position.0.into(),
+                t.created_ms.into(),
+            ],
+            rows_max,
+        );
+    }
+    table
 }
 
 fn blocks(name: &'static str, all: &[BlockMeta], rows_max: usize) -> Table {

@@ -1,7 +1,7 @@
 //! What one stored file says, for whoever looks after a data directory.
 //!
 //! ```text
-//! file or block directory ─► kind, by its first bytes ─► Sheet: facts and tables ─► text or JSON
+//! file or directory of a block or segment ─► kind, by its first bytes ─► Sheet: facts and tables ─► text or JSON
 //! ```
 //!
 //! Reads one file and changes nothing; needs no lock, since files only ever grow or go.
@@ -9,6 +9,7 @@
 mod block;
 mod log;
 mod manifest;
+mod segment;
 
 use std::io;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use model::{Disk, DiskFile, OpenMode};
 use serde_json::{Map, Value};
 
+use crate::entries::STREAMS;
 use crate::{Error, head};
 
 /// Largest object that is read whole; segments of the log may be larger. Bytes.
@@ -27,7 +29,7 @@ const OBJECT_BYTES_MAX: u64 = 4 << 30;
 pub struct Sheet {
     /// The file.
     pub file: String,
-    /// What it is: `block`, `manifest`, `snapshot`, `log segment`.
+    /// What it is: `block`, `segment`, `manifest`, `snapshot`, `log segment`.
     pub kind: &'static str,
     /// Single facts, in order.
     pub facts: Vec<(&'static str, Value)>,
@@ -51,6 +53,10 @@ pub struct Table {
 impl Table {
     pub(crate) fn new(name: &'static str, columns: &'static [&'static str]) -> Self {
         Self { name, columns, rows: Vec::new(), left_out: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.left_out == 0
     }
 
     /// Adds a row, or counts it if there are so many already.
@@ -86,24 +92,28 @@ impl Sheet {
     }
 }
 
-/// Reads a file, or the directory of a block, of a disk. Of lists at most `rows_max` rows are
-/// given. Blocks.
+/// Reads a file, or the directory of a block or of a segment of entries, of a disk. Of lists at most
+/// `rows_max` rows are given. Blocks.
 pub fn inspect(disk: &Arc<dyn Disk>, path: &Path, rows_max: usize) -> Result<Sheet, Error> {
     let failed = |source| Error::Disk { doing: format!("read {}", path.display()), source };
     if is_directory(disk.as_ref(), path) {
-        return block::sheet(disk.as_ref(), path, rows_max);
+        let has_streams = |entries: Vec<model::DirEntry>| entries.iter().any(|e| e.name == STREAMS);
+        let is_segment = disk.list(path).is_ok_and(has_streams);
+        let sheet = if is_segment { segment::sheet } else { block::sheet };
+        return sheet(disk.as_ref(), path, rows_max);
     }
     let file = disk.open(path, OpenMode::Read).map_err(failed)?;
     let mut magic = [0; 8];
     let read = file.read_at(&mut magic, 0).map_err(failed)?;
     match &magic[..read] {
         b"TFBLOCK\n" => block::sheet(disk.as_ref(), path.parent().unwrap_or(path), rows_max),
+        b"TFSEGMNT" => segment::sheet(disk.as_ref(), path.parent().unwrap_or(path), rows_max),
         b"TAFFRLOG" => log::sheet(file.as_ref(), path, rows_max),
         b"TAFFRMAN" => manifest::sheet(&whole(file.as_ref()).map_err(failed)?, path, rows_max),
         b"TFRLHEAD" => snapshot(&whole(file.as_ref()).map_err(failed)?, path, rows_max),
         _ => Err(Error::Corrupt {
             what: path.display().to_string(),
-            reason: "it begins like no file of a store: neither block, manifest, snapshot nor log segment"
+            reason: "it begins like no file of a store that tells about itself: neither index.bin of a block, streams.bin of a segment, manifest, snapshot nor log segment"
                 .to_owned(),
         }),
     }

@@ -181,7 +181,11 @@ impl Survey {
             verified.segment_entries += meta.rows;
             if let Err(error) = read {
                 let file = file_of(&meta.name, &entries::OBJECT_NAMES, &error);
-                verified.damage(file, &error, "put its objects back from a backup");
+                verified.damage(
+                    file,
+                    &error,
+                    "put its objects back from a backup, or give its entries up with `taffrail tool quarantine`",
+                );
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Entries: what goes in comes out, wherever it lies, and nobody sees what is not theirs.
 
 mod deletes;
+mod giving_up;
 mod limits;
 mod merging;
 mod model;

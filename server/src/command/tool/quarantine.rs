@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use storage::{Carry, GivenUp};
+use storage::{Carry, GivenUp, LostSegment};
 
 use super::{far_of, open_data_dir, runtime};
 
@@ -13,7 +13,7 @@ use super::{far_of, open_data_dir, runtime};
 #[derive(Debug, Args)]
 pub(crate) struct Quarantine {
     /// The objects, as `taffrail tool verify` names them: blocks/0003/000000000012,
-    /// snapshots/0003/000000000013, manifest/0003/….
+    /// segments/16384/000000000012, snapshots/0003/000000000013, manifest/0003/….
     #[arg(required = true)]
     objects: Vec<String>,
     /// The data directory.
@@ -73,6 +73,9 @@ fn shown(given_up: &[GivenUp], carry: Carry) -> String {
             }
             out.push('\n');
         }
+        for segment in &one.segments {
+            out += &shown_segment(segment);
+        }
         for also in &one.also {
             out += &format!("  also: {also}\n");
         }
@@ -84,4 +87,23 @@ fn shown(given_up: &[GivenUp], carry: Carry) -> String {
         }
     };
     out
+}
+
+fn shown_segment(segment: &LostSegment) -> String {
+    let number = |n: Option<u64>| n.map_or("an unknown number of".to_owned(), |n| n.to_string());
+    let mut out = format!(
+        "  goes: {}, {} entries ({}) of {} streams",
+        segment.name,
+        number(segment.entries),
+        segment.signal.as_deref().unwrap_or("of an unknown signal"),
+        number(segment.streams),
+    );
+    if let Some((first, last)) = segment.range_ns {
+        out += &format!(", {first} to {last} ns");
+    }
+    if let Some(tenants) = &segment.tenants {
+        let tenants: Vec<String> = tenants.iter().map(ToString::to_string).collect();
+        out += &format!(", of tenants {}", tenants.join(", "));
+    }
+    out + "\n"
 }

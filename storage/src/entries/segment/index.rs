@@ -14,7 +14,7 @@ use crate::block::object::{STRIPE_BYTES, Sum};
 use crate::entries::streams::{HourCount, Stream, StreamCounts};
 
 const MAGIC: &[u8; 8] = b"TFSEGMNT";
-const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 /// There is an index over terms in place of blooms.
 const FEATURE_TERMS: u64 = 1;
 /// Instants and lines are packed.
@@ -117,10 +117,7 @@ impl SegmentIndex {
         let mut out = Vec::with_capacity(HEADER_BYTES + stored.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        let bit = |needed, bit| if needed { bit } else { 0 };
-        let features = bit(self.block_rows.is_some(), FEATURE_TERMS)
-            | bit(self.form == Form::Packed, FEATURE_PACKED);
-        out.extend_from_slice(&features.to_le_bytes());
+        out.extend_from_slice(&self.features().to_le_bytes());
         out.extend_from_slice(&(raw.len() as u64).to_le_bytes());
         out.extend_from_slice(&(stored.len() as u64).to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(stored).to_le_bytes());
@@ -172,6 +169,19 @@ impl SegmentIndex {
             }
         }
         out
+    }
+
+    /// Reads the object `name` without a manifest; gives its checksum as well.
+    pub(crate) fn inspect(bytes: &[u8], name: &str) -> Result<(Self, u32), Error> {
+        let own = bytes.first_chunk::<HEADER_BYTES>().map_or(0, |header| u32_at(header, 38));
+        Ok((Self::decode(bytes, name, own)?, own))
+    }
+
+    /// The required features that its object names.
+    pub(crate) fn features(&self) -> u64 {
+        let bit = |needed, bit| if needed { bit } else { 0 };
+        bit(self.block_rows.is_some(), FEATURE_TERMS)
+            | bit(self.form == Form::Packed, FEATURE_PACKED)
     }
 
     /// Reads the object `name`; `checksum` is the one that the manifest knows.

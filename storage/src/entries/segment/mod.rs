@@ -22,6 +22,7 @@ mod verify;
 mod write;
 
 use group::Form;
+pub(crate) use index::{SegmentIndex, VERSION};
 pub(crate) use read::{Columns, Open, SegmentHandle, prune};
 pub(crate) use terms::{TERM_BYTES_MAX, blocks_with, field_term};
 pub(crate) use verify::Whole;
