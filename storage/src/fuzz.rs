@@ -4,7 +4,7 @@
 use model::{RecordKind, TimeRange};
 use tenancy::TenantId;
 
-use crate::entries::lines;
+use crate::entries::{decode_any_terms, lines};
 use crate::head::{Head, SharedTimestamps};
 use crate::{block, manifest};
 
@@ -51,6 +51,11 @@ pub fn lines(data: &[u8]) {
     let Ok(blob) = lines::encode(&own, 1) else { return };
     let again = lines::decode(&blob, own.len()).expect("what was encoded can be decoded");
     assert_eq!(again.text, own.iter().flat_map(|l| [l, &b"\n"[..]].concat()).collect::<Vec<_>>());
+}
+
+/// Parts of a `terms.bin`, and rows to be indexed.
+pub fn terms(data: &[u8]) {
+    decode_any_terms(data);
 }
 
 fn read(head: &mut Head) {

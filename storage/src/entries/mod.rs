@@ -58,6 +58,7 @@ pub(crate) use open::{RestoredEntries, affected, restore, what_is_missing};
 pub(crate) use partition::EntryPartition;
 pub(crate) use segment::{
     OBJECT_NAMES, STREAMS, SegmentHandle, SegmentIndex, VERSION as SEGMENT_VERSION, Whole,
+    decode_any_terms,
 };
 
 use tail::Tails;

@@ -24,7 +24,7 @@ mod write;
 use group::Form;
 pub(crate) use index::{SegmentIndex, VERSION};
 pub(crate) use read::{Columns, Open, SegmentHandle, prune};
-pub(crate) use terms::{TERM_BYTES_MAX, blocks_with, field_term};
+pub(crate) use terms::{TERM_BYTES_MAX, blocks_with, decode_any as decode_any_terms, field_term};
 pub(crate) use verify::Whole;
 pub(crate) use write::{Closed, SegmentWriter, Written, write};
 

@@ -71,7 +71,7 @@ impl Builder {
     }
 
     /// Adds the tokens of a text to the block.
-    fn add_text(&mut self, text: &[u8]) {
+    pub(super) fn add_text(&mut self, text: &[u8]) {
         let mut small = [0; TERM_BYTES_MAX];
         for place in tokens::places(text) {
             let length = place.len().min(TERM_BYTES_MAX);

@@ -9,6 +9,7 @@
 //! records also `name=value` of each field. A block is some rows of a group, and the least that is
 //! decoded. Layout: `docs/formats/segment.md`; why it is so: `docs/decisions/0012-terms.md`.
 
+mod any;
 mod build;
 mod page;
 mod read;
@@ -16,6 +17,7 @@ mod runs;
 
 use model::{Signal, varint};
 
+pub(crate) use any::decode_any;
 pub(super) use build::Builder;
 pub(crate) use read::blocks_with;
 
@@ -32,6 +34,9 @@ const PAGE_POSTING_BYTES: usize = 128 << 10;
 
 /// What a page may say it has: what damage can make us allocate.
 const PAGE_RAW_BYTES_MAX: u64 = 4 << 20;
+
+/// What the terms of a page may have, written out: each adds some bytes to what ends a page.
+const PAGE_TERMS_BYTES_MAX: usize = PAGE_TEXT_BYTES / 2 * (TERM_BYTES_MAX + 1);
 
 pub(super) fn block_rows(signal: Signal) -> usize {
     match signal {

@@ -1,10 +1,12 @@
 //! Pages of terms in order, and the directory that says where they lie.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use model::varint;
 
-use super::{PAGE_POSTING_BYTES, PAGE_RAW_BYTES_MAX, PAGE_TEXT_BYTES, TERM_BYTES_MAX};
+use super::{
+    PAGE_POSTING_BYTES, PAGE_RAW_BYTES_MAX, PAGE_TERMS_BYTES_MAX, PAGE_TEXT_BYTES, TERM_BYTES_MAX,
+};
 use crate::Error;
 use crate::block::object::{Sink, Sum};
 
@@ -71,7 +73,7 @@ impl Pages {
         let error = |source| Error::Disk { doing: "write terms in memory".to_owned(), source };
         let text = [page.shared, page.lengths, page.suffixes].concat();
         let mut put = |raw: &[u8]| {
-            let stored = zstd::bulk::compress(raw, ZSTD_LEVEL)?;
+            let stored = packed(raw)?;
             self.sink.write_all(&stored)?;
             Ok((stored.len() as u64, raw.len() as u64))
         };
@@ -183,7 +185,8 @@ impl Terms {
             suffixes = rest;
             let start = all.text.len();
             let known = start.saturating_sub(last + 1);
-            if same > known || same + length > TERM_BYTES_MAX {
+            let is_too_long = start + same + length > PAGE_TERMS_BYTES_MAX;
+            if same > known || same + length > TERM_BYTES_MAX || is_too_long {
                 return None;
             }
             if same + length == TERM_BYTES_MAX {
@@ -238,6 +241,11 @@ impl<'a> Stored<'a> {
     pub(super) fn has_more(&self) -> bool {
         self.at.0 < self.terms.ends.len() || self.places.len() > 0
     }
+}
+
+/// Compresses a part of a page.
+pub(super) fn packed(raw: &[u8]) -> io::Result<Vec<u8>> {
+    zstd::bulk::compress(raw, ZSTD_LEVEL)
 }
 
 /// Decompresses what says how large it is.
