@@ -45,7 +45,10 @@ pub use overview::EntryTotals;
 pub use rows::{
     EntriesAppended, Entry, EntryOutcome, EntryReason, EntryRejected, EntryRows, Field, StreamRows,
 };
-pub use search::{Direction, EntryPlace, EntrySearch, EntryStream, FoundEntry, SelectEntries};
+pub use search::{
+    Direction, EntriesScanned, EntryPlace, EntryScan, EntrySearch, EntryStream, FoundEntry,
+    SelectEntries,
+};
 #[doc(hidden)]
 pub use segment::lines;
 pub use statistics::{EntrySource, HourVolume, SelectStreams, StreamVolume};

@@ -4,7 +4,8 @@
 //! begin: scope + matchers ─► streams of each place ─► its pages and groups, in the order in which
 //!        they may hold the next entries
 //! load (I/O): the next few; groups whose bloom says that nothing can be there are passed over
-//! scan (CPU): page ─► rows of wanted streams and times ─► filter ─► the best so far ─► again
+//! scans (CPU), side by side: page ─► rows of wanted streams and times ─► filter ─► those that pass
+//! take: the best so far ─► again
 //! ```
 //!
 //! Entries are in order of (instant, stream, tenant, signal, arrival). Two of one stream that are
@@ -12,7 +13,9 @@
 
 mod best;
 mod looking;
+mod scan;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -26,7 +29,9 @@ use super::streams::Stream;
 use super::tally::StreamSpans;
 use crate::{Error, Storage};
 use best::{Best, Key};
-use looking::{Looking, Passing, Unit, Wanted};
+use looking::{Looking, Unit, Wanted};
+use scan::Passing;
+pub use scan::{EntriesScanned, EntryScan};
 
 const NS_PER_MS: i64 = 1_000_000;
 
@@ -161,10 +166,21 @@ impl Storage {
         cancel: &Cancel,
     ) -> Result<Vec<FoundEntry>, Error> {
         let mut search = self.begin_entries(scope, request, cancel).await?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         while search.load().await? {
-            let scanned = tokio::task::spawn_blocking(move || search.scan().map(|()| search));
-            search =
-                scanned.await.map_err(|e| Error::Internal(format!("search entries: {e}")))??;
+            let mut running = VecDeque::new();
+            loop {
+                while running.len() < threads
+                    && let Some(scan) = search.next_scan()
+                {
+                    running.push_back(tokio::task::spawn_blocking(move || scan.run()));
+                }
+                let Some(first) = running.pop_front() else { break };
+                let scanned = first.await;
+                let scanned =
+                    scanned.map_err(|e| Error::Internal(format!("search entries: {e}")))??;
+                search.take(&scanned)?;
+            }
         }
         Ok(search.finish())
     }
@@ -263,21 +279,25 @@ impl EntrySearch {
         self.looking.load(|unit| is_beyond(best, unit)).await
     }
 
-    /// Looks at what was loaded. CPU work.
+    /// Looks at what was loaded, one after the other. CPU work.
     pub fn scan(&mut self) -> Result<(), Error> {
-        for (unit, loaded) in self.looking.take_loaded() {
-            if is_beyond(&self.best, unit) {
-                continue;
-            }
-            if let Some(passing) = self.looking.passing(unit, loaded)? {
-                self.offer(unit, &passing)?;
-            }
+        while let Some(scan) = self.next_scan() {
+            self.take(&scan.run()?)?;
         }
         Ok(())
     }
 
-    /// Keeps the best of the rows that pass.
-    fn offer(&mut self, unit: Unit, Passing { page, rows }: &Passing) -> Result<(), Error> {
+    /// A scan of the next that was loaded. Several may run at a time; each holds a page of rows
+    /// once it has run.
+    pub fn next_scan(&mut self) -> Option<EntryScan> {
+        let best = &self.best;
+        self.looking.next_scan(|unit| is_beyond(best, unit))
+    }
+
+    /// Keeps the best of what a scan found. CPU work.
+    pub fn take(&mut self, scanned: &EntriesScanned) -> Result<(), Error> {
+        let unit = scanned.unit;
+        let Some(Passing { page, rows }) = &scanned.passing else { return Ok(()) };
         let wanted = &self.looking.sources[unit.source as usize].wanted;
         for at in rows {
             let row = page.row(*at as usize);

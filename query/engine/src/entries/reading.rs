@@ -1,6 +1,7 @@
 //! Entries a batch at a time: each batch is a search behind the last entry of the one before, so no
 //! more is held than what is given.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use storage::entries as stored;
 use storage::entries::FoundEntry;
 
 use super::Asking;
-use crate::budget::{Budget, Reserved};
+use crate::budget::Reserved;
 use crate::executor::asked;
 
 /// Entries of the first batch where the question wants more: nobody knows yet how long they are.
@@ -99,23 +100,33 @@ async fn search(
     asking: Asking,
     request: stored::SelectEntries,
 ) -> Result<(Vec<FoundEntry>, Reserved), Error> {
-    let Asking { storage, scope, budget, .. } = asking;
+    let Asking { storage, scope, budget, .. } = &asking;
     let until = budget.cancel();
-    let begun = storage.begin_entries(&scope, &request, until.stop()).await;
-    searched(&budget, begun.map_err(asked)?).await
+    let begun = storage.begin_entries(scope, &request, until.stop()).await;
+    searched(&asking, begun.map_err(asked)?).await
 }
 
-/// What a search finds that has begun.
+/// What a search finds that has begun. Scans are jobs beside it, one for each thread at a time:
+/// each holds some megabytes until what it found is taken.
 pub(super) async fn searched(
-    budget: &Arc<Budget>,
+    Asking { lane, budget, .. }: &Asking,
     mut search: stored::EntrySearch,
 ) -> Result<(Vec<FoundEntry>, Reserved), Error> {
     let mut counted = 0;
     while search.load().await.map_err(asked)? {
-        tokio::task::yield_now().await;
-        search.scan().map_err(asked)?;
-        budget.take_bytes(search.bytes_read() - counted)?;
-        counted = search.bytes_read();
+        let mut running = VecDeque::new();
+        loop {
+            while running.len() < lane.threads()
+                && let Some(scan) = search.next_scan()
+            {
+                running.push_back(lane.run(move || scan.run().map_err(asked)));
+            }
+            let Some(first) = running.pop_front() else { break };
+            search.take(&first.await?).map_err(asked)?;
+            let read = search.bytes_read();
+            budget.take_bytes(read - counted)?;
+            counted = read;
+        }
     }
     let found = search.finish();
     budget.take_samples(found.len())?;

@@ -41,7 +41,7 @@ impl Tail {
                 Tailed { upto: Some(tail.upto()), repeats: tail.repeats(), ..Tailed::default() };
             if let Some(search) = search {
                 // Held by whoever takes them from here on: there are few.
-                let (found, _held) = searched(budget, search).await?;
+                let (found, _held) = searched(&of_search, search).await?;
                 for entry in found.into_iter().rev() {
                     tail.note_newest(entry.at_ns);
                     first.rows.push(TailedRow { id: None, row: rows.row(entry) });

@@ -1,15 +1,17 @@
 //! Looking through the places where entries are: pages of heads and groups of segments, in an
-//! order, some at a time. Who looks says what becomes of the rows that pass.
+//! order, some at a time. Each that was loaded is looked at by a scan of its own.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use model::{Cancel, Pace};
 use tenancy::{Limits, ReadScope};
 
+use super::scan::{EntryScan, Sought};
 use super::{Direction, EntryStream, Seen, SelectEntries};
 use crate::block::object::Stretch;
-use crate::entries::condition::Filter;
 use crate::entries::deletion::{Deletions, Hiding};
 use crate::entries::generation::View;
 use crate::entries::matching::StreamMatcher;
@@ -27,24 +29,19 @@ const LOADED_MAX: usize = 16;
 /// What is looked through.
 #[derive(Debug)]
 pub(super) struct Looking {
-    pub(super) filter: Filter,
-    /// Instants that the question is about, the second not inside.
-    pub(super) range: (i64, i64),
+    sought: Arc<Sought>,
     pub(super) sources: Vec<Source>,
     /// What is to be looked at, the next one last.
     pub(super) units: Vec<Unit>,
     pub(super) limits: Arc<Limits>,
-    /// Columns of rows that are needed whatever the filter asks.
-    pub(super) columns: Columns,
-    bytes: usize,
     /// Pages and groups to be loaded next.
     loads: usize,
-    loaded: Vec<(Unit, Loaded)>,
+    loaded: VecDeque<(Unit, Loaded)>,
     /// What entries must have to pass the filter.
     needs: Vec<Need>,
     /// Rows of groups and blocks that were passed over.
     rows_passed_over: u64,
-    pub(super) pace: Pace,
+    pace: Pace,
 }
 
 /// Somewhere entries are, with the table of their streams.
@@ -56,7 +53,7 @@ pub(super) struct Source {
     hiding: Arc<Hiding>,
     pub(super) rows: Rows,
     /// Blocks of rows that may have what is needed, once that was asked.
-    blocks: Option<Blocks>,
+    blocks: Option<Arc<Blocks>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +80,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// Whether an entry of this instant is asked for, as far as the stream says.
-    fn has(&self, at_ns: i64) -> bool {
+    pub(super) fn has(&self, at_ns: i64) -> bool {
         at_ns >= self.oldest_ns && self.meets((at_ns, at_ns))
     }
 
@@ -102,13 +99,6 @@ pub(super) struct Unit {
     pub(super) last_ns: i64,
 }
 
-/// Rows of a page that pass.
-pub(super) struct Passing {
-    pub(super) page: Arc<Page>,
-    /// Their numbers, in order.
-    pub(super) rows: Vec<u32>,
-}
-
 impl Looking {
     /// Looks at the streams there are. Takes CPU time in proportion to those.
     pub(super) async fn begin(
@@ -124,15 +114,19 @@ impl Looking {
         let mut looking = Self {
             needs: filter.needs(),
             rows_passed_over: 0,
-            filter,
-            range,
+            sought: Arc::new(Sought {
+                filter,
+                range,
+                columns: Columns::ALL,
+                bytes_max: scope.limits().query_bytes_max,
+                bytes: AtomicUsize::new(0),
+                cancel: cancel.clone(),
+            }),
             sources: Vec::new(),
             units: Vec::new(),
             limits: Arc::clone(scope.limits()),
-            columns: Columns::ALL,
-            bytes: 0,
             loads: 1,
-            loaded: Vec::new(),
+            loaded: VecDeque::new(),
             pace: Pace::new(cancel),
         };
         let (now_ms, only) = (storage.retention_now_ms(), request.only.as_deref());
@@ -154,12 +148,13 @@ impl Looking {
                 looking.add_view(&seen, view)?;
             }
         }
-        let named = looking.filter.needs_named(|name| looking.has_label(name));
+        let named = looking.sought.filter.needs_named(|name| looking.has_label(name));
         looking.needs.extend(named);
         Ok(looking)
     }
 
     fn add_view(&mut self, seen: &Seen<'_>, view: View) -> Result<(), Error> {
+        let range = self.sought.range;
         let wanted = seen.wanted(view.streams.iter().map(AsRef::as_ref), &mut self.pace)?;
         if wanted.iter().all(Option::is_none) {
             return Ok(());
@@ -167,8 +162,8 @@ impl Looking {
         let source = self.sources.len() as u32;
         for (page, at) in view.pages.iter().zip(0..) {
             if let Some((first_ns, last_ns)) = page.range()
-                && first_ns < self.range.1
-                && last_ns >= self.range.0
+                && first_ns < range.1
+                && last_ns >= range.0
             {
                 self.units.push(Unit { source, page: at, first_ns, last_ns });
             }
@@ -189,16 +184,14 @@ impl Looking {
     ) -> Result<(), Error> {
         let streams = &open.index.streams;
         let wanted = seen.wanted(streams.iter().map(|s| s.stream.as_ref()), &mut self.pace)?;
-        let source = self.sources.len() as u32;
+        let (source, range) = (self.sources.len() as u32, self.sought.range);
         let mut last = None;
         for (stream, wanted) in streams.iter().zip(&wanted) {
             let Some(wanted) = wanted else { continue };
             let counts = &stream.counts;
             let rows = counts.rows();
-            let span = (
-                counts.first_ns.max(self.range.0),
-                counts.last_ns.min(self.range.1.saturating_sub(1)),
-            );
+            let end = range.1.saturating_sub(1);
+            let span = (counts.first_ns.max(range.0), counts.last_ns.min(end));
             if rows == 0 || span.0 > span.1 || !wanted.meets(span) {
                 continue;
             }
@@ -269,8 +262,8 @@ impl Looking {
                 Ok((unit, Loaded::Group(Arc::clone(open), stretch)))
             }
         };
-        let loaded = stream::iter(next).map(fetch).buffered(LOADED_MAX).try_collect().await?;
-        self.loaded = loaded;
+        let loaded = stream::iter(next).map(fetch).buffered(LOADED_MAX);
+        self.loaded = loaded.try_collect::<Vec<_>>().await?.into();
         Ok(!self.loaded.is_empty())
     }
 
@@ -289,134 +282,33 @@ impl Looking {
             return Ok(is_pruned);
         };
         if source.blocks.is_none() {
-            source.blocks = Some(blocks_with(handle, open, &self.needs, &mut self.pace).await?);
+            let blocks = blocks_with(handle, open, &self.needs, &mut self.pace).await?;
+            source.blocks = Some(Arc::new(blocks));
         }
-        let Some(Some(blocks)) = &source.blocks else { return Ok(false) };
+        let Some(Some(blocks)) = source.blocks.as_deref() else { return Ok(false) };
         let lacking = index.blocks_of(group).zip(0u64..).filter(|(b, _)| !blocks.contains(*b));
         let rows = lacking.map(|(_, at)| of_block.min(group.rows - at * of_block)).sum::<u64>();
         self.rows_passed_over += rows;
         Ok(rows == group.rows)
     }
 
-    /// What was loaded.
-    pub(super) fn take_loaded(&mut self) -> Vec<(Unit, Loaded)> {
-        std::mem::take(&mut self.loaded)
-    }
-
-    /// The rows of a page or group that are asked for and pass the filter; `None` if there is none.
-    pub(super) fn passing(&mut self, unit: Unit, loaded: Loaded) -> Result<Option<Passing>, Error> {
-        self.pace.look()?;
-        let (page, mut rows, is_searched) = match loaded {
-            Loaded::Page(page) => {
-                let rows = (0..page.rows() as u32).collect();
-                (page, rows, false)
+    /// A scan of the next that was loaded; none of what comes behind what `is_beyond` says is.
+    pub(super) fn next_scan(&mut self, is_beyond: impl Fn(Unit) -> bool) -> Option<EntryScan> {
+        while let Some((unit, loaded)) = self.loaded.pop_front() {
+            if is_beyond(unit) {
+                continue;
             }
-            Loaded::Group(open, stretch) => match self.open_group(unit, &open, &stretch)? {
-                Some((page, rows)) => (Arc::new(page), rows, self.filter.finds_in_lines()),
-                None => return Ok(None),
-            },
-        };
-        let Source { wanted, hiding, .. } = &self.sources[unit.source as usize];
-        let (wanted, hiding) = (Arc::clone(wanted), Arc::clone(hiding));
-        let (start, end) = self.range;
-        let is_asked = |row: &u32| {
-            let at = page.instants()[*row as usize];
-            let stream = page.streams()[*row as usize] as usize;
-            (start..end).contains(&at)
-                && wanted.get(stream).and_then(Option::as_ref).is_some_and(|w| w.has(at))
-        };
-        rows.retain(is_asked);
-        self.pace.work(page.rows())?;
-        if rows.is_empty() {
-            return Ok(None);
+            let Source { wanted, hiding, blocks, .. } = &self.sources[unit.source as usize];
+            return Some(EntryScan {
+                sought: Arc::clone(&self.sought),
+                unit,
+                loaded,
+                wanted: Arc::clone(wanted),
+                hiding: Arc::clone(hiding),
+                blocks: blocks.clone(),
+            });
         }
-        let rows = match is_searched {
-            true => {
-                let rows = self.filter.keep_levels(&page, rows);
-                self.filter.keep_fields(&page, rows, &mut self.pace)?
-            }
-            false => {
-                self.count_read(page.raw_bytes())?;
-                self.filter.keep(&page, rows, &mut self.pace)?
-            }
-        };
-        let labels = |stream: u32| Some(&wanted.get(stream as usize)?.as_ref()?.stream.labels);
-        let rows = self.filter.keep_named(&page, rows, labels, &mut self.pace)?;
-        let rows = hiding.keep(&page, rows, labels, &mut self.pace)?;
-        Ok((!rows.is_empty()).then_some(Passing { page, rows }))
-    }
-
-    /// Decodes a group as far as it is needed. Lines come first where the filter asks for what
-    /// stands in them: mostly it stands in none, and nothing else need be decoded.
-    fn open_group(
-        &mut self,
-        unit: Unit,
-        open: &Open,
-        stretch: &Stretch,
-    ) -> Result<Option<(Page, Vec<u32>)>, Error> {
-        let group = unit.page as usize;
-        let hiding = &self.sources[unit.source as usize].hiding;
-        let columns = self.columns.with(self.filter.columns()).with(hiding.columns());
-        if !self.filter.finds_in_lines() {
-            let page = open.decode(group, stretch, columns)?;
-            let rows = (0..page.rows() as u32).collect();
-            return Ok(Some((page, rows)));
-        }
-        let rows = self.rows_of(unit.source, open, group);
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let mut page = open.decode_lines(group, stretch)?;
-        let span = rows.first().zip(rows.last()).map(|(first, last)| {
-            page.place(*last as usize).end - page.place(*first as usize).start
-        });
-        self.count_read(span.unwrap_or(0))?;
-        let rows = self.filter.keep_lines(&page, rows, &mut self.pace)?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        open.decode_rest(group, stretch, columns, &mut page)?;
-        Ok(Some((page, rows)))
-    }
-
-    /// The rows of a group that are of streams that are asked for, in blocks that may have what is
-    /// needed.
-    fn rows_of(&self, source: u32, open: &Open, group: usize) -> Vec<u32> {
-        let Some(group) = open.index.groups.get(group) else { return Vec::new() };
-        let (first, end) = (group.first_row, group.first_row + group.rows);
-        let (wanted, streams) = (&self.sources[source as usize].wanted, &open.index.streams);
-        let from = streams.partition_point(|s| s.first_row <= first).saturating_sub(1);
-        let mut rows = Vec::with_capacity(group.rows as usize);
-        let of_group = streams.iter().zip(wanted.iter()).skip(from);
-        for (stream, _) in of_group
-            .take_while(|(stream, _)| stream.first_row < end)
-            .filter(|(_, wanted)| wanted.is_some())
-        {
-            let last = stream.first_row + stream.counts.rows();
-            let (own, own_end) = (stream.first_row.max(first), last.clamp(first, end));
-            rows.extend((own - first) as u32..(own_end - first) as u32);
-        }
-        let blocks = self.sources[source as usize].blocks.as_ref().and_then(Option::as_ref);
-        if let Some((blocks, of_block)) = blocks.zip(open.index.block_rows) {
-            let all = open.index.blocks_of(group);
-            let may: Vec<bool> = all.map(|block| blocks.contains(block)).collect();
-            rows.retain(|row| may[(u64::from(*row) / of_block) as usize]);
-        }
-        rows
-    }
-
-    /// Counts what is read against the limit of the question.
-    fn count_read(&mut self, bytes: usize) -> Result<(), Error> {
-        self.bytes += bytes;
-        let limit = self.limits.query_bytes_max;
-        if self.bytes > limit {
-            let bytes = self.bytes;
-            return Err(Error::Limit(format!(
-                "the question reads more than {bytes} bytes of entries, the limit is {limit}; \
-                 ask for fewer streams or less time"
-            )));
-        }
-        Ok(())
+        None
     }
 
     /// Rows of segments that were not looked at because their groups or blocks lack what the filter
@@ -427,6 +319,6 @@ impl Looking {
 
     /// Bytes of lines and fields that were looked at.
     pub(super) fn bytes_read(&self) -> usize {
-        self.bytes
+        self.sought.bytes.load(Ordering::Relaxed)
     }
 }
